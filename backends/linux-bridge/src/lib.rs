@@ -1,0 +1,1 @@
+//! Attacher for Linux: bridges, veth pairs, network namespaces, egress and nftables.

@@ -1,0 +1,1 @@
+//! OverlayBackend in user space: the Noise core of boringtun in our own device loop over TUN and UDP.

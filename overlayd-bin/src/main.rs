@@ -1,0 +1,3 @@
+//! The overlay network daemon and its command line.
+
+fn main() {}

@@ -1,0 +1,239 @@
+use std::{fmt, net::IpAddr, path::PathBuf};
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Result;
+use crate::names::LinkName;
+
+/// Local networks that containers plug into: bridge and veth on Linux, HCN networks and endpoints on Windows. It also
+/// decides how those networks reach the outside.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Attacher: Send + Sync + 'static {
+    /// The backend's name in logs, as `linux-bridge`.
+    fn name(&self) -> &'static str;
+
+    /// Makes the network be as planned: present, up, with its gateway addresses, MTU, egress and overlay link.
+    /// Members stay plugged in. Returns the identity the host gave it, where the host gives one (HCN).
+    async fn ensure_network(&self, plan: &NetworkPlan) -> Result<NetworkInfo>;
+
+    /// Removes the network and all that belongs to it: rules, routes, host settings it alone needed.
+    async fn remove_network(&self, network: &NetworkName) -> Result<()>;
+
+    /// Plugs the container in as planned. For a container that is already plugged in as planned nothing changes.
+    async fn attach(&self, plan: &AttachPlan) -> Result<Attached>;
+
+    /// Unplugs; the container may be gone already.
+    async fn detach(&self, id: &AttachmentId) -> Result<()>;
+
+    /// The networks and attachments that carry our mark.
+    async fn observe(&self) -> Result<HostNetworks>;
+}
+
+/// Name of a local network on the host: the bridge on Linux, the HCN network on Windows (which allows more than an
+/// interface name does).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NetworkName(pub String);
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A Windows GUID: bare lowercase text without braces.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Guid(pub String);
+
+/// A local network as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// Host name of the network.
+    pub name: NetworkName,
+    /// Identity from an earlier run, where the host gives networks one (HCN); tried before the name.
+    pub guid: Option<Guid>,
+    /// Gateway addresses of this node on the network, each with the network's prefix. At least one.
+    pub gateways: Vec<IpNet>,
+    /// Largest packet in bytes, for the network and everything plugged into it.
+    pub mtu: u16,
+    /// How members reach what is not overlay. On Windows this also chooses Internal or NAT.
+    pub egress: Egress,
+    /// How members reach other nodes; `None` until there is an overlay.
+    pub overlay: Option<OverlayLink>,
+}
+
+/// How the members of a network reach what is neither local nor overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Egress {
+    /// Not at all.
+    None,
+    /// Behind an address of this node (Linux: masquerade; HCN: OutBoundNAT with the overlay ranges excepted).
+    Masquerade,
+    /// Behind an address of this node by the switch itself (HCN type NAT; on Linux the same as masquerade).
+    Nat,
+}
+
+/// The overlay that a local network is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayLink {
+    /// Device that carries it, where there is one on the host.
+    pub device: Option<LinkName>,
+    /// The ranges it covers: forwarded both ways and never masqueraded.
+    pub ranges: Vec<IpNet>,
+}
+
+/// A local network as it came to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkInfo {
+    /// The host's identity for it (HCN).
+    pub guid: Option<Guid>,
+}
+
+/// Names one container's attachment. Host objects derive their names from it, so that detach needs no memory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachmentId {
+    /// A process, by PID.
+    Process(u32),
+    /// A network namespace, by the caller's id.
+    Namespace(String),
+    /// A Windows compute system, by its container id.
+    Compute(String),
+    /// A Windows attachment, by the namespace GUID that attach returned.
+    ComputeNamespace(Guid),
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "pid {pid}"),
+            Self::Namespace(id) => write!(f, "namespace {id}"),
+            Self::Compute(id) => write!(f, "container {id}"),
+            Self::ComputeNamespace(guid) => write!(f, "namespace {}", guid.0),
+        }
+    }
+}
+
+/// Where the container is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// The network namespace of this process.
+    Process(u32),
+    /// The network namespace at this path (a bind mount or `/proc/…/ns/net`).
+    Namespace(PathBuf),
+    /// A Windows compute system.
+    Compute(String),
+}
+
+/// Which container a handle meant when it was attached (Linux: boot, start time and namespace of the process), so
+/// that a recycled PID is recognised. Opaque to the core, which only stores it and gives it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetIdentity(pub String);
+
+/// An attachment as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachPlan {
+    /// Which attachment this is.
+    pub id: AttachmentId,
+    /// Where to plug in.
+    pub target: Target,
+    /// The container that was attached under this id before; another one now is [`super::Error::TargetChanged`].
+    pub known: Option<TargetIdentity>,
+    /// Interfaces to create inside, in this order.
+    pub interfaces: Vec<InterfacePlan>,
+    /// Resolver to configure, where that is the host's business (HCN endpoints).
+    pub resolver: Option<Resolver>,
+}
+
+/// One interface of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfacePlan {
+    /// Name inside the container, as `eth0`.
+    pub name: LinkName,
+    /// Name of the host's end, where there is one.
+    pub host_name: LinkName,
+    /// Address with its prefix.
+    pub address: IpNet,
+    /// Routes inside the container, beside the connected one.
+    pub routes: Vec<ContainerRoute>,
+    /// Largest packet in bytes.
+    pub mtu: u16,
+    /// What the host's end is connected to.
+    pub uplink: Uplink,
+}
+
+/// A route inside a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerRoute {
+    /// Destination; `0.0.0.0/0` or `::/0` is the default route.
+    pub destination: IpNet,
+    /// Next hop; `None` is on-link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// What the host's end of a container interface is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uplink {
+    /// A member of this network, which must exist.
+    Network(NetworkName),
+    /// Routed: the host has a link-scope route to the container's address, with `source` as preferred source.
+    Routed {
+        /// The node's overlay address.
+        source: IpAddr,
+        /// The device the container's packets may leave by, and arrive from.
+        overlay: LinkName,
+    },
+}
+
+/// A resolver for a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolver {
+    /// Server, port 53.
+    pub server: IpAddr,
+    /// Search domain.
+    pub domain: Option<String>,
+}
+
+/// An attachment as it came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Which container the handle meant.
+    pub identity: TargetIdentity,
+    /// The namespace made for it (HCN).
+    pub namespace: Option<Guid>,
+}
+
+/// What the host has of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNetworks {
+    /// Networks with our mark.
+    pub networks: Vec<ObservedNetwork>,
+    /// Attachments with our mark.
+    pub attachments: Vec<ObservedAttachment>,
+}
+
+/// A local network as observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedNetwork {
+    /// Host name of the network.
+    pub name: NetworkName,
+    /// The host's identity for it (HCN).
+    pub guid: Option<Guid>,
+    /// Gateway addresses on it.
+    pub gateways: Vec<IpNet>,
+    /// How many interfaces are plugged into it.
+    pub members: usize,
+}
+
+/// An attachment as observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedAttachment {
+    /// Which one.
+    pub id: AttachmentId,
+    /// The namespace made for it (HCN).
+    pub namespace: Option<Guid>,
+    /// Whether the container still exists.
+    pub alive: bool,
+}

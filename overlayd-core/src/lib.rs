@@ -1,0 +1,6 @@
+//! The heart of overlayd. It knows no operating system and no backend: it records what was asked for, plans what the
+//! host should look like, and drives the four traits of [`contract`] until the host agrees.
+
+pub mod contract;
+pub mod keys;
+pub mod names;
