@@ -44,8 +44,18 @@ pub struct DevicePlan {
     pub addresses: Vec<IpNet>,
     /// Further ranges routed into the device.
     pub routes: Vec<IpNet>,
-    /// Largest inner packet in bytes.
-    pub mtu: u16,
+    /// Largest inner packet.
+    pub mtu: DeviceMtu,
+}
+
+/// Which MTU a device gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceMtu {
+    /// What the underlay carries less 80 bytes of WireGuard over IPv6 and UDP (40 + 8 + 32), at most 1420: the smallest
+    /// MTU among the interfaces that peers may be reached by.
+    FromUnderlay,
+    /// This many bytes.
+    Bytes(u16),
 }
 
 /// A WireGuard device as it came to be.
@@ -57,6 +67,8 @@ pub struct DeviceInfo {
     pub public_key: PublicKey,
     /// The UDP port in use.
     pub listen_port: u16,
+    /// MTU in bytes.
+    pub mtu: u16,
 }
 
 /// One change to the peers of a device.
