@@ -4,3 +4,4 @@
 pub mod contract;
 pub mod keys;
 pub mod names;
+pub mod protocol;

@@ -1,0 +1,40 @@
+use serde::{Deserialize, Serialize};
+
+/// Something that happened without being asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A peer came within reach or went out of it.
+    PeerHealthChanged {
+        /// The peer, base64.
+        pubkey: String,
+        /// Whether it is within reach now.
+        healthy: bool,
+    },
+    /// NAT traversal moved a peer to another endpoint.
+    NatEndpointChanged {
+        /// The peer, base64.
+        pubkey: String,
+        /// Where it is reached now, `host:port`.
+        endpoint: String,
+    },
+}
+
+/// Who may be sent an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Every connection: part of the published protocol.
+    Everyone,
+    /// Connections whose [`super::Hello`] named the event, given here by its tag.
+    Subscribers(&'static str),
+}
+
+impl Event {
+    /// Who may be sent this event. The published client breaks on events it does not know, so whatever is added here
+    /// is for subscribers.
+    pub fn audience(&self) -> Audience {
+        match self {
+            Self::PeerHealthChanged { .. } | Self::NatEndpointChanged { .. } => Audience::Everyone,
+        }
+    }
+}

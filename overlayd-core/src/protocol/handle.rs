@@ -1,0 +1,41 @@
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::unset;
+
+/// How a caller names the container to attach or detach.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "platform", rename_all = "snake_case")]
+pub enum AttachHandle {
+    /// The network namespace of a process.
+    LinuxPid {
+        /// The process, in the daemon's PID namespace.
+        pid: u32,
+    },
+    /// A Windows compute system.
+    WindowsContainer {
+        /// On attach the container's id; on detach the namespace GUID that attach returned.
+        container_id: String,
+        /// The address to give it, when the caller has chosen one.
+        #[serde(default, skip_serializing_if = "unset")]
+        ip: Option<IpAddr>,
+    },
+    /// A virtual machine that runs a WireGuard device of its own.
+    GuestManaged {
+        /// The caller's id for it.
+        id: String,
+    },
+    /// A process in the host's network that gets an overlay address of its own.
+    HostShared {
+        /// The caller's id for it.
+        id: String,
+    },
+    /// *Addition.* A network namespace by path, for callers that have no PID.
+    LinuxNetns {
+        /// The caller's id for the container; the key of the attachment.
+        id: String,
+        /// A bind mount of the namespace, or `/proc/…/ns/net`.
+        path: String,
+    },
+}

@@ -1,0 +1,45 @@
+//! The wire: plain serde types, one to one with the JSON that travels between a client and the daemon.
+//!
+//! Objects carry their discriminant in a tag member of their own (`frame`, `op`, `result`, `event`, `platform`,
+//! `scope`) and payload members beside it. Encoding is canonical: compact, tag first, members in declaration order,
+//! absent options and (where marked) empty lists left out. Decoding is tolerant: unknown members are ignored, members
+//! come in any order, and a tagged object may also be spelt as an array with its tag first, as
+//! `["request",9,{"op":"status"}]`. Numbers, booleans and addresses are never coerced.
+//!
+//! Strings stay strings where the wire does not check them (CIDRs, endpoints, keys, names). The engine turns them into
+//! types at its door.
+//!
+//! What overlayd adds to the published protocol is marked *Addition* at each item. A client that does not know an
+//! addition never meets it: added operations and handles are only ever sent by clients, added events only go to
+//! connections that asked for them with [`Hello`].
+
+mod edge;
+mod event;
+mod frame;
+mod handle;
+mod hello;
+mod nat;
+mod peer;
+mod request;
+mod response;
+mod secret;
+mod service;
+mod status;
+
+pub use edge::*;
+pub use event::*;
+pub use frame::*;
+pub use handle::*;
+pub use hello::*;
+pub use nat::*;
+pub use peer::*;
+pub use request::*;
+pub use response::*;
+pub use secret::*;
+pub use service::*;
+pub use status::*;
+
+/// Serde's `skip_serializing_if` for options that are left out when unset.
+fn unset<T>(option: &Option<T>) -> bool {
+    option.is_none()
+}

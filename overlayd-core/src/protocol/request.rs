@@ -1,0 +1,235 @@
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AttachHandle, Hello, NatConfigSpec, OverlayMode, PeerScope, PeerSpec, unset};
+
+/// What a client may ask, by its tag `op`. The reply that goes with each is named in its text; each may be answered
+/// [`super::Response::Err`] instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Tells the node its id. Reply `ok`.
+    SetLocalNodeId {
+        /// The id.
+        node_id: u64,
+    },
+    /// Tells the node the public key others know it by. Reply `ok`.
+    SetLocalWgPubkey {
+        /// Base64.
+        pubkey: String,
+    },
+    /// Brings the node's overlay up. Reply `bridge_name`.
+    SetupGlobalOverlay(SetupGlobalOverlay),
+    /// Takes the node's overlay and everything on it down. Reply `ok`.
+    TeardownGlobalOverlay,
+    /// Makes a service's network. Reply `service_overlay`.
+    SetupServiceOverlay {
+        /// The service.
+        service: String,
+        /// How it is connected.
+        mode: OverlayMode,
+    },
+    /// Removes a service's network. Reply `ok`.
+    TeardownServiceOverlay {
+        /// The service.
+        service: String,
+    },
+    /// Reserves an address. Reply `ip`.
+    AllocateIp {
+        /// Whose block to take it from.
+        service: String,
+        /// Whether to take it from the node's slice instead.
+        join_global: bool,
+    },
+    /// Returns a reserved address. Reply `ok`.
+    ReleaseIp {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// Plugs a container in. Reply `attached`, or `guest_config` for a guest that manages its own device.
+    AttachContainer(AttachContainer),
+    /// Unplugs a container. Reply `ok`.
+    DetachContainer {
+        /// Which one.
+        handle: AttachHandle,
+    },
+    /// Adds or updates a peer. Reply `ok`.
+    AddPeer {
+        /// The peer, its members beside the tag.
+        #[serde(flatten)]
+        peer: PeerSpec,
+        /// On which device.
+        #[serde(default)]
+        scope: PeerScope,
+    },
+    /// Removes a peer. Reply `ok`.
+    RemovePeer {
+        /// Base64.
+        pubkey: String,
+        /// On which device.
+        #[serde(default)]
+        scope: PeerScope,
+    },
+    /// Adds a range to a peer. Reply `ok`.
+    AddAllowedIp {
+        /// Base64.
+        pubkey: String,
+        /// The range.
+        cidr: String,
+        /// On which device.
+        #[serde(default)]
+        scope: PeerScope,
+    },
+    /// Takes a range from a peer. Reply `ok`.
+    RemoveAllowedIp {
+        /// Base64.
+        pubkey: String,
+        /// The range.
+        cidr: String,
+        /// On which device.
+        #[serde(default)]
+        scope: PeerScope,
+    },
+    /// Issues an identity to a machine outside the cluster. Reply `edge_config`.
+    MintEdgePeer {
+        /// Its name.
+        name: String,
+        /// How long it lives, in seconds.
+        ttl_secs: u64,
+        /// What it may reach (CIDRs, addresses, services); empty means everything.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allow: Vec<String>,
+        /// `host:port` under which it reaches this node.
+        node_endpoint: String,
+    },
+    /// Withdraws an issued identity. Reply `ok`.
+    RevokeEdgePeer {
+        /// Its name.
+        name: String,
+    },
+    /// Lists issued identities. Reply `edge_peers`.
+    ListEdgePeers,
+    /// Adds a name. Reply `ok`.
+    RegisterDns {
+        /// The name.
+        name: String,
+        /// What it stands for.
+        ip: IpAddr,
+    },
+    /// Removes a name. Reply `ok`.
+    UnregisterDns {
+        /// The name.
+        name: String,
+    },
+    /// Points the host's resolver at a node for one zone. Reply `ok`.
+    WriteScopedResolver {
+        /// The zone.
+        zone: String,
+        /// Who answers for it.
+        node_ip: IpAddr,
+        /// On which port; 53 when unset.
+        #[serde(default, skip_serializing_if = "unset")]
+        port: Option<u16>,
+    },
+    /// Undoes [`Request::WriteScopedResolver`]. Reply `ok`.
+    RemoveScopedResolver {
+        /// The zone.
+        zone: String,
+    },
+    /// Removes networks that nobody uses. Reply `pruned_bridges`.
+    PruneOrphanBridges {
+        /// Networks to keep.
+        live_bridge_names: Vec<String>,
+    },
+    /// Describes the node. Reply `status`.
+    Status,
+    /// Looks for better paths now. Reply `ok`.
+    NatTick,
+    /// Describes NAT traversal. Reply `nat_status`.
+    NatStatus,
+    /// Takes everything down and ends the daemon. Reply `ok`, after which the connection closes.
+    Shutdown,
+    /// *Addition.* Introduces client and daemon to each other. Reply `hello`.
+    Hello(Hello),
+}
+
+/// Members of `setup_global_overlay`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupGlobalOverlay {
+    /// Name of the deployment; part of the device's name.
+    pub deployment: String,
+    /// Name of the node in it; part of the device's name.
+    pub instance_id: String,
+    /// The cluster's range.
+    pub cluster_cidr: String,
+    /// The node's part of it.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub slice_cidr: Option<String>,
+    /// UDP port of the node's device.
+    pub wg_port: u16,
+    /// Whether to fail, rather than serve guests alone, when the host cannot have a device.
+    #[serde(default)]
+    pub host_adapter_mandatory: bool,
+    /// NAT traversal; unset means built-in values, enabled.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub nat: Option<NatConfigSpec>,
+}
+
+/// Members of `attach_container`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachContainer {
+    /// Which container.
+    pub handle: AttachHandle,
+    /// To which service's network.
+    pub service: String,
+    /// Whether to give it an interface on the node's slice too.
+    pub join_global: bool,
+    /// Whether the network goes when the last container leaves.
+    #[serde(default)]
+    pub ephemeral: bool,
+    /// The isolated network it is a member of; an empty string is a network too.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub isolation_network: Option<String>,
+    /// Its resolver.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub dns_server: Option<IpAddr>,
+    /// Its search domain.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub dns_domain: Option<String>,
+}
+
+impl Request {
+    /// The tag of the operation, for logs and metrics.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Self::SetLocalNodeId { .. } => "set_local_node_id",
+            Self::SetLocalWgPubkey { .. } => "set_local_wg_pubkey",
+            Self::SetupGlobalOverlay(_) => "setup_global_overlay",
+            Self::TeardownGlobalOverlay => "teardown_global_overlay",
+            Self::SetupServiceOverlay { .. } => "setup_service_overlay",
+            Self::TeardownServiceOverlay { .. } => "teardown_service_overlay",
+            Self::AllocateIp { .. } => "allocate_ip",
+            Self::ReleaseIp { .. } => "release_ip",
+            Self::AttachContainer(_) => "attach_container",
+            Self::DetachContainer { .. } => "detach_container",
+            Self::AddPeer { .. } => "add_peer",
+            Self::RemovePeer { .. } => "remove_peer",
+            Self::AddAllowedIp { .. } => "add_allowed_ip",
+            Self::RemoveAllowedIp { .. } => "remove_allowed_ip",
+            Self::MintEdgePeer { .. } => "mint_edge_peer",
+            Self::RevokeEdgePeer { .. } => "revoke_edge_peer",
+            Self::ListEdgePeers => "list_edge_peers",
+            Self::RegisterDns { .. } => "register_dns",
+            Self::UnregisterDns { .. } => "unregister_dns",
+            Self::WriteScopedResolver { .. } => "write_scoped_resolver",
+            Self::RemoveScopedResolver { .. } => "remove_scoped_resolver",
+            Self::PruneOrphanBridges { .. } => "prune_orphan_bridges",
+            Self::Status => "status",
+            Self::NatTick => "nat_tick",
+            Self::NatStatus => "nat_status",
+            Self::Shutdown => "shutdown",
+            Self::Hello(_) => "hello",
+        }
+    }
+}

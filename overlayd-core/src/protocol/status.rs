@@ -1,0 +1,67 @@
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::unset;
+
+/// Reply to `status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusSnapshot {
+    /// The node's WireGuard device.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub interface: Option<String>,
+    /// The node's overlay address.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub node_ip: Option<IpAddr>,
+    /// The node's key, base64.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub public_key: Option<String>,
+    /// The cluster's range, a CIDR.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub overlay_cidr: Option<String>,
+    /// The node's part of it, a CIDR.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub slice_cidr: Option<String>,
+    /// Peers of the node's device.
+    pub peer_count: u32,
+    /// Services that are set up.
+    pub service_count: u32,
+    /// The peers of the node's device.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerStatus>,
+    /// Services with a device of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dedicated_services: Vec<DedicatedServiceStatus>,
+}
+
+/// A peer as the device sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Base64.
+    pub public_key: String,
+    /// `ip:port`; empty when unknown.
+    pub endpoint: String,
+    /// CIDRs, separated by commas.
+    pub allowed_ips: String,
+    /// Unix seconds; 0 is never.
+    pub last_handshake_unix_secs: i64,
+}
+
+/// A dedicated service's device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedicatedServiceStatus {
+    /// The service.
+    pub service: String,
+    /// Its WireGuard device.
+    pub interface: String,
+    /// The device's key, base64.
+    pub public_key: String,
+    /// The device's UDP port.
+    pub listen_port: u16,
+    /// This node's address on it.
+    pub overlay_ip: IpAddr,
+    /// This node's block of it, a CIDR.
+    pub subnet: String,
+    /// Peers of the device.
+    pub peer_count: u32,
+}
