@@ -2,6 +2,7 @@
 //! host should look like, and drives the four traits of [`contract`] until the host agrees.
 
 pub mod contract;
+pub mod ipam;
 pub mod keys;
 pub mod names;
 pub mod protocol;

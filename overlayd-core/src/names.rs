@@ -1,6 +1,6 @@
 //! Names of host objects: validated at the door, so that nothing below has to wonder what a string holds.
 
-use std::fmt;
+use std::{fmt, hash::Hasher};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +67,6 @@ pub struct InstanceId(String);
 impl InstanceId {
     /// The id of the daemon that owns `data_dir` (FNV-1a-64 of its path, so that removal needs no memory).
     pub fn of_data_dir(data_dir: &std::path::Path) -> Self {
-        use std::hash::Hasher;
         let mut hasher = fnv::FnvHasher::default();
         hasher.write(data_dir.as_os_str().as_encoded_bytes());
         Self(format!("{:016x}", hasher.finish()))
@@ -91,9 +90,44 @@ impl fmt::Display for InstanceId {
     }
 }
 
+/// The interface name of an object, as the orchestrator derives it too: `zl-` and the parts and suffix joined by `-`
+/// where that fits 15 bytes, else a hash of them (SipHash-1-3, zero key, each part followed by `0xFF`; lowercase hex
+/// without padding, cut to what fits).
+pub fn interface_name(parts: &[&str], suffix: &str) -> Result<LinkName, InvalidLinkName> {
+    let mut plain = format!("zl-{}", parts.join("-"));
+    if !suffix.is_empty() {
+        plain = format!("{plain}-{suffix}");
+    }
+    if plain.len() <= LinkName::MAX_LEN {
+        return LinkName::new(plain);
+    }
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    for part in parts.iter().chain([&suffix]) {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    let digits = format!("{:x}", hasher.finish());
+    match (LinkName::MAX_LEN - "zl--".len()).checked_sub(suffix.len()) {
+        None | Some(0) => LinkName::new(format!("zl-{}", &digits[..digits.len().min(12)])),
+        Some(_) if suffix.is_empty() => LinkName::new(format!("zl-{}", &digits[..digits.len().min(12)])),
+        Some(room) => LinkName::new(format!("zl-{}-{suffix}", &digits[..digits.len().min(room)])),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interfaces_are_named_as_the_golden_vectors_say() {
+        let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/interface_names.jsonl"));
+        for line in golden.unwrap().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let parts: Vec<&str> = line["parts"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+            let name = interface_name(&parts, line["suffix"].as_str().unwrap()).unwrap();
+            assert_eq!(name.as_str(), line["name"].as_str().unwrap(), "{parts:?}");
+        }
+    }
 
     #[test]
     fn an_interface_name_is_what_the_kernel_accepts() {
