@@ -1,0 +1,112 @@
+//! What a plan must be for a host to carry it out. Stricter than a kernel, so that the engine's mistakes show.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use overlayd_core::{
+    contract::{
+        AttachPlan, AttachmentId, Egress, Error, InterfacePlan, NetworkPlan, Result, Target, TargetIdentity, Uplink,
+    },
+    names::{InstanceId, LinkName},
+};
+
+use super::{Platform, unsupported, world::World};
+
+/// Smallest MTU of a link that carries IPv6 (RFC 8200); below it the kernel takes IPv6 away.
+const LEAST_MTU: u16 = 1280;
+
+pub(super) fn network(platform: Platform, plan: &NetworkPlan) -> Result<()> {
+    if plan.gateways.is_empty() {
+        return Err(Error::Invalid(format!("network {} has no gateway", plan.name)));
+    }
+    if plan.mtu < LEAST_MTU {
+        return Err(Error::Invalid(format!("MTU {} of network {} is below {LEAST_MTU}", plan.mtu, plan.name)));
+    }
+    if let Some(gateway) = plan.gateways.iter().find(|gateway| !is_host(gateway)) {
+        return Err(Error::Invalid(format!("{gateway} is not an address that a host can have")));
+    }
+    match platform {
+        Platform::Linux => {
+            LinkName::new(plan.name.0.clone()).map(drop).map_err(|error| Error::Invalid(error.to_string()))
+        }
+        Platform::Windows => match plan.egress {
+            Egress::None | Egress::Nat | Egress::Masquerade => Ok(()),
+        },
+    }
+}
+
+/// The kind of handle and target that the platform has.
+pub(super) fn target(platform: Platform, plan: &AttachPlan) -> Result<()> {
+    let fits = match platform {
+        Platform::Linux => matches!(
+            (&plan.id, &plan.target),
+            (AttachmentId::Process(_), Target::Process(_)) | (AttachmentId::Namespace(_), Target::Namespace(_))
+        ),
+        Platform::Windows => matches!((&plan.id, &plan.target), (AttachmentId::Compute(_), Target::Compute(_))),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(unsupported(format!("attaching {} at {:?}", plan.id, plan.target), "another platform's handle")),
+    }
+}
+
+pub(super) fn known(plan: &AttachPlan, now: &TargetIdentity) -> Result<()> {
+    match &plan.known {
+        Some(known) if known != now => Err(Error::TargetChanged(plan.id.to_string())),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn interfaces(platform: Platform, instance: &InstanceId, world: &World, plan: &AttachPlan) -> Result<()> {
+    let one_on_a_network = matches!(&plan.interfaces[..], [only] if matches!(only.uplink, Uplink::Network(_)));
+    if platform == Platform::Windows && !one_on_a_network {
+        return Err(unsupported(format!("the interfaces of {}", plan.id), "HCN has one endpoint on one network here"));
+    }
+    let names: BTreeSet<_> = plan.interfaces.iter().map(|interface| &interface.name).collect();
+    let host_names: BTreeSet<_> = plan.interfaces.iter().map(|interface| &interface.host_name).collect();
+    if names.len() != plan.interfaces.len() || host_names.len() != plan.interfaces.len() || names.is_empty() {
+        return Err(Error::Invalid(format!("{} needs interfaces, each with names of its own", plan.id)));
+    }
+    if plan.interfaces.iter().flat_map(|interface| &interface.routes).filter(|route| is_default(route)).count() > 1 {
+        return Err(Error::Invalid(format!("{} has more than one default route", plan.id)));
+    }
+    plan.interfaces.iter().try_for_each(|interface| one_interface(instance, world, plan, interface))
+}
+
+fn is_default(route: &overlayd_core::contract::ContainerRoute) -> bool {
+    route.destination.prefix_len() == 0
+}
+
+fn one_interface(instance: &InstanceId, world: &World, plan: &AttachPlan, interface: &InterfacePlan) -> Result<()> {
+    if !is_host(&interface.address) {
+        return Err(Error::Invalid(format!("{} is not an address that a host can have", interface.address)));
+    }
+    if let Some(route) = interface.routes.iter().find(|route| {
+        route.gateway.is_some_and(|gateway| !interface.address.contains(&gateway))
+    }) {
+        return Err(Error::Invalid(format!("{route:?} is not reachable from {}", interface.address)));
+    }
+    if let Some(other) = world.other_holder(&plan.id, interface) {
+        let what = format!("{} or {}", interface.address.addr(), interface.host_name);
+        return Err(Error::Conflict { what, by: other });
+    }
+    let Uplink::Network(name) = &interface.uplink else { return Ok(()) };
+    let network = world.networks.get(name).filter(|network| network.mark.as_ref() == Some(instance));
+    let Some(network) = network else { return Err(Error::NotFound(format!("network {name}"))) };
+    let gateway = network.plan.gateways.iter().find(|gateway| gateway.trunc() == interface.address.trunc());
+    match gateway {
+        Some(gateway) if gateway.addr() == interface.address.addr() => {
+            Err(Error::Conflict { what: gateway.addr().to_string(), by: format!("the gateway of {name}") })
+        }
+        Some(_) if interface.mtu <= network.plan.mtu => Ok(()),
+        Some(_) => Err(Error::Invalid(format!("MTU {} is more than network {name} carries", interface.mtu))),
+        None => Err(Error::Invalid(format!("{} is outside of network {name}", interface.address))),
+    }
+}
+
+/// Neither the network's own address nor its broadcast, unless the prefix is too long to have them (RFC 3021).
+fn is_host(address: &IpNet) -> bool {
+    let room = address.max_prefix_len() - address.prefix_len() >= 2;
+    let broadcast = matches!(address, IpNet::V4(v4) if v4.addr() == v4.broadcast());
+    !room || (address.addr() != address.network() && !broadcast)
+}

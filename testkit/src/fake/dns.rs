@@ -1,0 +1,79 @@
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use overlayd_core::contract::{Dns, DnsPlan, Error, Result};
+
+use super::Script;
+
+/// A responder in memory: [`FakeDns::ask`] is the query.
+#[derive(Debug, Clone, Default)]
+pub struct FakeDns {
+    plan: Arc<Mutex<DnsPlan>>,
+    script: Script,
+}
+
+impl FakeDns {
+    /// The record of calls, and the way to make some fail.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// The plan that is answered from; the default one when stopped.
+    pub fn plan(&self) -> DnsPlan {
+        self.current().clone()
+    }
+
+    /// The addresses answered for an absolute name at this socket; `None` when nobody listens there, or when the name
+    /// is outside of our zones.
+    pub fn ask(&self, server: SocketAddr, name: &str) -> Option<BTreeSet<IpAddr>> {
+        let plan = self.current();
+        let name = name.to_ascii_lowercase();
+        let ours = plan.listen.contains(&server) && in_a_zone(&plan, &name);
+        ours.then(|| plan.records.get(&name).cloned().unwrap_or_default())
+    }
+
+    fn current(&self) -> MutexGuard<'_, DnsPlan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Dns for FakeDns {
+    fn name(&self) -> &'static str {
+        "fake-dns"
+    }
+
+    async fn apply(&self, plan: &DnsPlan) -> Result<()> {
+        let call = self.script.enter("apply", "").await?;
+        check(plan)?;
+        self.script.half_way(&call).await?;
+        *self.current() = plan.clone();
+        Ok(())
+    }
+
+    async fn clear(&self) -> Result<()> {
+        let call = self.script.enter("clear", "").await?;
+        self.script.half_way(&call).await?;
+        *self.current() = DnsPlan::default();
+        Ok(())
+    }
+}
+
+fn check(plan: &DnsPlan) -> Result<()> {
+    let absolute = |name: &String| *name == name.to_ascii_lowercase() && !name.ends_with('.') && !name.is_empty();
+    if let Some(name) = plan.zones.iter().chain(plan.records.keys()).find(|name| !absolute(name)) {
+        return Err(Error::Invalid(format!("`{name}` is not a lowercase name without final dot")));
+    }
+    match plan.records.keys().find(|name| !in_a_zone(plan, name)) {
+        Some(name) => Err(Error::Invalid(format!("`{name}` is in none of the zones"))),
+        None => Ok(()),
+    }
+}
+
+fn in_a_zone(plan: &DnsPlan, name: &str) -> bool {
+    plan.zones.iter().any(|zone| name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
