@@ -81,9 +81,9 @@ fn one_interface(instance: &InstanceId, world: &World, plan: &AttachPlan, interf
     if !is_host(&interface.address) {
         return Err(Error::Invalid(format!("{} is not an address that a host can have", interface.address)));
     }
-    if let Some(route) = interface.routes.iter().find(|route| {
-        route.gateway.is_some_and(|gateway| !interface.address.contains(&gateway))
-    }) {
+    if let Some(route) =
+        interface.routes.iter().find(|route| route.gateway.is_some_and(|gateway| !interface.address.contains(&gateway)))
+    {
         return Err(Error::Invalid(format!("{route:?} is not reachable from {}", interface.address)));
     }
     if let Some(other) = world.other_holder(&plan.id, interface) {

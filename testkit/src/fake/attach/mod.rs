@@ -7,14 +7,14 @@ use std::{
 use async_trait::async_trait;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, AttachmentId, Attacher, Error, Guid, HostNetworks, NetworkInfo, NetworkName, NetworkPlan,
+        AttachPlan, Attached, Attacher, AttachmentId, Error, Guid, HostNetworks, NetworkInfo, NetworkName, NetworkPlan,
         Result, Target, TargetIdentity,
     },
     names::InstanceId,
 };
 
-use self::world::{Attachment, Network, World};
 pub use self::world::SeenInterface;
+use self::world::{Attachment, Network, World};
 use super::{Call, Script, first_instance};
 
 mod check;
@@ -164,7 +164,9 @@ impl Attacher for FakeAttacher {
             }
             return Err(error);
         }
-        self.world().networks.insert(plan.name.clone(), Network::full(self.instance.clone(), plan.clone(), guid.clone()));
+        self.world()
+            .networks
+            .insert(plan.name.clone(), Network::full(self.instance.clone(), plan.clone(), guid.clone()));
         Ok(NetworkInfo { guid })
     }
 

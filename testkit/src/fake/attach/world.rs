@@ -116,9 +116,10 @@ impl World {
         if let Some(rival) = rival {
             return Err(conflict(format!("the range of {}", plan.name), format!("network {}", rival.plan.name)));
         }
-        let by_guid = plan.guid.as_ref().and_then(|guid| {
-            self.networks.values().find(|network| network.guid.as_ref() == Some(guid))
-        });
+        let by_guid = plan
+            .guid
+            .as_ref()
+            .and_then(|guid| self.networks.values().find(|network| network.guid.as_ref() == Some(guid)));
         match by_guid.or_else(|| self.networks.get(&plan.name)) {
             None => Ok(None),
             Some(found) if by_guid.is_none() && found.mark.as_ref() != Some(instance) => {

@@ -1,65 +1,50 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    num::NonZeroU16,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
     time::SystemTime,
 };
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use overlayd_core::{
-    contract::{
-        DeviceInfo, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, PeerEndpoint, PeerPlan, PeerStatus,
-        Result,
-    },
-    keys::{PresharedKey, PublicKey},
+    contract::{DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
+    keys::PublicKey,
     names::{InstanceId, LinkName},
 };
 
+use self::device::{Device, Link, check_device};
 use super::{Script, first_instance};
+
+mod device;
 
 /// WireGuard devices in memory. Devices outlive the handle, as the kernel's do; [`FakeOverlay::vanish`] plays a
 /// userspace device whose process died.
 #[derive(Debug, Clone)]
 pub struct FakeOverlay {
     links: Arc<Mutex<BTreeMap<LinkName, Link>>>,
+    underlay_mtu: Arc<AtomicU16>,
     instance: InstanceId,
     script: Script,
 }
 
-#[derive(Debug)]
-enum Link {
-    Foreign,
-    Device(Device),
-}
-
-#[derive(Debug, Clone)]
-struct Device {
-    mark: InstanceId,
-    plan: DevicePlan,
-    port: u16,
-    peers: BTreeMap<PublicKey, Peer>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Peer {
-    preshared_key: Option<PresharedKey>,
-    endpoint: Option<SocketAddr>,
-    allowed_ips: BTreeSet<IpNet>,
-    last_handshake: Option<SystemTime>,
-    keepalive: Option<NonZeroU16>,
-    rx_bytes: u64,
-    tx_bytes: u64,
-}
-
 /// Bytes on the wire of a handshake initiation and of its response (WireGuard paper, 5.4.2 and 5.4.3).
 const HANDSHAKE_BYTES: (u64, u64) = (148, 92);
+/// What WireGuard over UDP over IPv6 adds to a packet, and the MTU that leaves on Ethernet.
+const WIREGUARD_BYTES: u16 = 80;
+const MOST_MTU: u16 = 1420;
 const FIRST_CHOSEN_PORT: u16 = 40_000;
 
 impl Default for FakeOverlay {
     fn default() -> Self {
-        Self { links: Arc::default(), instance: first_instance(), script: Script::default() }
+        Self {
+            links: Arc::default(),
+            underlay_mtu: Arc::new(AtomicU16::new(1500)),
+            instance: first_instance(),
+            script: Script::default(),
+        }
     }
 }
 
@@ -76,7 +61,17 @@ impl FakeOverlay {
 
     /// Another daemon on the same host.
     pub fn neighbour(&self, instance: InstanceId) -> Self {
-        Self { links: Arc::clone(&self.links), instance, script: Script::default() }
+        Self {
+            links: Arc::clone(&self.links),
+            underlay_mtu: Arc::clone(&self.underlay_mtu),
+            instance,
+            script: Script::default(),
+        }
+    }
+
+    /// Says what the underlay carries from now on, in bytes (1500 until then).
+    pub fn set_underlay_mtu(&self, mtu: u16) {
+        self.underlay_mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// Puts a link on the host that is nobody's of us.
@@ -136,6 +131,15 @@ impl FakeOverlay {
         }
     }
 
+    fn mtu_for(&self, plan: &DevicePlan) -> u16 {
+        match plan.mtu {
+            DeviceMtu::Bytes(mtu) => mtu,
+            DeviceMtu::FromUnderlay => {
+                self.underlay_mtu.load(Ordering::Relaxed).saturating_sub(WIREGUARD_BYTES).min(MOST_MTU)
+            }
+        }
+    }
+
     fn port_for(&self, plan: &DevicePlan, before: Option<&Device>) -> u16 {
         if plan.listen_port != 0 {
             return plan.listen_port;
@@ -158,9 +162,10 @@ impl OverlayBackend for FakeOverlay {
         check_device(plan)?;
         let before = self.claim(plan)?;
         let port = self.port_for(plan, before.as_ref());
+        let mtu = self.mtu_for(plan);
         if before.is_none() {
             let bare = DevicePlan { addresses: Vec::new(), routes: Vec::new(), ..plan.clone() };
-            let device = Device { mark: self.instance.clone(), plan: bare, port, peers: BTreeMap::new() };
+            let device = Device { mark: self.instance.clone(), plan: bare, port, mtu, peers: BTreeMap::new() };
             self.links().insert(plan.name.clone(), Link::Device(device));
         }
         if let Err(error) = self.script.half_way(&call).await {
@@ -174,8 +179,9 @@ impl OverlayBackend for FakeOverlay {
             return Err(Error::NotFound(format!("device {}", plan.name)));
         };
         device.plan = plan.clone();
-        device.port = port;
-        Ok(DeviceInfo { name: plan.name.clone(), public_key: plan.private_key.public_key(), listen_port: port })
+        (device.port, device.mtu) = (port, mtu);
+        let public_key = plan.private_key.public_key();
+        Ok(DeviceInfo { name: plan.name.clone(), public_key, listen_port: port, mtu })
     }
 
     async fn change_peers(&self, name: &LinkName, changes: &[PeerChange]) -> Result<()> {
@@ -214,86 +220,6 @@ impl OverlayBackend for FakeOverlay {
         }
         Ok(())
     }
-}
-
-impl Link {
-    fn port(&self) -> Option<u16> {
-        match self {
-            Self::Foreign => None,
-            Self::Device(device) => Some(device.port),
-        }
-    }
-
-    fn is_of(&self, instance: &InstanceId) -> bool {
-        matches!(self, Self::Device(device) if device.mark == *instance)
-    }
-}
-
-impl Device {
-    fn change(&mut self, change: &PeerChange) {
-        match change {
-            PeerChange::Remove(key) => {
-                self.peers.remove(key);
-            }
-            PeerChange::Set(plan) => self.set(plan),
-        }
-    }
-
-    fn set(&mut self, plan: &PeerPlan) {
-        let claimed: BTreeSet<IpNet> = plan.allowed_ips.iter().map(IpNet::trunc).collect();
-        for (_, other) in self.peers.iter_mut().filter(|(key, _)| **key != plan.public_key) {
-            other.allowed_ips.retain(|range| !claimed.contains(range));
-        }
-        let peer = self.peers.entry(plan.public_key).or_default();
-        peer.allowed_ips = claimed;
-        peer.preshared_key.clone_from(&plan.preshared_key);
-        peer.keepalive = plan.keepalive;
-        if let PeerEndpoint::Set(address) = plan.endpoint {
-            peer.endpoint = Some(address);
-        }
-    }
-
-    fn status(&self) -> DeviceStatus {
-        DeviceStatus {
-            name: self.plan.name.clone(),
-            public_key: Some(self.plan.private_key.public_key()),
-            listen_port: self.port,
-            mtu: self.plan.mtu,
-            addresses: self.plan.addresses.clone(),
-            peers: self.peers.iter().map(|(key, peer)| peer.status(*key)).collect(),
-            dropped: BTreeMap::new(),
-        }
-    }
-}
-
-impl Peer {
-    fn status(&self, public_key: PublicKey) -> PeerStatus {
-        PeerStatus {
-            public_key,
-            endpoint: self.endpoint,
-            allowed_ips: self.allowed_ips.iter().copied().collect(),
-            last_handshake: self.last_handshake,
-            rx_bytes: self.rx_bytes,
-            tx_bytes: self.tx_bytes,
-            keepalive: self.keepalive,
-        }
-    }
-}
-
-/// Smallest MTU of a link that carries IPv4 (RFC 791) and IPv6 (RFC 8200).
-fn least_mtu(addresses: &[IpNet]) -> u16 {
-    if addresses.iter().any(|address| matches!(address, IpNet::V6(_))) { 1280 } else { 68 }
-}
-
-fn check_device(plan: &DevicePlan) -> Result<()> {
-    let distinct: BTreeSet<_> = plan.addresses.iter().map(IpNet::addr).collect();
-    if distinct.len() != plan.addresses.len() {
-        return Err(Error::Invalid(format!("an address is named twice for {}", plan.name)));
-    }
-    if plan.mtu < least_mtu(&plan.addresses) {
-        return Err(Error::Invalid(format!("MTU {} of {} is below what IP needs", plan.mtu, plan.name)));
-    }
-    Ok(())
 }
 
 fn conflict(what: String, by: &str) -> Error {
