@@ -120,10 +120,12 @@ mod tests {
 
     #[test]
     fn interfaces_are_named_as_the_golden_vectors_say() {
-        let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/interface_names.jsonl"));
+        let golden =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/interface_names.jsonl"));
         for line in golden.unwrap().lines() {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            let parts: Vec<&str> = line["parts"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+            let parts: Vec<&str> =
+                line["parts"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
             let name = interface_name(&parts, line["suffix"].as_str().unwrap()).unwrap();
             assert_eq!(name.as_str(), line["name"].as_str().unwrap(), "{parts:?}");
         }

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::unset;
+use super::{OverlayMode, unset};
 
 /// Reply to `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct StatusSnapshot {
     /// Services with a device of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dedicated_services: Vec<DedicatedServiceStatus>,
+    /// *Addition.* All services that are set up, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceStatus>,
 }
 
 /// A peer as the device sees it.
@@ -64,4 +67,19 @@ pub struct DedicatedServiceStatus {
     pub subnet: String,
     /// Peers of the device.
     pub peer_count: u32,
+}
+
+/// *Addition.* A service that is set up on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The service.
+    pub service: String,
+    /// The mode in force.
+    pub mode: OverlayMode,
+    /// What containers attach to: the bridge on Linux.
+    pub name: String,
+    /// This node's block of the cluster's range, a CIDR.
+    pub subnet: String,
+    /// Containers attached to it.
+    pub attachments: u32,
 }
