@@ -2,7 +2,12 @@
 //! host should look like, and drives the four traits of [`contract`] until the host agrees.
 
 pub mod contract;
+pub mod desired;
 pub mod ipam;
+pub mod keyring;
 pub mod keys;
 pub mod names;
+mod private_file;
+pub mod plan;
 pub mod protocol;
+pub mod store;

@@ -66,6 +66,11 @@ impl Pool {
         self.net.contains(&ip) && self.used.contains(&to_number(ip))
     }
 
+    /// Whether any address of `net` is leased.
+    pub fn any_used_in(&self, net: &IpNet) -> bool {
+        self.used.range(to_number(net.network())..=to_number(net.broadcast())).next().is_some()
+    }
+
     /// The address to lease at `now` (Unix seconds): the lowest one that is free and rested; when there is none, the one
     /// that has rested longest; `None` when every address is leased. `blocked` names ranges that others lease from.
     pub fn pick(&mut self, now: u64, blocked: impl Fn(IpAddr) -> Option<IpNet>) -> Option<IpAddr> {

@@ -1,0 +1,273 @@
+//! Everything that was asked for: the only thing overlayd remembers. The lease *is* the attachment, so there is one
+//! book of addresses and nothing beside it to leak.
+
+mod ipam;
+mod record;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+pub use record::*;
+
+use self::ipam::Ipam;
+use crate::{ipam::first_host, keys::PublicKey};
+
+/// The range of an overlay that nobody has described yet.
+pub const DEFAULT_CLUSTER: &str = "10.200.0.0/16";
+
+/// All records, with the indexes that decisions need. It changes by [`Desired::apply`] alone.
+#[derive(Debug, Default)]
+pub struct Desired {
+    node: NodeRecord,
+    overlay: Option<OverlayRecord>,
+    resolver: ResolverRecord,
+    services: BTreeMap<String, ServiceRecord>,
+    attachments: BTreeMap<Handle, AttachmentRecord>,
+    allocations: BTreeMap<IpAddr, String>,
+    rests: BTreeMap<IpAddr, u64>,
+    peers: BTreeMap<PeerId, Arc<PeerRecord>>,
+    dns: BTreeMap<String, BTreeSet<IpAddr>>,
+    ipam: Ipam,
+    /// Which peer holds a range, per device.
+    routes: BTreeMap<(Option<String>, IpNet), PublicKey>,
+    members: BTreeMap<String, BTreeSet<Handle>>,
+}
+
+impl Desired {
+    /// The state that `records` describe, whatever their order.
+    pub fn load(records: impl IntoIterator<Item = Change>) -> Self {
+        let mut desired = Self::default();
+        let (first, then): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|change| matches!(change, Change::Overlay(_) | Change::Service(..)));
+        for change in first.into_iter().chain(then) {
+            desired.apply(change);
+        }
+        desired
+    }
+
+    /// Makes one change and returns the one that takes it back.
+    pub fn apply(&mut self, change: Change) -> Change {
+        match change {
+            Change::Node(record) => {
+                Change::Node(Some(std::mem::replace(&mut self.node, record.unwrap_or_default())))
+            }
+            Change::Resolver(record) => {
+                Change::Resolver(Some(std::mem::replace(&mut self.resolver, record.unwrap_or_default())))
+            }
+            Change::Overlay(record) => {
+                let old = std::mem::replace(&mut self.overlay, record);
+                self.rebuild_slice();
+                Change::Overlay(old)
+            }
+            Change::Service(name, record) => self.apply_service(name, record),
+            Change::Attachment(handle, record) => self.apply_attachment(handle, record),
+            Change::Allocation(ip, record) => {
+                self.ipam.set_used(ip, record.is_some());
+                let old = swap(&mut self.allocations, ip, record);
+                Change::Allocation(ip, old)
+            }
+            Change::Rest(ip, until) => {
+                self.ipam.set_rest(ip, until);
+                let old = swap(&mut self.rests, ip, until);
+                Change::Rest(ip, old)
+            }
+            Change::Peer(id, record) => self.apply_peer(id, record),
+            Change::Dns(name, record) => {
+                let old = swap(&mut self.dns, name.clone(), record);
+                Change::Dns(name, old)
+            }
+        }
+    }
+
+    /// Who this node is.
+    pub fn node(&self) -> &NodeRecord {
+        &self.node
+    }
+
+    /// The global overlay, once asked for.
+    pub fn overlay(&self) -> Option<&OverlayRecord> {
+        self.overlay.as_ref()
+    }
+
+    /// The remembered resolver.
+    pub fn resolver(&self) -> &ResolverRecord {
+        &self.resolver
+    }
+
+    /// The whole overlay's range; [`DEFAULT_CLUSTER`] until one is given.
+    pub fn cluster(&self) -> IpNet {
+        self.overlay.as_ref().map_or_else(default_cluster, |overlay| overlay.cluster)
+    }
+
+    /// The range that the node's own address and the global leases come from.
+    pub fn slice(&self) -> IpNet {
+        self.overlay.as_ref().and_then(|overlay| overlay.slice).unwrap_or_else(|| self.cluster())
+    }
+
+    /// The node's overlay address, once there is an overlay.
+    pub fn node_ip(&self) -> Option<IpAddr> {
+        self.overlay.as_ref().map(|_| first_host(&self.slice()))
+    }
+
+    /// A service by name.
+    pub fn service(&self, name: &str) -> Option<&ServiceRecord> {
+        self.services.get(name)
+    }
+
+    /// All services.
+    pub fn services(&self) -> &BTreeMap<String, ServiceRecord> {
+        &self.services
+    }
+
+    /// An attachment by handle.
+    pub fn attachment(&self, handle: &Handle) -> Option<&AttachmentRecord> {
+        self.attachments.get(handle)
+    }
+
+    /// All attachments.
+    pub fn attachments(&self) -> &BTreeMap<Handle, AttachmentRecord> {
+        &self.attachments
+    }
+
+    /// The handles attached to a service.
+    pub fn members(&self, service: &str) -> impl Iterator<Item = &Handle> {
+        self.members.get(service).into_iter().flatten()
+    }
+
+    /// Addresses leased by `allocate_ip`.
+    pub fn allocations(&self) -> &BTreeMap<IpAddr, String> {
+        &self.allocations
+    }
+
+    /// Addresses that rest, and until when.
+    pub fn rests(&self) -> &BTreeMap<IpAddr, u64> {
+        &self.rests
+    }
+
+    /// A peer.
+    pub fn peer(&self, id: &PeerId) -> Option<&Arc<PeerRecord>> {
+        self.peers.get(id)
+    }
+
+    /// All peers.
+    pub fn peers(&self) -> &BTreeMap<PeerId, Arc<PeerRecord>> {
+        &self.peers
+    }
+
+    /// The peer of a device that holds exactly `range`.
+    pub fn route_holder(&self, service: &Option<String>, range: IpNet) -> Option<PublicKey> {
+        self.routes.get(&(service.clone(), range)).copied()
+    }
+
+    /// The registered names.
+    pub fn dns(&self) -> &BTreeMap<String, BTreeSet<IpAddr>> {
+        &self.dns
+    }
+
+    /// Whether an attachment or an allocation holds `ip`.
+    pub fn is_leased(&self, ip: IpAddr) -> bool {
+        self.ipam.is_used(ip)
+    }
+
+    /// The address a container of `service` gets next, at `now` (Unix seconds); `None` when all are leased.
+    pub fn pick_service_ip(&mut self, service: &str, now: u64) -> Option<IpAddr> {
+        self.ipam.pick_from_block(service, now)
+    }
+
+    /// The address of the slice that is leased next, at `now` (Unix seconds); `None` when all are leased.
+    pub fn pick_slice_ip(&mut self, now: u64) -> Option<IpAddr> {
+        self.ipam.pick_from_slice(now)
+    }
+
+    /// Whether `block` may become a service's: no other service has it and it holds no address of this node's own.
+    pub fn block_is_free(&self, block: &IpNet) -> bool {
+        let taken = self.services.values().any(|service| overlap(&service.block, block));
+        let own = self.node_ip().is_some_and(|ip| block.contains(&ip));
+        let sliced = self.overlay.as_ref().and_then(|overlay| overlay.slice).is_some_and(|slice| overlap(&slice, block));
+        !taken && !own && !sliced && !self.ipam.any_used_in(block)
+    }
+
+    fn apply_service(&mut self, name: String, record: Option<ServiceRecord>) -> Change {
+        let block = record.as_ref().map(|record| record.block);
+        let old = swap(&mut self.services, name.clone(), record);
+        if old.as_ref().map(|record| record.block) != block {
+            self.ipam.set_block(&name, block);
+            self.replay_leases();
+        }
+        Change::Service(name, old)
+    }
+
+    fn apply_attachment(&mut self, handle: Handle, record: Option<AttachmentRecord>) -> Change {
+        let new = record.clone();
+        let old = swap(&mut self.attachments, handle.clone(), record);
+        for (record, used) in [(&old, false), (&new, true)] {
+            let Some(record) = record else { continue };
+            for ip in [Some(record.service_ip), record.global_ip].into_iter().flatten() {
+                self.ipam.set_used(ip, used);
+            }
+            let members = self.members.entry(record.service.clone()).or_default();
+            if used {
+                members.insert(handle.clone());
+            } else {
+                members.remove(&handle);
+            }
+            if members.is_empty() {
+                self.members.remove(&record.service);
+            }
+        }
+        Change::Attachment(handle, old)
+    }
+
+    fn apply_peer(&mut self, id: PeerId, record: Option<PeerRecord>) -> Change {
+        let record = record.map(Arc::new);
+        let old = swap(&mut self.peers, id.clone(), record.clone());
+        for range in old.iter().flat_map(|old| &old.allowed_ips) {
+            let route = (id.service.clone(), *range);
+            if self.routes.get(&route) == Some(&id.public_key) {
+                self.routes.remove(&route);
+            }
+        }
+        for range in record.iter().flat_map(|record| &record.allowed_ips) {
+            self.routes.insert((id.service.clone(), *range), id.public_key);
+        }
+        Change::Peer(id, old.map(|old| (*old).clone()))
+    }
+
+    fn rebuild_slice(&mut self) {
+        self.ipam.set_slice(self.slice());
+        self.replay_leases();
+    }
+
+    /// Tells the pools again what is leased, after one of them was made anew.
+    fn replay_leases(&mut self) {
+        let attached = self.attachments.values().flat_map(|record| [Some(record.service_ip), record.global_ip]);
+        for ip in attached.flatten().chain(self.allocations.keys().copied()) {
+            self.ipam.set_used(ip, true);
+        }
+        for (ip, until) in &self.rests {
+            self.ipam.set_rest(*ip, Some(*until));
+        }
+    }
+}
+
+fn default_cluster() -> IpNet {
+    IpNet::V4(ipnet::Ipv4Net::new_assert([10, 200, 0, 0].into(), 16))
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+fn swap<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}
+
+#[cfg(test)]
+mod tests;

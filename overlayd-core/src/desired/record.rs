@@ -1,0 +1,226 @@
+//! What is remembered: one record per thing that was asked for, and the one way to change them.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    contract::{AttachmentId, Guid, NetworkName, Target, TargetIdentity},
+    keys::PublicKey,
+    names::LinkName,
+    protocol::{NatCandidateWire, NatConfigSpec, OverlayMode},
+};
+
+/// Who this node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Cluster-wide number, the partition key of service blocks.
+    pub node_id: Option<u64>,
+    /// Public key as the orchestrator announced it; kept, not used.
+    pub announced_pubkey: Option<String>,
+}
+
+/// The global overlay as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayRecord {
+    /// First part of all names.
+    pub deployment: String,
+    /// Second part of all names.
+    pub instance_id: String,
+    /// The whole overlay; host bits stay as given.
+    pub cluster: IpNet,
+    /// This node's part of it; host bits stay as given.
+    pub slice: Option<IpNet>,
+    /// UDP port of the device.
+    pub port: u16,
+    /// NAT traversal as asked for; `None` means the built-in defaults, enabled.
+    pub nat: Option<NatConfigSpec>,
+    /// The device that carries it.
+    pub device: LinkName,
+}
+
+/// A service that was set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    /// Mode as asked for.
+    pub mode: OverlayMode,
+    /// Its block on this node.
+    pub block: IpNet,
+    /// What its containers attach to.
+    pub network: NetworkName,
+    /// The host's identity for the network (HCN).
+    pub guid: Option<Guid>,
+}
+
+/// The caller's name for a container; keys the attachment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handle {
+    /// A process.
+    Process(u32),
+    /// A network namespace, by the caller's id.
+    Namespace(String),
+    /// A Windows compute system.
+    Compute(String),
+    /// A VM that runs its own WireGuard device.
+    Guest(String),
+    /// A process in the host's own network namespace.
+    Host(String),
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "pid {pid}"),
+            Self::Namespace(id) => write!(f, "namespace {id}"),
+            Self::Compute(id) => write!(f, "container {id}"),
+            Self::Guest(id) => write!(f, "guest {id}"),
+            Self::Host(id) => write!(f, "host process {id}"),
+        }
+    }
+}
+
+/// One container's attachment; it holds the leases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentRecord {
+    /// Names its host objects.
+    pub id: AttachmentId,
+    /// Where the container is.
+    pub target: Target,
+    /// The service it belongs to.
+    pub service: String,
+    /// Lease from the service's block.
+    pub service_ip: IpAddr,
+    /// Lease from the slice, for the global leg.
+    pub global_ip: Option<IpAddr>,
+    /// Whether the service goes when this container is the last to leave.
+    pub ephemeral: bool,
+    /// Which container the handle meant, known once it is plugged in.
+    pub identity: Option<TargetIdentity>,
+    /// The namespace the host made for it (HCN).
+    pub namespace: Option<Guid>,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+/// How far an attachment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Asked for, and plugged in or about to be.
+    Wanted,
+    /// Refused or unplugged, but the host could not be cleaned yet; the leases stay until it is.
+    Leaving,
+}
+
+/// A peer of a device; `service` is `None` on the global device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PeerId {
+    /// The dedicated service whose device it is on.
+    pub service: Option<String>,
+    /// Who.
+    pub public_key: PublicKey,
+}
+
+/// A peer as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Where it was said to be.
+    pub endpoint: EndpointSpec,
+    /// Ranges behind it, without host bits, in the order given.
+    pub allowed_ips: Vec<IpNet>,
+    /// Seconds between keepalives; `None` is off.
+    pub keepalive: Option<NonZeroU16>,
+    /// Other addresses it may have.
+    pub candidates: Vec<NatCandidateWire>,
+}
+
+/// Where a peer was said to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointSpec {
+    /// Not known: it has to speak first.
+    Roaming,
+    /// An address.
+    Address(SocketAddr),
+    /// A host name, resolved now and again.
+    Name {
+        /// Host name.
+        host: String,
+        /// UDP port.
+        port: u16,
+    },
+}
+
+/// The resolver that containers were last told to use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverRecord {
+    /// Server, port 53.
+    pub server: Option<IpAddr>,
+    /// Search domain.
+    pub domain: Option<String>,
+}
+
+/// One change of one record: its new content, or `None` to forget it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Who this node is.
+    Node(Option<NodeRecord>),
+    /// The global overlay.
+    Overlay(Option<OverlayRecord>),
+    /// The remembered resolver.
+    Resolver(Option<ResolverRecord>),
+    /// A service.
+    Service(String, Option<ServiceRecord>),
+    /// An attachment.
+    Attachment(Handle, Option<AttachmentRecord>),
+    /// An address leased by `allocate_ip`, and the service it was for.
+    Allocation(IpAddr, Option<String>),
+    /// An address that rests until this Unix second.
+    Rest(IpAddr, Option<u64>),
+    /// A peer.
+    Peer(PeerId, Option<PeerRecord>),
+    /// The addresses of a name.
+    Dns(String, Option<BTreeSet<IpAddr>>),
+}
+
+impl Change {
+    /// The record's key in the store; each kind has a prefix of its own.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Node(_) => "node".into(),
+            Self::Overlay(_) => "overlay".into(),
+            Self::Resolver(_) => "resolver".into(),
+            Self::Service(name, _) => format!("service/{name}"),
+            Self::Attachment(handle, _) => format!("attachment/{handle}"),
+            Self::Allocation(ip, _) => format!("allocation/{ip}"),
+            Self::Rest(ip, _) => format!("rest/{ip}"),
+            Self::Peer(id, _) => {
+                format!("peer/{}@{}", id.public_key, id.service.as_deref().map_or("", |service| service))
+            }
+            Self::Dns(name, _) => format!("dns/{name}"),
+        }
+    }
+
+    /// Whether the change forgets its record.
+    pub fn forgets(&self) -> bool {
+        match self {
+            Self::Node(record) => record.is_none(),
+            Self::Overlay(record) => record.is_none(),
+            Self::Resolver(record) => record.is_none(),
+            Self::Service(_, record) => record.is_none(),
+            Self::Attachment(_, record) => record.is_none(),
+            Self::Allocation(_, record) => record.is_none(),
+            Self::Rest(_, record) => record.is_none(),
+            Self::Peer(_, record) => record.is_none(),
+            Self::Dns(_, record) => record.is_none(),
+        }
+    }
+}

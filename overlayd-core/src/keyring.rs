@@ -1,0 +1,117 @@
+//! Private keys, one file each (mode 0600) in a directory of their own (mode 0700), apart from the state.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    keys::{InvalidKey, PrivateKey},
+    private_file,
+};
+
+/// Why a key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The file or its directory cannot be read or written.
+    #[error("could not use the key file {path}: {source}")]
+    Io {
+        /// The key's file.
+        path: PathBuf,
+        /// The system's own words.
+        source: io::Error,
+    },
+    /// The file holds something else than a key.
+    #[error("{path} holds no key: {source}; restore it from a backup, or move it away to get a new identity")]
+    Damaged {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: InvalidKey,
+    },
+    /// Others may read the file.
+    #[error("{path} can be read by others (mode {mode:o}); make it 0600 and consider the key known")]
+    Exposed {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// The private keys of this node.
+#[derive(Debug)]
+pub struct Keyring {
+    dir: PathBuf,
+}
+
+impl Keyring {
+    /// The keys in `dir`, which is created (0700) when absent.
+    pub fn open(dir: PathBuf) -> Result<Self, KeyringError> {
+        private_file::create_dir(&dir).map_err(|source| KeyringError::Io { path: dir.clone(), source })?;
+        Ok(Self { dir })
+    }
+
+    /// The key called `name`, generated and stored on first use; `name` must be safe as a file name.
+    pub fn load_or_generate(&self, name: &str) -> Result<PrivateKey, KeyringError> {
+        let path = self.dir.join(format!("{name}.key"));
+        match std::fs::read_to_string(&path).map(Zeroizing::new) {
+            Ok(text) => {
+                check_mode(&path)?;
+                PrivateKey::from_base64(text.trim()).map_err(|source| KeyringError::Damaged { path, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = PrivateKey::generate();
+                let text = Zeroizing::new(format!("{}\n", *Zeroizing::new(key.reveal_base64())));
+                private_file::replace(&path, text.as_bytes()).map_err(|source| KeyringError::Io { path, source })?;
+                Ok(key)
+            }
+            Err(source) => Err(KeyringError::Io { path, source }),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn check_mode(path: &Path) -> Result<(), KeyringError> {
+    use std::os::unix::fs::PermissionsExt;
+    let io_error = |source| KeyringError::Io { path: path.to_owned(), source };
+    let mode = std::fs::metadata(path).map_err(io_error)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(KeyringError::Exposed { path: path.to_owned(), mode }) }
+}
+
+/// On Windows the data directory's access list protects what is inside.
+#[cfg(not(unix))]
+fn check_mode(_: &Path) -> Result<(), KeyringError> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_generated_once_and_only_its_owner_may_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("keys");
+        let first = Keyring::open(keys.clone()).unwrap().load_or_generate("node").unwrap();
+        assert_eq!(Keyring::open(keys.clone()).unwrap().load_or_generate("node").unwrap(), first);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&keys), mode(&keys.join("node.key"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_damaged_or_exposed_key_is_refused_rather_than_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::open(dir.path().to_owned()).unwrap();
+        let path = dir.path().join("node.key");
+        std::fs::write(&path, "garbage").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(keyring.load_or_generate("node"), Err(KeyringError::Damaged { .. })));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(keyring.load_or_generate("node"), Err(KeyringError::Exposed { .. })));
+    }
+}

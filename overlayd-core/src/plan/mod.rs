@@ -1,0 +1,142 @@
+//! From what was asked for to what the host should look like. Pure: no clock, no I/O, no backend; the tests below pin
+//! the output.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::{
+    contract::{
+        AttachPlan, AttachmentId, ContainerRoute, DeviceMtu, DevicePlan, Egress, InterfacePlan, NetworkPlan,
+        OverlayLink, PeerEndpoint, PeerPlan, Resolver, Uplink,
+    },
+    desired::{AttachmentRecord, Desired, OverlayRecord, PeerRecord, ServiceRecord},
+    ipam::first_host,
+    keys::{PrivateKey, PublicKey},
+    names::{InvalidLinkName, LinkName},
+};
+
+/// MTU of local networks while no overlay device says otherwise (1500 less the overhead of WireGuard over IPv6).
+pub const DEFAULT_MTU: u16 = 1420;
+
+/// The device of the global overlay: the node's address with the mask of the whole cluster, whose connected route
+/// takes everything that is not on a local network to the peers.
+pub fn device(overlay: &OverlayRecord, private_key: PrivateKey) -> DevicePlan {
+    let node_ip = first_host(&overlay.slice.unwrap_or(overlay.cluster));
+    DevicePlan {
+        name: overlay.device.clone(),
+        private_key,
+        listen_port: overlay.port,
+        addresses: vec![with_prefix(node_ip, overlay.cluster.prefix_len())],
+        routes: vec![],
+        mtu: DeviceMtu::FromUnderlay,
+    }
+}
+
+/// A peer of a device.
+pub fn peer(public_key: PublicKey, record: &PeerRecord, endpoint: PeerEndpoint) -> PeerPlan {
+    PeerPlan {
+        public_key,
+        preshared_key: None,
+        endpoint,
+        allowed_ips: record.allowed_ips.clone(),
+        keepalive: record.keepalive,
+    }
+}
+
+/// The local network of a service.
+pub fn network(desired: &Desired, service: &ServiceRecord, mtu: u16) -> NetworkPlan {
+    let overlay = desired.overlay().map(|overlay| OverlayLink {
+        device: Some(overlay.device.clone()),
+        ranges: vec![overlay.cluster.trunc()],
+    });
+    NetworkPlan {
+        name: service.network.clone(),
+        guid: service.guid.clone(),
+        gateways: vec![with_prefix(first_host(&service.block), service.block.prefix_len())],
+        mtu,
+        egress: Egress::Masquerade,
+        overlay,
+    }
+}
+
+/// A container's interfaces: `eth0` on the service's network with the default route, and `eth1` toward the whole
+/// overlay when it holds a global lease.
+pub fn attachment(
+    desired: &Desired,
+    record: &AttachmentRecord,
+    mtu: u16,
+) -> Result<Option<AttachPlan>, InvalidLinkName> {
+    let Some(service) = desired.service(&record.service) else { return Ok(None) };
+    let mut interfaces = vec![service_leg(record, service, mtu)?];
+    if let (Some(ip), Some(overlay), Some(source)) = (record.global_ip, desired.overlay(), desired.node_ip()) {
+        interfaces.push(global_leg(&record.id, ip, overlay, source, mtu)?);
+    }
+    let resolver = desired.resolver();
+    Ok(Some(AttachPlan {
+        id: record.id.clone(),
+        target: record.target.clone(),
+        known: record.identity.clone(),
+        interfaces,
+        resolver: resolver.server.map(|server| Resolver { server, domain: resolver.domain.clone() }),
+    }))
+}
+
+fn service_leg(record: &AttachmentRecord, service: &ServiceRecord, mtu: u16) -> Result<InterfacePlan, InvalidLinkName> {
+    Ok(InterfacePlan {
+        name: LinkName::new("eth0")?,
+        host_name: host_end(&record.id, 's')?,
+        address: with_prefix(record.service_ip, service.block.prefix_len()),
+        routes: vec![ContainerRoute {
+            destination: default_route(&service.block),
+            gateway: Some(first_host(&service.block)),
+        }],
+        mtu,
+        uplink: Uplink::Network(service.network.clone()),
+    })
+}
+
+fn global_leg(
+    id: &AttachmentId,
+    ip: IpAddr,
+    overlay: &OverlayRecord,
+    source: IpAddr,
+    mtu: u16,
+) -> Result<InterfacePlan, InvalidLinkName> {
+    Ok(InterfacePlan {
+        name: LinkName::new("eth1")?,
+        host_name: host_end(id, 'g')?,
+        address: IpNet::from(ip),
+        routes: vec![ContainerRoute { destination: overlay.cluster.trunc(), gateway: None }],
+        mtu,
+        uplink: Uplink::Routed { source, overlay: overlay.device.clone() },
+    })
+}
+
+/// Name of the host's end of a container interface. `leg` is `s` for the service's and `g` for the global one.
+pub fn host_end(id: &AttachmentId, leg: char) -> Result<LinkName, InvalidLinkName> {
+    use std::hash::Hasher;
+    if let AttachmentId::Process(pid) = id {
+        return LinkName::new(format!("veth-{pid}-{leg}"));
+    }
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    hasher.write(id.to_string().as_bytes());
+    LinkName::new(format!("vns-{:.8}-{leg}", format!("{:016x}", hasher.finish())))
+}
+
+fn with_prefix(ip: IpAddr, prefix: u8) -> IpNet {
+    match ip {
+        IpAddr::V4(ip) => Ipv4Net::new_assert(ip, prefix).into(),
+        IpAddr::V6(ip) => Ipv6Net::new_assert(ip, prefix).into(),
+    }
+}
+
+fn default_route(family: &IpNet) -> IpNet {
+    match family {
+        IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
