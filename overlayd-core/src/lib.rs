@@ -4,6 +4,7 @@
 pub mod contract;
 pub mod desired;
 pub mod ipam;
+pub mod ipc;
 pub mod keyring;
 pub mod keys;
 pub mod names;

@@ -47,6 +47,18 @@ impl Frame {
 #[error("not a frame: {0}")]
 pub struct DecodeError(#[from] serde_json::Error);
 
+impl DecodeError {
+    /// What kind of fault there is and where, without quoting the body, which may hold secrets: for logs.
+    pub fn place(&self) -> String {
+        let kind = match self.0.classify() {
+            serde_json::error::Category::Data => "valid JSON of another shape",
+            serde_json::error::Category::Eof => "JSON that ends too early",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "no valid JSON",
+        };
+        format!("{kind}, column {}", self.0.column())
+    }
+}
+
 /// A frame that could not be written as JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("could not encode a frame: {0}")]

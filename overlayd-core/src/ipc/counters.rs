@@ -1,0 +1,45 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that several tasks count up (and, for the one gauge, down).
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The present value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts one less.
+    pub fn sub_one(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What happened on the daemon's socket since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that are open now (a gauge).
+    pub open: Counter,
+    /// Connections that were accepted and served.
+    pub accepted: Counter,
+    /// Connections refused for who called.
+    pub refused: Counter,
+    /// Connections refused because too many were open.
+    pub over_limit: Counter,
+    /// Calls to accept that failed, as for want of file descriptors.
+    pub accept_failures: Counter,
+    /// Requests that were answered, `err` included.
+    pub requests: Counter,
+    /// Requests that outlived their deadline.
+    pub overdue: Counter,
+    /// Bodies that were no frames, headers that were too long, frames that never ended.
+    pub bad_frames: Counter,
+    /// Events that a connection did not get because its client did not read.
+    pub lost_events: Counter,
+}

@@ -1,0 +1,18 @@
+//! How frames travel: the codec, the server's side of a connection, and the client.
+//!
+//! Nothing here knows what carries the bytes. Listening belongs to the binary; [`client`] has one connector per
+//! platform.
+
+mod caller;
+mod codec;
+mod connection;
+mod counters;
+mod limits;
+mod outbox;
+mod reader;
+
+pub use caller::*;
+pub use codec::*;
+pub use connection::*;
+pub use counters::*;
+pub use limits::*;

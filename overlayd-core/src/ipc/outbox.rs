@@ -1,0 +1,77 @@
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::codec::Encoder;
+
+use super::{CodecError, FrameCodec};
+use crate::protocol::{Event, Frame, Response};
+
+/// Bytes that may wait before no further request is taken on.
+const HIGH_WATER: usize = 64 * 1024;
+/// Size beyond which an empty buffer's memory is given back.
+const KEEP: usize = 4 * HIGH_WATER;
+
+/// Whole frames on their way out. Writing never happens behind the caller's back: frames are pushed without waiting,
+/// and [`Outbox::write`] is raced against whatever else the connection does.
+pub(super) struct Outbox<W> {
+    stream: W,
+    buffer: BytesMut,
+    /// Most that has waited since the buffer was last made; it holds at least that much memory.
+    peak: usize,
+}
+
+impl<W: AsyncWrite + Unpin> Outbox<W> {
+    pub(super) fn new(stream: W) -> Self {
+        Self { stream, buffer: BytesMut::new(), peak: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Whether so much waits that the client should read before it asks more.
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.len() >= HIGH_WATER
+    }
+
+    /// Queues a reply; one that is too long for a frame becomes `err`.
+    pub(super) fn push_reply(&mut self, id: u64, response: Response) -> Result<(), CodecError> {
+        let kind = response.result();
+        match FrameCodec.encode(&Frame::Response { id, response }, &mut self.buffer) {
+            Err(CodecError::TooLong { len }) => {
+                tracing::warn!(result = kind, len, "a reply was too long to send");
+                let response = Response::err(format_args!(
+                    "the `{kind}` reply of {len} bytes exceeds the limit of {} for a frame",
+                    crate::protocol::MAX_FRAME_LEN
+                ));
+                FrameCodec.encode(&Frame::Response { id, response }, &mut self.buffer)
+            }
+            pushed => pushed,
+        }
+    }
+
+    /// Queues an event.
+    pub(super) fn push_event(&mut self, event: &Event) -> Result<(), CodecError> {
+        FrameCodec.encode(&Frame::Event(event.clone()), &mut self.buffer)
+    }
+
+    /// Writes some of what waits. May be dropped and called again without losing or repeating a byte.
+    pub(super) async fn write(&mut self) -> std::io::Result<()> {
+        self.peak = self.peak.max(self.buffer.len());
+        if self.stream.write_buf(&mut self.buffer).await? == 0 && self.buffer.has_remaining() {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        if self.buffer.is_empty() && self.peak > KEEP {
+            self.buffer = BytesMut::new();
+            self.peak = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes all that waits and ends the stream.
+    pub(super) async fn finish(&mut self) -> std::io::Result<()> {
+        while !self.is_empty() {
+            self.write().await?;
+        }
+        self.stream.shutdown().await
+    }
+}
