@@ -10,7 +10,7 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
 };
 
-use super::{Platform, unsupported, world::World};
+use super::{FakeAttacher, Platform, unsupported, world::World};
 
 /// Smallest MTU of a link that carries IPv6 (RFC 8200); below it the kernel takes IPv6 away.
 const LEAST_MTU: u16 = 1280;
@@ -44,6 +44,9 @@ pub(super) fn target(platform: Platform, plan: &AttachPlan) -> Result<()> {
         ),
         Platform::Windows => matches!((&plan.id, &plan.target), (AttachmentId::Compute(_), Target::Compute(_))),
     };
+    if fits && plan.target == Target::Process(FakeAttacher::DAEMON_PID) {
+        return Err(Error::Refused(format!("{} is in the daemon's own network namespace", plan.id)));
+    }
     match fits {
         true => Ok(()),
         false => Err(unsupported(format!("attaching {} at {:?}", plan.id, plan.target), "another platform's handle")),

@@ -49,6 +49,9 @@ impl FakeAttacher {
         Self::on(Platform::Windows)
     }
 
+    /// A process in the daemon's own network namespace: attaching it is refused.
+    pub const DAEMON_PID: u32 = 1;
+
     fn on(platform: Platform) -> Self {
         Self { world: Arc::default(), platform, instance: first_instance(), script: Script::default() }
     }
