@@ -21,8 +21,8 @@ pub trait OverlayBackend: Send + Sync + 'static {
     async fn ensure_device(&self, plan: &DevicePlan) -> Result<DeviceInfo>;
 
     /// Applies the changes in order, all or none, at a cost of the changes and not of the peers present. Traffic of
-    /// peers that are not named, and of a named peer's unchanged AllowedIPs, is not disturbed. The device's own key as a peer is
-    /// [`super::Error::Invalid`].
+    /// peers that are not named, and of a named peer's unchanged AllowedIPs, is not disturbed. The device's own key as a
+    /// peer is [`super::Error::Invalid`].
     async fn change_peers(&self, device: &LinkName, changes: &[PeerChange]) -> Result<()>;
 
     /// The devices that carry our mark, with their peers.
