@@ -1,1 +1,25 @@
 //! The Linux hands shared by the Linux backends: links, addresses, routes, namespaces, nftables and sysctls.
+//!
+//! Requests are plain values ([`Request`]), built by the functions of [`link`], [`address`], [`route`] and
+//! [`neighbour`], and carried out by an [`Rtnl`], alone or many in one datagram. An `Rtnl` speaks for the network
+//! namespace it was opened in, whichever thread uses it later; [`Netns`] is how to open one elsewhere.
+//!
+//! Calls here block: the kernel works on a routing request inside the `send`, under a lock that deletions of links hold
+//! for milliseconds. Asynchronous callers keep them off their executor's threads (`tokio::task::spawn_blocking`).
+
+pub mod address;
+mod bytes;
+mod error;
+pub mod link;
+pub mod neighbour;
+mod netns;
+pub mod route;
+mod rtnl;
+pub mod sysctl;
+
+pub use address::Address;
+pub use error::{Error, OrAbsent, Result};
+pub use link::Link;
+pub use netns::{Netns, NetnsId};
+pub use route::Route;
+pub use rtnl::{Request, Rtnl};

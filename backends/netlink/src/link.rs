@@ -1,0 +1,216 @@
+//! Network interfaces: finding, creating, changing and deleting them (`rtnetlink(7)`, `RTM_*LINK`).
+
+mod change;
+mod create;
+
+pub use change::{Ipv4Setting, LinkChange, PortState};
+pub use create::{NewBridge, NewVeth};
+
+use nlink::netlink::{AttrIter, NlMsgType, types::link::IfInfoMsg};
+
+use crate::{Request, Result, Rtnl};
+
+/// Attributes of links (`linux/if_link.h`).
+mod ifla {
+    pub(super) const ADDRESS: u16 = 1;
+    pub(super) const IFNAME: u16 = 3;
+    pub(super) const MTU: u16 = 4;
+    pub(super) const LINK: u16 = 5;
+    pub(super) const MASTER: u16 = 10;
+    pub(super) const OPERSTATE: u16 = 16;
+    pub(super) const LINKINFO: u16 = 18;
+    pub(super) const IFALIAS: u16 = 20;
+    pub(super) const AF_SPEC: u16 = 26;
+    pub(super) const GROUP: u16 = 27;
+    pub(super) const NET_NS_FD: u16 = 28;
+    pub(super) const EXT_MASK: u16 = 29;
+
+    pub(super) const INFO_KIND: u16 = 1;
+    pub(super) const INFO_DATA: u16 = 2;
+    pub(super) const INFO_SLAVE_KIND: u16 = 4;
+    pub(super) const INFO_SLAVE_DATA: u16 = 5;
+}
+
+/// Flag of an interface that is administratively up (`linux/if.h`).
+const IFF_UP: u32 = 1;
+/// Leaves counters out of an answer (`linux/rtnetlink.h`).
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+/// A nested attribute's type carries this flag.
+const NESTED: u16 = 0x8000;
+
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+/// How a request names a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By<'a> {
+    /// By interface index.
+    Index(u32),
+    /// By interface name.
+    Name(&'a str),
+}
+
+impl From<u32> for By<'_> {
+    fn from(index: u32) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl<'a> From<&'a str> for By<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for By<'a> {
+    fn from(name: &'a String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl std::fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "#{index}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// An interface as the kernel reports it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// Kind of virtual device, as `bridge` or `veth`; `None` for hardware and the loopback device.
+    pub kind: Option<String>,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Hardware address, where it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// Index of the bridge (or other master) that it is a port of.
+    pub master: Option<u32>,
+    /// Free text on the interface; ours carries the mark.
+    pub alias: Option<String>,
+    /// Interface group.
+    pub group: u32,
+    /// Index of the device it is bound to: of the other end for veth, in that end's namespace.
+    pub peer: Option<u32>,
+    /// Operational state (RFC 2863) as the kernel numbers it; 6 is up.
+    pub operstate: u8,
+}
+
+impl Link {
+    /// Whether the interface is of this kind, as `bridge`.
+    pub fn is_kind(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
+    }
+
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let header = IfInfoMsg::from_bytes(payload).ok()?;
+        let mut link = Self { index: header.ifi_index as u32, up: header.ifi_flags & IFF_UP != 0, ..Self::default() };
+        for (kind, value) in AttrIter::new(payload.get(IfInfoMsg::SIZE..)?) {
+            match kind & !NESTED {
+                ifla::IFNAME => link.name = text(value),
+                ifla::MTU => link.mtu = number(value),
+                ifla::ADDRESS => link.mac = value.try_into().ok(),
+                ifla::MASTER => link.master = Some(number(value)),
+                ifla::IFALIAS => link.alias = Some(text(value)),
+                ifla::GROUP => link.group = number(value),
+                ifla::LINK => link.peer = Some(number(value)),
+                ifla::OPERSTATE => link.operstate = value.first().copied().unwrap_or_default(),
+                ifla::LINKINFO => link.kind = kind_of(value),
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+}
+
+fn kind_of(linkinfo: &[u8]) -> Option<String> {
+    AttrIter::new(linkinfo).find(|(kind, _)| kind & !NESTED == ifla::INFO_KIND).map(|(_, value)| text(value))
+}
+
+fn text(value: &[u8]) -> String {
+    let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
+    String::from_utf8_lossy(&value[..end]).into_owned()
+}
+
+fn number(value: &[u8]) -> u32 {
+    value.try_into().map_or(0, u32::from_ne_bytes)
+}
+
+impl Rtnl {
+    /// The link of that name or index; `None` where there is none.
+    pub fn link<'a>(&self, by: impl Into<By<'a>>) -> Result<Option<Link>> {
+        use crate::error::OrAbsent;
+        let by = by.into();
+        let mut request = header(format!("look up link {by}"), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
+        request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        self.get(request, Link::parse).or_absent()
+    }
+
+    /// All links of the namespace, as they were at one moment.
+    pub fn links(&self) -> Result<Vec<Link>> {
+        let request = || {
+            let by = By::Index(0);
+            let mut request = header("list links".into(), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
+            request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+            request
+        };
+        self.dump(request, Link::parse)
+    }
+}
+
+/// Deletes one link. Deleting one end of a veth pair deletes the other, too. The kernel takes some 20 ms for it.
+pub fn delete<'a>(link: impl Into<By<'a>>) -> Request {
+    let by = link.into();
+    header(format!("delete link {by}"), NlMsgType::RTM_DELLINK, 0, by, Flags::Keep)
+}
+
+/// Deletes every link of an interface group at once, for hardly more time than one costs. An empty group is an error
+/// that [`crate::Error::is_absent`] knows.
+pub fn delete_group(group: u32) -> Request {
+    let by = By::Index(0);
+    let mut request = header(format!("delete link group {group}"), NlMsgType::RTM_DELLINK, 0, by, Flags::Keep);
+    request.message().append_attr_u32(ifla::GROUP, group);
+    request
+}
+
+/// Changes an existing link.
+pub fn change<'a>(link: impl Into<By<'a>>) -> LinkChange<'a> {
+    LinkChange::new(link.into())
+}
+
+/// Brings a link up.
+pub fn up<'a>(link: impl Into<By<'a>>) -> Request {
+    change(link).up().request()
+}
+
+/// The administrative state that a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flags {
+    Keep,
+    Up,
+    Down,
+}
+
+/// A link request up to its first attribute; a name becomes that attribute.
+fn header(action: String, kind: u16, flags: u16, by: By<'_>, state: Flags) -> Request {
+    let mut request = Request::new(action, kind, flags);
+    let mut info = IfInfoMsg::new();
+    if let By::Index(index) = by {
+        info = info.with_index(index as i32);
+    }
+    info.ifi_change = if state == Flags::Keep { 0 } else { IFF_UP };
+    info.ifi_flags = if state == Flags::Up { IFF_UP } else { 0 };
+    request.message().append_bytes(info.as_bytes());
+    if let By::Name(name) = by {
+        request.message().append_attr_str(ifla::IFNAME, name);
+    }
+    request
+}

@@ -1,0 +1,155 @@
+use nlink::netlink::{MessageBuilder, NlMsgType};
+
+use super::{By, Flags, Mac, header, ifla};
+use crate::Request;
+
+/// What a bridge port does with packets (`linux/if_bridge.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortState {
+    /// Nothing passes in either direction.
+    Disabled,
+    /// Packets pass.
+    Forwarding,
+}
+
+/// IPv4 setting of one interface, numbered as in the kernel (`linux/ip.h`, `IPV4_DEVCONF_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Ipv4Setting {
+    /// Whether packets that arrive here are routed on.
+    Forwarding = 1,
+    /// How the way back to a packet's source is checked: 0 not, 1 strictly, 2 loosely.
+    ReversePath = 8,
+}
+
+/// Address family numbers (`linux/socket.h`).
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// `IFLA_INET_CONF`, `IFLA_INET6_ADDR_GEN_MODE` and its value for no generated address.
+const INET_CONF: u16 = 1;
+const INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_MODE_NONE: u8 = 1;
+/// `IFLA_BRPORT_STATE` and what the two states are called there.
+const BRPORT_STATE: u16 = 1;
+
+/// Changes of one link that the kernel makes in one request, in its own order.
+#[derive(Debug)]
+#[must_use = "a change does nothing until its request is run"]
+pub struct LinkChange<'a> {
+    by: By<'a>,
+    state: Flags,
+    attributes: MessageBuilder,
+    ipv4: Vec<(Ipv4Setting, u32)>,
+    generates_address: bool,
+    kind: u16,
+}
+
+impl<'a> LinkChange<'a> {
+    pub(super) fn new(by: By<'a>) -> Self {
+        let attributes = MessageBuilder::new(0, 0);
+        let kind = NlMsgType::RTM_SETLINK;
+        Self { by, state: Flags::Keep, attributes, ipv4: Vec::new(), generates_address: true, kind }
+    }
+
+    /// Administratively up.
+    pub fn up(mut self) -> Self {
+        self.state = Flags::Up;
+        self
+    }
+
+    /// Administratively down.
+    pub fn down(mut self) -> Self {
+        self.state = Flags::Down;
+        self
+    }
+
+    /// Largest packet in bytes. On a bridge this also stops it from following its ports.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.attributes.append_attr_u32(ifla::MTU, mtu);
+        self
+    }
+
+    /// Hardware address.
+    pub fn mac(mut self, mac: Mac) -> Self {
+        self.attributes.append_attr(ifla::ADDRESS, &mac);
+        self
+    }
+
+    /// Makes it a port of the bridge with this index; 0 frees it.
+    pub fn master(mut self, bridge: u32) -> Self {
+        self.attributes.append_attr_u32(ifla::MASTER, bridge);
+        self
+    }
+
+    /// Free text on the interface, at most 255 bytes.
+    pub fn alias(mut self, alias: &str) -> Self {
+        self.attributes.append_attr(ifla::IFALIAS, alias.as_bytes());
+        self
+    }
+
+    /// Interface group.
+    pub fn group(mut self, group: u32) -> Self {
+        self.attributes.append_attr_u32(ifla::GROUP, group);
+        self
+    }
+
+    /// Sets one of its IPv4 settings.
+    pub fn ipv4(mut self, setting: Ipv4Setting, value: u32) -> Self {
+        self.ipv4.push((setting, value));
+        self
+    }
+
+    /// Keeps the kernel from giving it an IPv6 link-local address when it comes up, by a later request: within one the
+    /// kernel looks at this last.
+    pub fn no_link_local(mut self) -> Self {
+        self.generates_address = false;
+        self
+    }
+
+    /// What it does as a bridge port. With spanning tree off the state stays until the port goes down and up.
+    pub fn port_state(mut self, state: PortState) -> Self {
+        let code = match state {
+            PortState::Disabled => 0,
+            PortState::Forwarding => 3,
+        };
+        let info = self.attributes.nest_start(ifla::LINKINFO);
+        self.attributes.append_attr_str(ifla::INFO_SLAVE_KIND, "bridge");
+        let data = self.attributes.nest_start(ifla::INFO_SLAVE_DATA);
+        self.attributes.append_attr_u8(BRPORT_STATE, code);
+        self.attributes.nest_end(data);
+        self.attributes.nest_end(info);
+        // Settings of a port are taken by this message only.
+        self.kind = NlMsgType::RTM_NEWLINK;
+        self
+    }
+
+    /// The request that makes all the changes.
+    pub fn request(mut self) -> Request {
+        self.append_settings();
+        let mut request = header(format!("change link {}", self.by), self.kind, 0, self.by, self.state);
+        request.message().append_bytes(&self.attributes.as_bytes()[nlink::netlink::NLMSG_HDRLEN..]);
+        request
+    }
+
+    fn append_settings(&mut self) {
+        if self.ipv4.is_empty() && self.generates_address {
+            return;
+        }
+        let spec = self.attributes.nest_start(ifla::AF_SPEC);
+        if !self.ipv4.is_empty() {
+            let family = self.attributes.nest_start(AF_INET);
+            let conf = self.attributes.nest_start(INET_CONF);
+            for &(setting, value) in &self.ipv4 {
+                self.attributes.append_attr_u32(setting as u16, value);
+            }
+            self.attributes.nest_end(conf);
+            self.attributes.nest_end(family);
+        }
+        if !self.generates_address {
+            let family = self.attributes.nest_start(AF_INET6);
+            self.attributes.append_attr_u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+            self.attributes.nest_end(family);
+        }
+        self.attributes.nest_end(spec);
+    }
+}
