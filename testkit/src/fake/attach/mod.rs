@@ -110,21 +110,22 @@ impl FakeAttacher {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn network_guid(&self, plan: &NetworkPlan) -> Option<Guid> {
+    fn guid(&self, kind: &str, name: &str) -> Option<Guid> {
         match self.platform {
             Platform::Linux => None,
-            Platform::Windows => Some(guid::derive(&self.instance, "network", &plan.name.0)),
+            Platform::Windows => Some(guid::derive(&self.instance, kind, name)),
         }
     }
 
     /// Plugs in interface by interface, as a host does: a call dropped half-way leaves some of them.
     async fn plug(&self, call: &Call, plan: &AttachPlan, identity: &TargetIdentity) -> Result<Attached> {
-        let namespace = self.namespace_guid(&plan.id);
+        let namespace = self.guid("namespace", &plan.id.to_string());
         let attachment = Attachment {
             mark: self.instance.clone(),
             plan: plan.clone(),
             identity: identity.clone(),
             namespace: namespace.clone(),
+            endpoint: self.guid("endpoint", &plan.id.to_string()),
             plugged: 0,
         };
         self.world().attachments.insert(plan.id.clone(), attachment);
@@ -133,13 +134,6 @@ impl FakeAttacher {
             self.world().plug_one(&plan.id);
         }
         Ok(Attached { identity: identity.clone(), namespace })
-    }
-
-    fn namespace_guid(&self, id: &AttachmentId) -> Option<Guid> {
-        match self.platform {
-            Platform::Linux => None,
-            Platform::Windows => Some(guid::derive(&self.instance, "namespace", &id.to_string())),
-        }
     }
 }
 
@@ -156,7 +150,7 @@ impl Attacher for FakeAttacher {
         let call = self.script.enter("ensure_network", &plan.name).await?;
         check::network(self.platform, plan)?;
         let before = self.world().claim_network(self.platform, &self.instance, plan)?;
-        let guid = before.as_ref().map_or_else(|| self.network_guid(plan), |network| network.guid.clone());
+        let guid = before.as_ref().map_or_else(|| self.guid("network", &plan.name.0), |network| network.guid.clone());
         if before.is_none() {
             let network = Network::bare(self.instance.clone(), plan.clone(), guid.clone());
             self.world().networks.insert(plan.name.clone(), network);

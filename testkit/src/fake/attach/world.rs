@@ -37,6 +37,8 @@ pub(super) struct Attachment {
     pub(super) plan: AttachPlan,
     pub(super) identity: TargetIdentity,
     pub(super) namespace: Option<Guid>,
+    /// The endpoint in that namespace (HCN).
+    pub(super) endpoint: Option<Guid>,
     /// How many of the plan's interfaces exist.
     pub(super) plugged: usize,
 }
@@ -126,7 +128,8 @@ impl World {
                 Err(conflict(format!("network {}", plan.name), "a network that is not ours".into()))
             }
             Some(found) => {
-                let typed = platform == Platform::Windows && found.plan.egress != plan.egress;
+                let nat = |plan: &NetworkPlan| plan.egress == Egress::Nat;
+                let typed = platform == Platform::Windows && nat(&found.plan) != nat(plan);
                 match typed && self.members(&plan.name) > 0 {
                     true => Err(conflict(format!("the type of network {}", plan.name), "its members".into())),
                     false => Ok(Some(found.clone())),
@@ -233,7 +236,8 @@ impl World {
         let networks = self.networks.iter().map(|(name, network)| format!("network {name} {network:?}"));
         let attachments = self.attachments.iter().map(|(id, attachment)| {
             let interfaces: Vec<_> = attachment.interfaces().collect();
-            format!("attachment {id} {:?} {:?} {interfaces:?}", attachment.namespace, attachment.identity)
+            let guids = (&attachment.namespace, &attachment.endpoint);
+            format!("attachment {id} {guids:?} {:?} {interfaces:?}", attachment.identity)
         });
         networks.chain(attachments).collect()
     }
