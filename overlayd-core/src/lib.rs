@@ -8,7 +8,7 @@ pub mod ipc;
 pub mod keyring;
 pub mod keys;
 pub mod names;
-mod private_file;
 pub mod plan;
+mod private_file;
 pub mod protocol;
 pub mod store;

@@ -32,7 +32,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A newer daemon wrote the file.
-    #[error("the state in {path} has format {found}, this daemon knows up to {FORMAT}; start a newer overlayd, or move the file away")]
+    #[error(
+        "the state in {path} has format {found}, this daemon knows up to {FORMAT}; start a newer overlayd, or move the file away"
+    )]
     Newer {
         /// The store's file.
         path: PathBuf,

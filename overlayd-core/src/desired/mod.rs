@@ -52,9 +52,7 @@ impl Desired {
     /// Makes one change and returns the one that takes it back.
     pub fn apply(&mut self, change: Change) -> Change {
         match change {
-            Change::Node(record) => {
-                Change::Node(Some(std::mem::replace(&mut self.node, record.unwrap_or_default())))
-            }
+            Change::Node(record) => Change::Node(Some(std::mem::replace(&mut self.node, record.unwrap_or_default()))),
             Change::Resolver(record) => {
                 Change::Resolver(Some(std::mem::replace(&mut self.resolver, record.unwrap_or_default())))
             }
@@ -187,7 +185,8 @@ impl Desired {
     pub fn block_is_free(&self, block: &IpNet) -> bool {
         let taken = self.services.values().any(|service| overlap(&service.block, block));
         let own = self.node_ip().is_some_and(|ip| block.contains(&ip));
-        let sliced = self.overlay.as_ref().and_then(|overlay| overlay.slice).is_some_and(|slice| overlap(&slice, block));
+        let sliced =
+            self.overlay.as_ref().and_then(|overlay| overlay.slice).is_some_and(|slice| overlap(&slice, block));
         !taken && !own && !sliced && !self.ipam.any_used_in(block)
     }
 

@@ -46,10 +46,9 @@ pub fn peer(public_key: PublicKey, record: &PeerRecord, endpoint: PeerEndpoint) 
 
 /// The local network of a service.
 pub fn network(desired: &Desired, service: &ServiceRecord, mtu: u16) -> NetworkPlan {
-    let overlay = desired.overlay().map(|overlay| OverlayLink {
-        device: Some(overlay.device.clone()),
-        ranges: vec![overlay.cluster.trunc()],
-    });
+    let overlay = desired
+        .overlay()
+        .map(|overlay| OverlayLink { device: Some(overlay.device.clone()), ranges: vec![overlay.cluster.trunc()] });
     NetworkPlan {
         name: service.network.clone(),
         guid: service.guid.clone(),

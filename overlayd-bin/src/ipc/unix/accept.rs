@@ -1,0 +1,170 @@
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use overlayd_core::ipc::{Caller, Counters, Handler, Limits, Service, serve_connection};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    access::{Access, Peer},
+    claim::{SocketFile, claim},
+    refuse::refuse,
+};
+
+/// Callers that are being told at the same time that they are not admitted; more are closed without a word.
+const REFUSALS: usize = 16;
+/// Shortest and longest pause after a failed accept.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Time for open connections to get their last reply when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How to listen.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerConfig {
+    /// Path of the socket.
+    pub(crate) socket: PathBuf,
+    /// Group that owns the socket and whose members may use it; one that does not exist is no error.
+    pub(crate) group: Option<String>,
+    /// What clients may cost.
+    pub(crate) limits: Limits,
+    /// Where things are counted.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// A socket that is bound: clients can connect, and wait until [`Listener::serve`] is called.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    // Dropped in this order: the name goes before the socket, so that nobody finds a socket without a daemon.
+    file: SocketFile,
+    socket: UnixListener,
+    access: Access,
+    config: ListenerConfig,
+}
+
+impl Listener {
+    /// Binds the socket; one that is in use, and what is no socket, is left alone.
+    pub(crate) async fn bind(config: ListenerConfig) -> anyhow::Result<Self> {
+        let group = config.group.as_deref();
+        let access = Access::new(group).with_context(|| format!("could not look up group {group:?}"))?;
+        let (socket, file) = claim(&config.socket, access.gid()).await?;
+        tracing::info!(socket = %config.socket.display(), group, gid = access.gid(), "listening");
+        Ok(Self { file, socket, access, config })
+    }
+
+    /// Serves clients until `shutdown`, then lets them have the replies they wait for and removes the socket.
+    pub(crate) async fn serve<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { file, socket, access, config } = self;
+        let ListenerConfig { limits, counters, .. } = config;
+        let door = Arc::new(Door {
+            open: Arc::new(Semaphore::new(limits.connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            access,
+            service: Service { handler, limits, counters, closing: shutdown.clone() },
+        });
+        let connections = TaskTracker::new();
+        let mut serial = 0;
+        let mut failures = Failures::default();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    failures.over();
+                    serial += 1;
+                    Arc::clone(&door).admit(stream, serial, &connections);
+                }
+                Err(error) => failures.pause(&error, &door.service.counters, &shutdown).await,
+            }
+        }
+        drop((file, socket));
+        connections.close();
+        if timeout(DRAIN, connections.wait()).await.is_err() {
+            tracing::warn!(
+                open = connections.len(),
+                "connections were cut off: their last request did not end in time"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Decides about each connection.
+struct Door<H> {
+    open: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    access: Access,
+    service: Service<H>,
+}
+
+impl<H: Handler> Door<H> {
+    fn admit(self: Arc<Self>, stream: UnixStream, connection: u64, connections: &TaskTracker) {
+        let counters = &self.service.counters;
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                counters.refused.add(1);
+                tracing::warn!(%error, connection, "connection refused: the kernel does not say who it is");
+                return;
+            }
+        };
+        if let Some(reason) = self.access.refusal(&peer) {
+            counters.refused.add(1);
+            tracing::warn!(caller = %peer.identity, connection, "connection refused: the caller is not admitted");
+            if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+                let told = refuse(stream, Caller { connection, identity: peer.identity }, reason);
+                connections.spawn(async move {
+                    told.await;
+                    drop(permit);
+                });
+            }
+            return;
+        }
+        let caller = Caller { connection, identity: peer.identity };
+        let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() else {
+            counters.over_limit.add(1);
+            let limit = self.service.limits.connections;
+            tracing::warn!(%caller, limit, "connection refused: too many are open");
+            return;
+        };
+        connections.spawn(async move {
+            serve_connection(stream, caller, &self.service).await;
+            drop(permit);
+        });
+    }
+}
+
+/// A row of failed accepts.
+#[derive(Debug, Default)]
+struct Failures {
+    pause: Option<Duration>,
+}
+
+impl Failures {
+    /// An accept succeeded.
+    fn over(&mut self) {
+        if self.pause.take().is_some() {
+            tracing::info!("connections are accepted again");
+        }
+    }
+
+    /// An accept failed, as for want of descriptors: tries again after a while, and says so once.
+    async fn pause(&mut self, error: &io::Error, counters: &Counters, shutdown: &CancellationToken) {
+        counters.accept_failures.add(1);
+        if self.pause.is_none() {
+            tracing::error!(%error, "could not accept a connection; trying again until it works");
+        }
+        let pause = self.pause.map_or(PAUSES.0, |last| (last * 2).min(PAUSES.1));
+        self.pause = Some(pause);
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}

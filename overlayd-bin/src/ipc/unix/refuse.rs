@@ -1,0 +1,42 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use overlayd_core::{
+    ipc::{Caller, Handler, Limits, Service, serve_connection},
+    protocol::{Event, Request, Response},
+};
+use tokio::{net::UnixStream, sync::broadcast};
+use tokio_util::sync::CancellationToken;
+
+/// Time for a caller that is not admitted to ask something and be told why it gets nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers the first request with the reason, so that a person sees it, and closes.
+pub(super) async fn refuse(stream: UnixStream, caller: Caller, reason: String) {
+    let closing = CancellationToken::new();
+    let refusal = Refusal { reason, closing: closing.clone() };
+    let limits = Limits { frame_deadline: PATIENCE, ..Limits::default() };
+    let service = Service { handler: Arc::new(refusal), limits, counters: Arc::default(), closing };
+    if tokio::time::timeout(PATIENCE, serve_connection(stream, caller, &service)).await.is_err() {
+        tracing::debug!("a caller that is not admitted asked nothing");
+    }
+}
+
+/// Executes nothing.
+struct Refusal {
+    reason: String,
+    closing: CancellationToken,
+}
+
+#[async_trait]
+impl Handler for Refusal {
+    async fn handle(&self, _caller: &Caller, _request: Request) -> Response {
+        self.closing.cancel();
+        Response::err(&self.reason)
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        // The sender is gone at once: such a caller hears nothing.
+        broadcast::channel(1).1
+    }
+}
