@@ -3,6 +3,7 @@
 
 pub mod contract;
 pub mod desired;
+pub mod engine;
 pub mod ipam;
 pub mod ipc;
 pub mod keyring;

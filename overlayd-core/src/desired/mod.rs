@@ -29,6 +29,7 @@ pub struct Desired {
     attachments: BTreeMap<Handle, AttachmentRecord>,
     allocations: BTreeMap<IpAddr, String>,
     rests: BTreeMap<IpAddr, u64>,
+    rests_by_end: BTreeSet<(u64, IpAddr)>,
     peers: BTreeMap<PeerId, Arc<PeerRecord>>,
     dns: BTreeMap<String, BTreeSet<IpAddr>>,
     ipam: Ipam,
@@ -71,6 +72,8 @@ impl Desired {
             Change::Rest(ip, until) => {
                 self.ipam.set_rest(ip, until);
                 let old = swap(&mut self.rests, ip, until);
+                old.map(|old| self.rests_by_end.remove(&(old, ip)));
+                self.rests_by_end.extend(until.map(|until| (until, ip)));
                 Change::Rest(ip, old)
             }
             Change::Peer(id, record) => self.apply_peer(id, record),
@@ -144,6 +147,11 @@ impl Desired {
     /// Addresses that rest, and until when.
     pub fn rests(&self) -> &BTreeMap<IpAddr, u64> {
         &self.rests
+    }
+
+    /// Addresses whose rest is over at `now` (Unix seconds).
+    pub fn rested(&self, now: u64) -> impl Iterator<Item = IpAddr> {
+        self.rests_by_end.iter().take_while(move |(until, _)| *until <= now).map(|(_, ip)| *ip)
     }
 
     /// A peer.

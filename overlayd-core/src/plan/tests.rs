@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     contract::{NetworkName, Target},
-    desired::{Change, Handle, Phase},
+    desired::{Change, Phase},
     protocol::OverlayMode,
 };
 

@@ -1,0 +1,106 @@
+//! The one file that calls the four traits: every call under a deadline, every failure with its context.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Error;
+use crate::{
+    contract::{
+        self, AttachPlan, Attached, Attacher, AttachmentId, DeviceInfo, DevicePlan, DeviceStatus, Dns, HostNetworks,
+        Nat, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend, PeerChange,
+    },
+    names::LinkName,
+};
+
+/// The implementations a daemon was wired with.
+#[derive(Clone)]
+pub struct Backends {
+    /// WireGuard devices.
+    pub overlay: Arc<dyn OverlayBackend>,
+    /// Local networks and containers.
+    pub attacher: Arc<dyn Attacher>,
+    /// Names, where the daemon serves them.
+    pub dns: Option<Arc<dyn Dns>>,
+    /// Traversal, where the daemon does it.
+    pub nat: Option<Arc<dyn Nat>>,
+}
+
+impl std::fmt::Debug for Backends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backends")
+            .field("overlay", &self.overlay.name())
+            .field("attacher", &self.attacher.name())
+            .field("dns", &self.dns.as_ref().map(|dns| dns.name()))
+            .field("nat", &self.nat.as_ref().map(|nat| nat.name()))
+            .finish()
+    }
+}
+
+/// The host as the engine reaches it.
+#[derive(Debug)]
+pub(super) struct Host {
+    backends: Backends,
+    deadline: Duration,
+}
+
+impl Host {
+    pub(super) fn new(backends: Backends, deadline: Duration) -> Self {
+        Self { backends, deadline }
+    }
+
+    pub(super) fn overlay_name(&self) -> &'static str {
+        self.backends.overlay.name()
+    }
+
+    pub(super) async fn ensure_device(&self, plan: &DevicePlan) -> Result<DeviceInfo, Error> {
+        self.bounded(format!("set up device {}", plan.name), self.backends.overlay.ensure_device(plan)).await
+    }
+
+    pub(super) async fn change_peers(&self, device: &LinkName, changes: &[PeerChange]) -> Result<(), Error> {
+        self.bounded(format!("change peers of {device}"), self.backends.overlay.change_peers(device, changes)).await
+    }
+
+    pub(super) async fn observe_devices(&self) -> Result<Vec<DeviceStatus>, Error> {
+        self.bounded("observe devices".into(), self.backends.overlay.observe()).await
+    }
+
+    pub(super) async fn remove_device(&self, device: &LinkName) -> Result<(), Error> {
+        self.bounded(format!("remove device {device}"), self.backends.overlay.remove_device(device)).await
+    }
+
+    pub(super) async fn ensure_network(&self, plan: &NetworkPlan) -> Result<NetworkInfo, Error> {
+        self.bounded(format!("set up network {}", plan.name), self.backends.attacher.ensure_network(plan)).await
+    }
+
+    pub(super) async fn remove_network(&self, network: &NetworkName) -> Result<(), Error> {
+        self.bounded(format!("remove network {network}"), self.backends.attacher.remove_network(network)).await
+    }
+
+    pub(super) async fn attach(&self, plan: &AttachPlan) -> Result<Attached, Error> {
+        self.bounded(format!("attach {}", plan.id), self.backends.attacher.attach(plan)).await
+    }
+
+    pub(super) async fn detach(&self, id: &AttachmentId) -> Result<(), Error> {
+        self.bounded(format!("detach {id}"), self.backends.attacher.detach(id)).await
+    }
+
+    pub(super) async fn observe_networks(&self) -> Result<HostNetworks, Error> {
+        self.bounded("observe networks".into(), self.backends.attacher.observe()).await
+    }
+
+    async fn bounded<T>(&self, what: String, call: impl Future<Output = contract::Result<T>>) -> Result<T, Error> {
+        let outcome = match tokio::time::timeout(self.deadline, call).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(contract::Error::Deadline { what: "the host".into(), after: self.deadline }),
+        };
+        match outcome {
+            Ok(value) => {
+                tracing::debug!(step = what, "done");
+                Ok(value)
+            }
+            Err(source) => {
+                tracing::debug!(step = what, code = source.code(), error = %source, "failed");
+                Err(Error::Host { what, source })
+            }
+        }
+    }
+}

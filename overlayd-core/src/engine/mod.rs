@@ -1,0 +1,177 @@
+//! The engine: it records what is asked for, plans, has the host changed, and reports.
+//!
+//! Decisions are made on [`Desired`] under a mutex that is held for microseconds. The record is durable before a
+//! backend is touched. Work on the host runs outside the mutex: concurrently for different objects, in order for the
+//! same one, and always under a deadline.
+
+mod attach;
+mod converge;
+mod dispatch;
+mod dns;
+mod error;
+mod host;
+mod leases;
+mod locks;
+mod observe;
+mod overlay;
+mod parse;
+mod peers;
+mod record;
+mod services;
+mod status;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU16},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{Notify, RwLock, broadcast, watch};
+
+pub use self::{error::Error, host::Backends};
+use self::{host::Host, locks::Locks, observe::Observed, peers::Sent};
+use crate::{
+    desired::{Change, Desired},
+    keyring::Keyring,
+    keys::PrivateKey,
+    protocol::Event,
+    store::Store,
+};
+
+/// How a daemon's engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Directory for the state and the keys; created (0700) when absent.
+    pub state_dir: PathBuf,
+    /// How long one call to a backend may take.
+    pub backend_deadline: Duration,
+    /// How long a released address rests before it is leased again.
+    pub cool_down: Duration,
+    /// How often a host name of a peer is resolved again.
+    pub resolve_interval: Duration,
+    /// Shortest time between two observations of the devices.
+    pub observe_interval: Duration,
+    /// Events that a slow client may lag behind before it loses some.
+    pub event_queue: usize,
+    /// What identifies the build, for `hello`.
+    pub build: String,
+    /// What the build can do, for `hello`.
+    pub features: Vec<String>,
+}
+
+impl EngineConfig {
+    /// The usual times, with the state in `state_dir`.
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self {
+            state_dir,
+            backend_deadline: Duration::from_secs(10),
+            cool_down: Duration::from_secs(30),
+            resolve_interval: Duration::from_secs(60),
+            observe_interval: Duration::from_secs(1),
+            event_queue: crate::ipc::Limits::default().event_queue,
+            build: String::new(),
+            features: Vec::new(),
+        }
+    }
+}
+
+/// Owns everything on the host that touches the overlay, and answers requests about it.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    host: Host,
+    store: Store,
+    node_key: PrivateKey,
+    desired: Mutex<Desired>,
+    locks: Locks,
+    /// Shared by requests, exclusive to what removes everything.
+    world: RwLock<()>,
+    /// What the global device was last told about its peers.
+    sent: tokio::sync::Mutex<Sent>,
+    /// MTU of the overlay device, in bytes.
+    mtu: AtomicU16,
+    observed: watch::Sender<Arc<Observed>>,
+    /// Wakes the observer before its interval is over.
+    look: Notify,
+    events: broadcast::Sender<Arc<Event>>,
+    stopping: watch::Sender<Stopping>,
+}
+
+/// Whether a `shutdown` request was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Asked,
+}
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be made.
+    #[error("could not create the state directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keyring(#[from] crate::keyring::KeyringError),
+}
+
+impl Engine {
+    /// Loads what was asked for in earlier runs, brings the host in line with it, and only then returns.
+    pub async fn start(config: EngineConfig, backends: Backends) -> Result<Arc<Self>, StartError> {
+        let directory = |source| StartError::Directory { path: config.state_dir.clone(), source };
+        crate::private_file::create_dir(&config.state_dir).map_err(directory)?;
+        let node_key = Keyring::open(config.state_dir.join("keys"))?.load_or_generate("node")?;
+        let (store, records) = Store::open(&config.state_dir.join("state.redb"))?;
+        let engine = Arc::new(Self {
+            host: Host::new(backends, config.backend_deadline),
+            store,
+            node_key,
+            desired: Mutex::new(Desired::load(records)),
+            locks: Locks::default(),
+            world: RwLock::new(()),
+            sent: tokio::sync::Mutex::new(Sent::default()),
+            mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
+            observed: watch::Sender::new(Arc::default()),
+            look: Notify::new(),
+            events: broadcast::Sender::new(config.event_queue),
+            stopping: watch::Sender::new(Stopping::No),
+            config,
+        });
+        engine.converge().await;
+        observe::spawn(&engine);
+        peers::spawn_resolver(&engine);
+        Ok(engine)
+    }
+
+    /// Resolves once a `shutdown` request has been carried out.
+    pub async fn shutdown_requested(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        drop(stopping.wait_for(|stopping| *stopping == Stopping::Asked).await);
+    }
+
+    fn desired(&self) -> MutexGuard<'_, Desired> {
+        self.desired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+
+    /// The changes that return a lease: the address rests, and what has rested enough is forgotten.
+    fn rest(&self, desired: &Desired, ip: std::net::IpAddr) -> Vec<Change> {
+        let now = self.now();
+        // Two per release: the book of resting addresses shrinks faster than it grows, at a constant cost.
+        let mut changes: Vec<_> = desired.rested(now).take(2).map(|ip| Change::Rest(ip, None)).collect();
+        changes.push(Change::Rest(ip, Some(now + self.config.cool_down.as_secs())));
+        changes
+    }
+}

@@ -1,0 +1,156 @@
+//! The door: texts of the wire become types here, or a clear error.
+
+use std::{net::SocketAddr, num::NonZeroU16};
+
+use ipnet::IpNet;
+
+use super::Error;
+use crate::{desired::EndpointSpec, keys::PublicKey};
+
+pub(super) fn range(member: &'static str, text: &str) -> Result<IpNet, Error> {
+    text.trim().parse().map_err(|_| Error::invalid(member, format_args!("`{text}` is no CIDR such as 10.77.0.0/16")))
+}
+
+pub(super) fn public_key(member: &'static str, text: &str) -> Result<PublicKey, Error> {
+    PublicKey::from_base64(text).map_err(|error| Error::key(member, error))
+}
+
+/// A comma-separated list of CIDRs; a bare address stands for itself. Host bits are dropped and repetitions too.
+pub(super) fn allowed_ips(text: &str) -> Result<Vec<IpNet>, Error> {
+    let mut ranges = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let range = allowed_ip("allowed_ips", item)?;
+        if !ranges.contains(&range) {
+            ranges.push(range);
+        }
+    }
+    Ok(ranges)
+}
+
+/// One CIDR or bare address, without host bits.
+pub(super) fn allowed_ip(member: &'static str, text: &str) -> Result<IpNet, Error> {
+    let text = text.trim();
+    let range = text.parse::<IpNet>().or_else(|_| text.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
+    range
+        .map(|range| range.trunc())
+        .map_err(|_| Error::invalid(member, format_args!("`{text}` is neither a CIDR nor an address")))
+}
+
+/// `address:port`, `[address]:port` or `name:port`. A wildcard address with port 0 means that the peer is not known
+/// yet.
+pub(super) fn endpoint(text: &str) -> Result<EndpointSpec, Error> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match (address.ip().is_unspecified(), address.port()) {
+            (true, 0) => Ok(EndpointSpec::Roaming),
+            (true, _) => Err(bad_endpoint(text, "the wildcard address is nowhere to send to")),
+            (false, 0) => Err(bad_endpoint(text, "port 0 cannot be sent to")),
+            (false, _) => Ok(EndpointSpec::Address(address)),
+        };
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| bad_endpoint(text, "`host:port` is needed"))?;
+    let port = port.parse().map_err(|_| bad_endpoint(text, "the port is no number from 1 to 65535"))?;
+    if port == 0 {
+        return Err(bad_endpoint(text, "port 0 cannot be sent to"));
+    }
+    // A last label of digits is a mistyped address (RFC 1123, section 2.1).
+    let numeric = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    if numeric || !is_dns_name(host) {
+        return Err(bad_endpoint(text, "the host is neither an address nor a name"));
+    }
+    Ok(EndpointSpec::Name { host: host.to_ascii_lowercase(), port })
+}
+
+pub(super) fn keepalive(secs: u64) -> Result<Option<NonZeroU16>, Error> {
+    u16::try_from(secs)
+        .map(NonZeroU16::new)
+        .map_err(|_| Error::invalid("persistent_keepalive_secs", format_args!("{secs} is more than 65535 seconds")))
+}
+
+/// A name to register: labels of letters, digits, `-` and `_`, lowercase, a final dot kept as the sign of an absolute
+/// name (RFC 1035 sizes).
+pub(super) fn dns_name(text: &str) -> Result<String, Error> {
+    let name = text.to_ascii_lowercase();
+    if is_dns_name(name.strip_suffix('.').unwrap_or(&name)) {
+        Ok(name)
+    } else {
+        Err(Error::invalid("name", format_args!("`{text}` is no DNS name")))
+    }
+}
+
+fn is_dns_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+fn bad_endpoint(text: &str, why: &str) -> Error {
+    Error::invalid("endpoint", format_args!("invalid peer endpoint `{text}`: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_address_a_name_or_unknown() {
+        assert_eq!(endpoint("0.0.0.0:0").unwrap(), EndpointSpec::Roaming);
+        assert_eq!(endpoint("[::]:0").unwrap(), EndpointSpec::Roaming);
+        let address = endpoint("[2001:db8::7]:51820").unwrap();
+        assert_eq!(address, EndpointSpec::Address("[2001:db8::7]:51820".parse().unwrap()));
+        let name = endpoint("Gw.example.net:51820").unwrap();
+        assert_eq!(name, EndpointSpec::Name { host: "gw.example.net".into(), port: 51820 });
+        for bad in ["", "gw", "gw:", "gw:0", "gw:70000", "0.0.0.0:1", "10.0.0.1:0", "10.0.0.300:1", ":1", "a b:1"] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn allowed_ips_are_a_list_without_host_bits_or_repetitions() {
+        let ranges = allowed_ips("10.77.8.3/26, 10.77.8.0/26,fd00::1,10.1.1.1").unwrap();
+        let text: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["10.77.8.0/26", "fd00::1/128", "10.1.1.1/32"]);
+        assert!(allowed_ips("").unwrap().is_empty());
+        assert!(allowed_ips("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn a_keepalive_fits_sixteen_bits() {
+        assert_eq!(keepalive(0).unwrap(), None);
+        assert_eq!(keepalive(25).unwrap().unwrap().get(), 25);
+        assert!(keepalive(65_536).is_err());
+    }
+
+    #[test]
+    fn a_registered_name_is_a_dns_name() {
+        assert_eq!(dns_name("Ledger.atlas.internal.").unwrap(), "ledger.atlas.internal.");
+        for bad in ["", ".", "a..b", "../etc", "a b", "-a", &"a".repeat(64)] {
+            assert!(dns_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_the_door_reads_the_same_again(text in "[0-9a-f:./, ]{0,40}") {
+            for range in allowed_ips(&text).unwrap_or_default() {
+                prop_assert_eq!(range, range.trunc());
+                prop_assert_eq!(allowed_ips(&range.to_string()).unwrap(), vec![range]);
+            }
+        }
+
+        #[test]
+        fn an_endpoint_that_passes_can_be_sent_to(text in "\\PC{0,40}") {
+            match endpoint(&text) {
+                Ok(EndpointSpec::Address(address)) => prop_assert!(address.port() != 0 && !address.ip().is_unspecified()),
+                Ok(EndpointSpec::Name { port, .. }) => prop_assert!(port != 0),
+                Ok(EndpointSpec::Roaming) => {}
+                Err(error) => prop_assert!(error.to_string().contains("endpoint")),
+            }
+        }
+    }
+}
