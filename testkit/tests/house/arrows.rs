@@ -1,0 +1,131 @@
+//! Which crate may know which.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::root;
+
+/// Crates that only these members of the workspace may name.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("boringtun", &["overlayd-userspace-wg"]),
+    ("mockall", &["overlayd-core", "overlayd-testkit"]),
+    ("windows", &["overlayd", "overlayd-windows-hcn"]),
+    ("wireguard-control", &["overlayd-kernel-wg"]),
+];
+
+/// Crates that speak to one operating system.
+const OS_CRATES: &[&str] =
+    &["caps", "libc", "nix", "nlink", "rtnetlink", "rustix", "socket2", "tun-rs", "windows", "windows-sys"];
+
+/// Not a backend: the hands that the Linux backends share.
+const NETLINK: &str = "overlayd-netlink";
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+    optional: bool,
+}
+
+impl Dependency {
+    fn in_release(&self) -> bool {
+        self.kind.as_deref() != Some("dev")
+    }
+}
+
+impl Package {
+    fn is_backend(&self) -> bool {
+        self.manifest_path.contains("/backends/") && self.name != NETLINK
+    }
+
+    fn release_dependencies(&self) -> impl Iterator<Item = &Dependency> {
+        self.dependencies.iter().filter(|dependency| dependency.in_release())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "cargo is the one who knows the manifests")]
+fn workspace() -> Vec<Package> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(metadata.packages.len() >= 6, "the workspace has lost members");
+    metadata.packages
+}
+
+#[test]
+fn the_core_knows_no_operating_system_and_no_other_member() {
+    let members = workspace();
+    let core = members.iter().find(|package| package.name == "overlayd-core").unwrap();
+    for dependency in core.release_dependencies() {
+        assert!(!OS_CRATES.contains(&dependency.name.as_str()), "overlayd-core names {}", dependency.name);
+        assert!(!dependency.name.starts_with("overlayd"), "overlayd-core names {}", dependency.name);
+    }
+}
+
+#[test]
+fn backends_know_the_core_and_no_other_backend() {
+    let members = workspace();
+    for backend in members.iter().filter(|package| package.is_backend()) {
+        for dependency in backend.release_dependencies().filter(|d| d.name.starts_with("overlayd")) {
+            let allowed = ["overlayd-core", NETLINK].contains(&dependency.name.as_str());
+            assert!(allowed, "{} names {}", backend.name, dependency.name);
+        }
+    }
+}
+
+#[test]
+fn the_shared_hands_know_no_other_member() {
+    let members = workspace();
+    let netlink = members.iter().find(|package| package.name == NETLINK).unwrap();
+    for dependency in netlink.release_dependencies() {
+        assert!(!dependency.name.starts_with("overlayd"), "{NETLINK} names {}", dependency.name);
+    }
+}
+
+#[test]
+fn reserved_crates_are_named_by_their_holders_alone() {
+    for package in workspace() {
+        for dependency in &package.dependencies {
+            let Some((_, holders)) = RESERVED.iter().find(|(name, _)| *name == dependency.name) else { continue };
+            assert!(holders.contains(&package.name.as_str()), "{} names {}", package.name, dependency.name);
+        }
+    }
+}
+
+#[test]
+fn no_release_contains_the_testkit_or_mocks() {
+    for package in workspace().iter().filter(|package| package.name != "overlayd-testkit") {
+        for dependency in package.release_dependencies() {
+            assert_ne!(dependency.name, "overlayd-testkit", "{} ships the testkit", package.name);
+            let ships_mocks = dependency.name == "mockall" && !dependency.optional;
+            assert!(!ships_mocks, "{} ships mockall", package.name);
+        }
+    }
+}
+
+#[test]
+fn every_wireguard_backend_is_a_feature_of_the_binary() {
+    let members = workspace();
+    let binary = members.iter().find(|package| package.name == "overlayd").unwrap();
+    let optional: BTreeSet<_> = binary.dependencies.iter().filter(|d| d.optional).map(|d| d.name.as_str()).collect();
+    for backend in members.iter().filter(|package| package.is_backend() && package.name.ends_with("-wg")) {
+        assert!(optional.contains(backend.name.as_str()), "{} is not optional in the binary", backend.name);
+    }
+}
