@@ -4,6 +4,7 @@
 //! platform.
 
 mod caller;
+pub mod client;
 mod codec;
 mod connection;
 mod counters;
