@@ -4,6 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
+    thread::JoinHandle,
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -51,11 +52,13 @@ pub enum StoreError {
     },
 }
 
-/// Handle to the writing thread, which ends when the last handle is dropped.
+/// Handle to the writing thread, which writes what is queued and ends when the handle is dropped.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    jobs: mpsc::Sender<Job>,
+    /// Taken on drop, which ends the thread.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// A queued change; resolves once it is on disk.
@@ -81,11 +84,11 @@ impl Store {
         let database = open_database(path)?;
         let records = read_all(&database).map_err(|reason| unreadable(path, reason))?;
         let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || write_loop(&database, &queue))
             .map_err(|error| unreadable(path, error.to_string()))?;
-        Ok((Self { path: path.to_owned(), jobs }, records))
+        Ok((Self { path: path.to_owned(), jobs: Some(jobs), thread: Some(thread) }, records))
     }
 
     /// Queues `changes` as one transaction. Transactions become durable in the order of these calls.
@@ -93,10 +96,21 @@ impl Store {
         let (done, waiter) = oneshot::channel();
         let job = changes.iter().map(row).collect::<Result<_, _>>().map(|rows| Job { rows, done });
         // An undelivered job drops its sender, which the waiter reports as an ended store.
-        if let Ok(job) = job {
-            drop(self.jobs.send(job));
+        if let (Ok(job), Some(jobs)) = (job, &self.jobs) {
+            drop(jobs.send(job));
         }
         Pending { path: self.path.clone(), done: waiter }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(path = %self.path.display(), "the store's thread has panicked");
+        }
     }
 }
 
@@ -207,16 +221,7 @@ mod tests {
                 pending.durable().await.unwrap();
             }
         }
-        // The writing thread may still be closing the file.
-        let reopened = loop {
-            match Store::open(&path) {
-                Ok((_, records)) => break records,
-                Err(StoreError::Unreadable { reason, .. }) if reason.contains("already open") => {
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        };
+        let (_, reopened) = Store::open(&path).unwrap();
         assert_eq!(reopened, [node(2)]);
     }
 

@@ -92,7 +92,7 @@ pub struct Engine {
     mtu: AtomicU16,
     observed: watch::Sender<Arc<Observed>>,
     /// Wakes the observer before its interval is over.
-    look: Notify,
+    look: Arc<Notify>,
     events: broadcast::Sender<Arc<Event>>,
     stopping: watch::Sender<Stopping>,
 }
@@ -140,7 +140,7 @@ impl Engine {
             sent: tokio::sync::Mutex::new(Sent::default()),
             mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
             observed: watch::Sender::new(Arc::default()),
-            look: Notify::new(),
+            look: Arc::default(),
             events: broadcast::Sender::new(config.event_queue),
             stopping: watch::Sender::new(Stopping::No),
             config,

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::sync::Notify;
+
 use super::Engine;
 use crate::{contract::PeerStatus, keys::PublicKey, names::LinkName, protocol::Event};
 
@@ -25,21 +27,20 @@ pub(super) struct Observed {
 
 /// Starts observing until the engine is dropped.
 pub(super) fn spawn(engine: &Arc<Engine>) {
-    tokio::spawn(run(Arc::downgrade(engine), engine.config.observe_interval));
+    tokio::spawn(run(Arc::downgrade(engine), Arc::clone(&engine.look), engine.config.observe_interval));
 }
 
-async fn run(engine: Weak<Engine>, interval: Duration) {
+/// Holds the engine only while it observes, so that an engine nobody uses any more ends.
+async fn run(engine: Weak<Engine>, look: Arc<Notify>, interval: Duration) {
     loop {
         let Some(strong) = engine.upgrade() else { return };
         let started = Instant::now();
         strong.observe().await;
-        let pause = interval.max(started.elapsed() * SHARE);
-        // Somebody who changed a device wants to see it soon, but not at the price of observing all the time.
-        let least = started.elapsed() * 10;
         drop(strong);
-        tokio::time::sleep(least).await;
-        let Some(strong) = engine.upgrade() else { return };
-        if tokio::time::timeout(pause, strong.look.notified()).await.is_ok() {
+        let cost = started.elapsed();
+        // Somebody who changed a device wants to see it soon, but not at the price of observing all the time.
+        tokio::time::sleep(cost * 10).await;
+        if tokio::time::timeout(interval.max(cost * SHARE), look.notified()).await.is_ok() {
             tracing::trace!("asked to look");
         }
     }

@@ -1,0 +1,80 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use overlayd_core::protocol::{Request, Response};
+use overlayd_testkit::fake::{Reaction, Stage};
+use tokio::sync::Notify;
+
+use crate::node::{Node, add_peer, attach, detach, some_key};
+
+#[tokio::test]
+async fn a_slow_attach_delays_nobody_else() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.start_process(8);
+    let go = Arc::new(Notify::new());
+    node.attacher.script().once(
+        Stage::HalfWay,
+        |call| call.verb == "attach" && call.object == "pid 7",
+        Reaction::Wait(Arc::clone(&go)),
+    );
+    let engine = Arc::clone(&node.engine);
+    let slow = tokio::spawn(async move { engine.answer(attach("web", 7)).await });
+    node.attacher.script().called(|call| call.verb == "attach").await;
+    node.attach(8).await;
+    node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
+    assert_eq!(node.status().await.services[0].attachments, 2);
+    go.notify_one();
+    assert!(matches!(slow.await.unwrap(), Response::Attached(_)));
+}
+
+#[tokio::test]
+async fn a_hanging_device_ends_its_own_requests_and_no_others() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.overlay.script().always(Stage::Entry, |call| call.verb != "remove_device", Reaction::Hang);
+    let peer = node.refused(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26"));
+    let (message, _) = tokio::join!(peer, node.attach(7));
+    assert!(message.contains("did not end within"), "{message}");
+    node.ok(Request::Shutdown).await;
+    node.engine.shutdown_requested().await;
+}
+
+#[tokio::test]
+async fn the_same_container_attached_by_two_callers_at_once_has_one_address() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    let (a, b) = tokio::join!(node.attach(7), node.attach(7));
+    assert_eq!(a, b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clients_at_once_never_share_an_address_and_leave_nothing() {
+    let node = Arc::new(Node::ready().await);
+    let before = node.host();
+    let clients = (0..8u32).map(|client| {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            let mut held = BTreeSet::new();
+            for pid in (0..7).map(|n| 1000 + client * 100 + n) {
+                node.start_process(pid);
+                held.insert(node.attach(pid).await);
+            }
+            held
+        })
+    });
+    let mut all = BTreeSet::new();
+    for client in clients.collect::<Vec<_>>() {
+        for ip in client.await.unwrap() {
+            assert!(all.insert(ip), "{ip} was leased twice");
+        }
+    }
+    assert_eq!(all.len(), 56);
+    for client in 0..8 {
+        for n in 0..7 {
+            let pid = 1000 + client * 100 + n;
+            node.ok(detach(pid)).await;
+            node.attacher.stop(&overlayd_core::contract::Target::Process(pid));
+        }
+    }
+    assert_eq!(node.host(), before);
+}

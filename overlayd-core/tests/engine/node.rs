@@ -1,0 +1,153 @@
+//! One daemon in memory: an engine on fakes, with a state directory of its own.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+
+use overlayd_core::{
+    contract::Target,
+    engine::{Backends, Engine, EngineConfig},
+    keys::{PrivateKey, PublicKey},
+    protocol::{
+        AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, Request, Response, SetupGlobalOverlay,
+        StatusSnapshot,
+    },
+};
+use overlayd_testkit::fake::{FakeAttacher, FakeOverlay};
+
+pub(crate) struct Node {
+    pub(crate) overlay: FakeOverlay,
+    pub(crate) attacher: FakeAttacher,
+    pub(crate) engine: Arc<Engine>,
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    /// A daemon that nothing was asked of yet.
+    pub(crate) async fn fresh() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (overlay, attacher) = (FakeOverlay::default(), FakeAttacher::linux());
+        let engine = start(&dir, &overlay, &attacher).await;
+        Self { overlay, attacher, engine, dir }
+    }
+
+    /// A daemon with the overlay 10.77.0.0/16, slice 10.77.4.0/26, and the service `web`.
+    pub(crate) async fn ready() -> Self {
+        let node = Self::fresh().await;
+        node.ok(Request::SetLocalNodeId { node_id: 3 }).await;
+        node.ok(setup_global()).await;
+        node.ok(setup_service("web")).await;
+        node
+    }
+
+    /// The process ends without a word, and another one starts on the same host and data directory.
+    pub(crate) async fn crash_and_restart(self) -> Self {
+        let (overlay, attacher) = (self.overlay.restarted(), self.attacher.restarted());
+        drop(self.engine);
+        let engine = start(&self.dir, &overlay, &attacher).await;
+        Self { overlay, attacher, engine, dir: self.dir }
+    }
+
+    pub(crate) async fn ask(&self, request: Request) -> Response {
+        self.engine.answer(request).await
+    }
+
+    /// Asks, and insists on a success.
+    pub(crate) async fn ok(&self, request: Request) -> Response {
+        let op = request.op();
+        match self.ask(request).await {
+            Response::Err { message } => panic!("{op} was refused: {message}"),
+            response => response,
+        }
+    }
+
+    /// Asks, and insists on a refusal.
+    pub(crate) async fn refused(&self, request: Request) -> String {
+        let op = request.op();
+        match self.ask(request).await {
+            Response::Err { message } => message,
+            response => panic!("{op} was answered with {response:?}"),
+        }
+    }
+
+    pub(crate) async fn attach(&self, pid: u32) -> IpAddr {
+        match self.ok(attach("web", pid)).await {
+            Response::Attached(attached) => attached.ip,
+            response => panic!("{response:?}"),
+        }
+    }
+
+    pub(crate) async fn status(&self) -> StatusSnapshot {
+        match self.ok(Request::Status).await {
+            Response::Status(status) => status,
+            response => panic!("{response:?}"),
+        }
+    }
+
+    pub(crate) fn start_process(&self, pid: u32) {
+        self.attacher.start(&Target::Process(pid));
+    }
+
+    /// Everything on the host.
+    pub(crate) fn host(&self) -> BTreeSet<String> {
+        self.overlay.host().into_iter().chain(self.attacher.host()).collect()
+    }
+
+    pub(crate) fn state_dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+}
+
+async fn start(dir: &tempfile::TempDir, overlay: &FakeOverlay, attacher: &FakeAttacher) -> Arc<Engine> {
+    let backends =
+        Backends { overlay: Arc::new(overlay.clone()), attacher: Arc::new(attacher.clone()), dns: None, nat: None };
+    let mut config = EngineConfig::new(dir.path().to_owned());
+    config.backend_deadline = Duration::from_millis(200);
+    Engine::start(config, backends).await.unwrap()
+}
+
+pub(crate) fn setup_global() -> Request {
+    Request::SetupGlobalOverlay(SetupGlobalOverlay {
+        deployment: "atlas".into(),
+        instance_id: "n1".into(),
+        cluster_cidr: "10.77.0.0/16".into(),
+        slice_cidr: Some("10.77.4.0/26".into()),
+        wg_port: 51820,
+        ..SetupGlobalOverlay::default()
+    })
+}
+
+pub(crate) fn setup_service(service: &str) -> Request {
+    Request::SetupServiceOverlay { service: service.into(), mode: OverlayMode::Auto }
+}
+
+pub(crate) fn attach(service: &str, pid: u32) -> Request {
+    Request::AttachContainer(AttachContainer {
+        handle: AttachHandle::LinuxPid { pid },
+        service: service.into(),
+        join_global: false,
+        ephemeral: false,
+        isolation_network: None,
+        dns_server: None,
+        dns_domain: None,
+    })
+}
+
+pub(crate) fn detach(pid: u32) -> Request {
+    Request::DetachContainer { handle: AttachHandle::LinuxPid { pid } }
+}
+
+pub(crate) fn some_key() -> PublicKey {
+    PrivateKey::generate().public_key()
+}
+
+pub(crate) fn add_peer(key: &PublicKey, endpoint: &str, allowed_ips: &str) -> Request {
+    Request::AddPeer {
+        peer: PeerSpec {
+            public_key: key.to_base64(),
+            endpoint: endpoint.into(),
+            allowed_ips: allowed_ips.into(),
+            persistent_keepalive_secs: 25,
+            candidates: vec![],
+        },
+        scope: PeerScope::Global,
+    }
+}

@@ -1,0 +1,142 @@
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use overlayd_core::{
+    contract::{OverlayBackend, PeerStatus},
+    ipc::Handler,
+    keys::PublicKey,
+    names::LinkName,
+    protocol::{Event, PeerScope, Request},
+};
+use overlayd_testkit::fake::{Reaction, Stage};
+
+use crate::node::{Node, add_peer, setup_global, some_key};
+
+fn device() -> LinkName {
+    LinkName::new("zl-atlas-n1-g").unwrap()
+}
+
+async fn seen(node: &Node, key: &PublicKey) -> Option<PeerStatus> {
+    let devices = node.overlay.observe().await.unwrap();
+    devices.into_iter().flat_map(|device| device.peers).find(|peer| peer.public_key == *key)
+}
+
+async fn ranges(node: &Node, key: &PublicKey) -> Vec<String> {
+    seen(node, key).await.unwrap().allowed_ips.iter().map(ToString::to_string).collect()
+}
+
+fn allowed_ip(key: &PublicKey, cidr: &str) -> Request {
+    Request::AddAllowedIp { pubkey: key.to_base64(), cidr: cidr.into(), scope: PeerScope::Global }
+}
+
+#[tokio::test]
+async fn a_peer_takes_a_list_of_ranges_and_more_later() {
+    let node = Node::ready().await;
+    let key = some_key();
+    node.ok(add_peer(&key, "198.51.100.23:51820", "10.77.8.0/26,10.77.9.64/26")).await;
+    for _ in 0..2 {
+        node.ok(allowed_ip(&key, "10.77.200.64/26")).await;
+    }
+    assert_eq!(ranges(&node, &key).await, ["10.77.8.0/26", "10.77.9.64/26", "10.77.200.64/26"]);
+    let remove =
+        Request::RemoveAllowedIp { pubkey: key.to_base64(), cidr: "10.77.9.64/26".into(), scope: PeerScope::Global };
+    node.ok(remove.clone()).await;
+    node.ok(remove).await;
+    let status = node.status().await;
+    assert_eq!(status.peers[0].allowed_ips, "10.77.8.0/26,10.77.200.64/26");
+    assert_eq!(status.peers[0].public_key, key.to_base64());
+}
+
+#[tokio::test]
+async fn a_repeated_add_updates_and_never_resets_where_the_peer_has_roamed_to() {
+    let node = Node::ready().await;
+    let key = some_key();
+    node.ok(add_peer(&key, "198.51.100.23:51820", "10.77.8.0/26")).await;
+    let roamed = "203.0.113.9:40001".parse().unwrap();
+    assert!(node.overlay.handshake(&device(), &key, roamed, SystemTime::now()));
+    node.ok(add_peer(&key, "198.51.100.23:51820", "10.77.8.0/26,10.77.9.0/26")).await;
+    assert_eq!(seen(&node, &key).await.unwrap().endpoint, Some(roamed));
+    node.ok(add_peer(&key, "198.51.100.24:51820", "10.77.8.0/26")).await;
+    assert_eq!(seen(&node, &key).await.unwrap().endpoint.unwrap().to_string(), "198.51.100.24:51820");
+    assert_eq!(node.status().await.peer_count, 1);
+}
+
+#[tokio::test]
+async fn a_range_belongs_to_the_peer_that_was_given_it_last() {
+    let node = Node::ready().await;
+    let (a, b) = (some_key(), some_key());
+    node.ok(add_peer(&a, "198.51.100.1:51820", "10.77.8.0/26,10.77.9.0/26")).await;
+    node.ok(add_peer(&b, "198.51.100.2:51820", "10.77.9.0/26")).await;
+    assert_eq!(ranges(&node, &a).await, ["10.77.8.0/26"]);
+    assert_eq!(ranges(&node, &b).await, ["10.77.9.0/26"]);
+}
+
+#[tokio::test]
+async fn a_change_that_the_device_refuses_is_taken_back() {
+    let node = Node::ready().await;
+    let key = some_key();
+    node.ok(add_peer(&key, "198.51.100.1:51820", "10.77.8.0/26")).await;
+    node.overlay.script().once(Stage::Entry, |call| call.verb == "change_peers", Reaction::fail("no memory"));
+    node.refused(allowed_ip(&key, "10.77.9.0/26")).await;
+    assert_eq!(node.status().await.peers[0].allowed_ips, "10.77.8.0/26");
+    assert_eq!(ranges(&node, &key).await, ["10.77.8.0/26"]);
+}
+
+#[tokio::test]
+async fn peers_that_come_before_the_overlay_are_told_to_it_later() {
+    let node = Node::fresh().await;
+    let key = some_key();
+    node.ok(add_peer(&key, "198.51.100.1:51820", "10.77.8.0/26")).await;
+    node.ok(setup_global()).await;
+    assert_eq!(ranges(&node, &key).await, ["10.77.8.0/26"]);
+}
+
+#[tokio::test]
+async fn unknown_peers_are_removed_with_success_and_extended_with_an_error() {
+    let node = Node::ready().await;
+    let key = some_key();
+    node.ok(Request::RemovePeer { pubkey: key.to_base64(), scope: PeerScope::Global }).await;
+    let message = node.refused(allowed_ip(&key, "10.77.8.0/26")).await;
+    assert!(message.contains("cannot add allowed_ip 10.77.8.0/26 to unknown peer"), "{message}");
+    let scope = PeerScope::Service { service: "web".into() };
+    let message = node.refused(Request::RemovePeer { pubkey: key.to_base64(), scope }).await;
+    assert!(message.contains("no dedicated overlay for service web"), "{message}");
+}
+
+#[tokio::test]
+async fn members_of_a_peer_that_make_no_sense_are_refused() {
+    let node = Node::ready().await;
+    let key = some_key();
+    for (endpoint, ranges) in [("198.51.100.1", "10.0.0.0/8"), ("198.51.100.1:1", "10.0.0.0/40"), ("a b:1", "")] {
+        node.refused(add_peer(&key, endpoint, ranges)).await;
+    }
+    node.refused(allowed_ip(&key, "nonsense")).await;
+    node.refused(Request::RemovePeer { pubkey: "AAAA".into(), scope: PeerScope::Global }).await;
+    assert_eq!(node.status().await.peer_count, 0);
+}
+
+#[tokio::test]
+async fn a_host_name_is_resolved() {
+    let node = Node::ready().await;
+    let key = some_key();
+    node.ok(add_peer(&key, "localhost:51820", "10.77.8.0/26")).await;
+    assert!(seen(&node, &key).await.unwrap().endpoint.unwrap().ip().is_loopback());
+}
+
+#[tokio::test]
+async fn status_tells_unix_time_of_the_handshake_and_clients_hear_that_the_peer_is_healthy() {
+    let node = Node::ready().await;
+    let key = some_key();
+    let mut events = node.engine.events();
+    node.ok(add_peer(&key, "0.0.0.0:0", "10.77.8.0/26")).await;
+    let at = SystemTime::now() - Duration::from_secs(5);
+    assert!(node.overlay.handshake(&device(), &key, "203.0.113.9:40001".parse().unwrap(), at));
+    loop {
+        let event = events.recv().await.unwrap();
+        if *event == (Event::PeerHealthChanged { pubkey: key.to_base64(), healthy: true }) {
+            break;
+        }
+    }
+    let peer = &node.status().await.peers[0];
+    assert_eq!(peer.endpoint, "203.0.113.9:40001");
+    assert_eq!(u64::try_from(peer.last_handshake_unix_secs).unwrap(), at.duration_since(UNIX_EPOCH).unwrap().as_secs());
+}
