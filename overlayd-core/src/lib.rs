@@ -3,6 +3,7 @@
 
 pub mod contract;
 pub mod desired;
+pub mod endpoint;
 pub mod engine;
 pub mod ipam;
 pub mod ipc;
