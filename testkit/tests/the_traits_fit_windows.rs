@@ -75,7 +75,7 @@ async fn a_second_interface_or_a_routed_one_is_unsupported() {
     two.interfaces.push(InterfacePlan { name: LinkName::new("eth1").unwrap(), ..two.interfaces[0].clone() });
     assert_eq!(host.attach(&two).await.unwrap_err().code(), "unsupported");
     let mut routed = plan("wc-1", "atlas-overlay", 2);
-    let source = "10.77.4.1".parse().unwrap();
+    let source = "10.77.4.1".parse().expect("an address");
     routed.interfaces[0].uplink = Uplink::Routed { source, overlay: LinkName::new("zl-atlas-n1-g").unwrap() };
     assert_eq!(host.attach(&routed).await.unwrap_err().code(), "unsupported");
     assert_eq!(host.host(), before);
@@ -83,14 +83,14 @@ async fn a_second_interface_or_a_routed_one_is_unsupported() {
 
 async fn attach(host: &FakeAttacher, id: &str, number: u8) -> Attached {
     host.start(&Target::Compute(id.into()));
-    host.attach(&plan(id, "atlas-overlay", number)).await.unwrap()
+    host.attach(&plan(id, "atlas-overlay", number)).await.expect("planned")
 }
 
 fn network(name: &str, egress: Egress) -> NetworkPlan {
     NetworkPlan {
         name: NetworkName(name.into()),
         guid: None,
-        gateways: vec!["10.77.4.1/26".parse().unwrap()],
+        gateways: vec!["10.77.4.1/26".parse().expect("an address")],
         mtu: 1420,
         egress,
         overlay: None,
@@ -99,9 +99,9 @@ fn network(name: &str, egress: Egress) -> NetworkPlan {
 
 fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
     let interface = InterfacePlan {
-        name: LinkName::new("eth0").unwrap(),
-        host_name: LinkName::new(format!("hcn-{id}")).unwrap(),
-        address: format!("10.77.4.{number}/26").parse().unwrap(),
+        name: LinkName::new("eth0").expect("a name"),
+        host_name: LinkName::new(format!("hcn-{id}")).expect("a name"),
+        address: format!("10.77.4.{number}/26").parse().expect("an address"),
         routes: Vec::new(),
         mtu: 1420,
         uplink: Uplink::Network(NetworkName(network.into())),
@@ -111,6 +111,9 @@ fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
         target: Target::Compute(id.into()),
         known: None,
         interfaces: vec![interface],
-        resolver: Some(Resolver { server: "10.77.4.1".parse().unwrap(), domain: Some("atlas.local".into()) }),
+        resolver: Some(Resolver {
+            server: "10.77.4.1".parse().expect("an address"),
+            domain: Some("atlas.local".into()),
+        }),
     }
 }

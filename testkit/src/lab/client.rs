@@ -1,0 +1,113 @@
+use std::{
+    io::{Read, Write},
+    net::IpAddr,
+    os::unix::net::UnixStream,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use overlayd_core::protocol::{AttachContainer, AttachHandle, Frame, Request, Response, StatusSnapshot};
+
+/// An orchestrator's end of the socket, as published clients are: one request in flight, ids from 1, events dropped.
+/// It has a codec of its own (length as u32 little-endian, then JSON), so that the daemon's is tested against another.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    next_id: u64,
+}
+
+impl Client {
+    /// Connects, waiting this long for a daemon to answer.
+    pub fn connect(socket: &Path, patience: Duration) -> std::io::Result<Self> {
+        let start = Instant::now();
+        loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => return Ok(Self { stream, next_id: 1 }),
+                Err(error) if start.elapsed() > patience => return Err(error),
+                // A socket that is not there yet announces itself to nobody; published clients poll too.
+                Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    /// Asks, and returns the answer; an error means that the connection is of no more use.
+    pub fn call(&mut self, request: Request) -> std::io::Result<Response> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let body = Frame::Request { id, request }.encode().map_err(std::io::Error::other)?;
+        let length = u32::try_from(body.len()).map_err(std::io::Error::other)?;
+        self.stream.write_all(&length.to_le_bytes())?;
+        self.stream.write_all(&body)?;
+        loop {
+            match self.frame()? {
+                Frame::Response { id: of, response } if of == id => return Ok(response),
+                Frame::Response { .. } | Frame::Event(_) => {}
+                Frame::Request { .. } => return Err(std::io::Error::other("the daemon sent a request")),
+            }
+        }
+    }
+
+    fn frame(&mut self) -> std::io::Result<Frame> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let mut body = vec![0; u32::from_le_bytes(length) as usize];
+        self.stream.read_exact(&mut body)?;
+        Frame::decode(&body).map_err(std::io::Error::other)
+    }
+
+    /// Asks; panics if the daemon is gone or says no.
+    #[track_caller]
+    pub fn ask(&mut self, request: Request) -> Response {
+        let shown = format!("{request:?}");
+        match self.call(request) {
+            Ok(Response::Err { message }) => panic!("{shown} was refused: {message}"),
+            Ok(response) => response,
+            Err(error) => panic!("{shown} was not answered: {error}"),
+        }
+    }
+
+    /// Asks for something whose reply is `ok`.
+    #[track_caller]
+    pub fn ok(&mut self, request: Request) {
+        let response = self.ask(request);
+        assert_eq!(response, Response::Ok);
+    }
+
+    /// The daemon's status.
+    #[track_caller]
+    pub fn status(&mut self) -> StatusSnapshot {
+        match self.ask(Request::Status) {
+            Response::Status(status) => status,
+            other => panic!("status was answered {other:?}"),
+        }
+    }
+
+    /// Attaches a process to a service; its address there.
+    #[track_caller]
+    pub fn attach(&mut self, pid: u32, service: &str) -> IpAddr {
+        match self.ask(attach(pid, service)) {
+            Response::Attached(attached) => attached.ip,
+            other => panic!("attach was answered {other:?}"),
+        }
+    }
+
+    /// Detaches a process.
+    #[track_caller]
+    pub fn detach(&mut self, pid: u32) {
+        self.ok(Request::DetachContainer { handle: AttachHandle::LinuxPid { pid } });
+    }
+}
+
+/// The plain attach of a process to a service.
+pub(super) fn attach(pid: u32, service: &str) -> Request {
+    Request::AttachContainer(AttachContainer {
+        handle: AttachHandle::LinuxPid { pid },
+        service: service.into(),
+        join_global: false,
+        ephemeral: false,
+        isolation_network: None,
+        dns_server: None,
+        dns_domain: None,
+    })
+}

@@ -1,0 +1,145 @@
+use std::{
+    fs::{self, File},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::{Child, ExitStatus},
+    time::Duration,
+};
+
+use super::{Client, Namespace, facts};
+use crate::contract::HostFacts;
+
+/// A host: its namespaces, and the daemon on it while that runs.
+#[derive(Debug)]
+pub struct Host {
+    /// Network and mounts.
+    pub namespace: Namespace,
+    overlayd: PathBuf,
+    directory: PathBuf,
+    addresses: (IpAddr, IpAddr),
+    daemon: Option<Child>,
+}
+
+/// What the daemon may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// All of root's.
+    Root,
+    /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, as the packaged unit grants.
+    TwoCapabilities,
+}
+
+/// How long a daemon may take from its start to an answering socket. Far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Host {
+    pub(super) fn new(namespace: Namespace, directory: &Path, overlayd: &Path, addresses: (IpAddr, IpAddr)) -> Self {
+        fs::create_dir_all(directory).expect("a directory for the host");
+        let (overlayd, directory) = (overlayd.to_owned(), directory.to_owned());
+        Self { namespace, overlayd, directory, addresses, daemon: None }
+    }
+
+    /// IPv4 address on the underlay.
+    pub fn v4(&self) -> IpAddr {
+        self.addresses.0
+    }
+
+    /// IPv6 address on the underlay.
+    pub fn v6(&self) -> IpAddr {
+        self.addresses.1
+    }
+
+    /// The daemon's data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// The daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("overlayd.sock")
+    }
+
+    /// What the daemon said so far, over all its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("overlayd.log")).unwrap_or_default()
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self) -> Client {
+        self.start_with(Privileges::Root)
+    }
+
+    /// Starts the daemon with these privileges and waits until it answers.
+    pub fn start_with(&mut self, privileges: Privileges) -> Client {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        let (data, socket) = (self.data_dir(), self.socket());
+        let mut command = vec!["setpriv", "--pdeathsig=KILL"];
+        if privileges == Privileges::TwoCapabilities {
+            command.extend(["--bounding-set=-all,+net_admin,+sys_admin", "--inh-caps=-all,+net_admin,+sys_admin"]);
+        }
+        let paths = [&self.overlayd, &data, &socket].map(|path| path.to_str().expect("a path in UTF-8"));
+        command.extend([paths[0], "--data-dir", paths[1], "--socket", paths[2]]);
+        let log = File::options().create(true).append(true).open(self.directory.join("overlayd.log"));
+        let log = log.expect("a log file");
+        let mut command = self.namespace.command(&command);
+        command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
+        command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info,overlayd=debug".into()));
+        self.daemon = Some(command.spawn().expect("the daemon starts"));
+        self.client()
+    }
+
+    /// A connection to the daemon.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket(), PATIENCE)
+            .unwrap_or_else(|error| panic!("no daemon answers at {:?}: {error}\n{}", self.socket(), self.log()))
+    }
+
+    /// PID of the daemon.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// Kills the daemon as `kill -9` does.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        daemon.kill().expect("a signal");
+        daemon.wait().expect("an end");
+    }
+
+    /// Waits for the daemon to end by itself, as after `shutdown`.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.daemon.take().expect("the daemon runs").wait().expect("an end")
+    }
+
+    /// Asks the daemon to end with SIGTERM and waits for it.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_raw(self.daemon_pid().try_into().expect("a PID"));
+        rustix::process::kill_process(pid.expect("a PID"), rustix::process::Signal::TERM).expect("a signal");
+        self.wait()
+    }
+
+    /// What is on the host: links, addresses, routes, rules, nftables, sysctls, files in `/run`.
+    pub fn facts(&self) -> HostFacts {
+        facts::of(&self.namespace)
+    }
+
+    /// Runs a program on the host and returns what it printed.
+    pub fn run(&self, command: &[&str]) -> String {
+        self.namespace.run(command)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            // A daemon that is gone already is what is wanted.
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.char_indices().rev().nth(6000).map_or(0, |(at, _)| at);
+            eprintln!("--- the end of the log of the daemon at {:?}\n{}", self.directory, &log[from..]);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! A laboratory of network namespaces: hosts that run the real `overlayd` on an underlay of your choice, containers that
+//! are real processes, and probes that send real packets.
+//!
+//! ```text
+//!   container    container              container
+//!   (netns)      (netns)                (netns)
+//!      │ veth       │ veth                 │ veth
+//!   ┌──┴────────────┴──┐                ┌──┴───────┐
+//!   │ host 0           │                │ host 1   │   own net and mount namespace each: own /run and /sys,
+//!   │ overlayd         │                │ overlayd │   own data directory, own socket
+//!   └──────┬───────────┘                └────┬─────┘
+//!     eth0 │ 192.0.2.1             192.0.2.2 │ eth0
+//!        ┌─┴─────────────────────────────────┴─┐
+//!        │ core: switch or router, with loss  │  203.0.113.99 stands for the outside world
+//!        └─────────────────────────────────────┘
+//! ```
+//!
+//! Nothing has a name outside of its own namespace, so labs run side by side. Namespaces live as long as the process
+//! that holds them, which ends with the test's: by `drop`, also on panic, and by the closed pipe if the test is killed.
+//! Failures of the lab itself panic with the command and its words: a lab that cannot be built is no test result.
+
+mod client;
+mod cluster;
+mod facts;
+mod host;
+mod namespace;
+pub mod probe;
+mod underlay;
+
+pub use client::Client;
+pub use cluster::{Cluster, Node};
+pub use host::{Host, Privileges};
+pub use namespace::{Confinement, Namespace};
+pub use underlay::{Lab, OUTSIDE, OUTSIDE_V6, Shape, Underlay};
+
+/// Whether a lab can be built here: as root, with network namespaces. Otherwise panics with the reason, or, when the
+/// environment says `OVERLAYD_ALLOW_SKIP=1`, prints it after `SKIPPED` and answers no.
+#[must_use]
+pub fn available() -> bool {
+    match namespace::probe() {
+        Ok(()) => true,
+        Err(reason) if std::env::var_os("OVERLAYD_ALLOW_SKIP").is_some_and(|value| value == "1") => {
+            println!("SKIPPED: no lab here: {reason}");
+            false
+        }
+        Err(reason) => panic!("no lab here: {reason} (set OVERLAYD_ALLOW_SKIP=1 to skip what needs one)"),
+    }
+}
