@@ -1,0 +1,188 @@
+use std::{net::SocketAddr, num::NonZeroU16};
+
+use ipnet::IpNet;
+use overlayd_core::keys::{PresharedKey, PublicKey};
+
+use super::{
+    engine::Engine,
+    env::Env,
+    moment::Moment,
+    peer::{Peer, PeerId},
+};
+
+/// What to do with a peer's endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Leaves what is known.
+    Keep,
+    /// Sends there until the peer roams.
+    Set(SocketAddr),
+}
+
+/// A peer as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Who.
+    pub key: PublicKey,
+    /// Additional symmetric key.
+    pub psk: Option<PresharedKey>,
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Seconds between persistent keepalives.
+    pub keepalive: Option<NonZeroU16>,
+    /// All ranges of the peer.
+    pub allowed_ips: Vec<IpNet>,
+}
+
+/// One change to a peer that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEdit {
+    /// Sets or (with `None`) clears the pre-shared key.
+    Psk(Option<PresharedKey>),
+    /// Sends there until the peer roams.
+    Endpoint(SocketAddr),
+    /// Sets or clears the persistent keepalive.
+    Keepalive(Option<NonZeroU16>),
+    /// Takes all ranges from the peer.
+    ClearAllowedIps,
+    /// Gives the range to the peer, whoever held it before.
+    AddAllowedIp(IpNet),
+    /// Takes the range from the peer, if it holds it.
+    RemoveAllowedIp(IpNet),
+}
+
+impl Engine {
+    /// Makes the peer be as given, whether known or new. Sessions go on; a new pre-shared key counts from the next
+    /// handshake. Costs what changes.
+    pub fn set_peer(&mut self, now: Moment, config: &PeerConfig) {
+        let id = self.add_peer(&config.key);
+        if let Endpoint::Set(endpoint) = config.endpoint {
+            self.edit(now, id, &PeerEdit::Endpoint(endpoint));
+        }
+        self.edit(now, id, &PeerEdit::Psk(config.psk.clone()));
+        self.edit(now, id, &PeerEdit::Keepalive(config.keepalive));
+        let wanted: std::collections::BTreeSet<IpNet> = config.allowed_ips.iter().map(IpNet::trunc).collect();
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let surplus: Vec<IpNet> = peer.allowed_ips.difference(&wanted).copied().collect();
+        let missing: Vec<IpNet> = wanted.difference(&peer.allowed_ips).copied().collect();
+        for range in missing {
+            self.edit(now, id, &PeerEdit::AddAllowedIp(range));
+        }
+        for range in surplus {
+            self.edit(now, id, &PeerEdit::RemoveAllowedIp(range));
+        }
+    }
+
+    /// Adds a peer without any setting, unless it is there.
+    pub fn ensure_peer(&mut self, key: &PublicKey) {
+        self.add_peer(key);
+    }
+
+    /// Whether there is such a peer.
+    pub fn has_peer(&self, key: &PublicKey) -> bool {
+        self.peers.find(key).is_some()
+    }
+
+    /// Changes one thing of a peer; one that is not there is left alone.
+    pub fn edit_peer(&mut self, now: Moment, key: &PublicKey, edit: &PeerEdit) {
+        if let Some(id) = self.peers.find(key) {
+            self.edit(now, id, edit);
+        }
+    }
+
+    /// Removes a peer with its sessions and ranges, if it is there.
+    pub fn remove_peer(&mut self, key: &PublicKey) {
+        let Some(mut peer) = self.peers.remove(key) else { return };
+        for range in &peer.allowed_ips {
+            self.routes.remove(*range);
+        }
+        peer.hang_up(&mut self.env);
+    }
+
+    /// Removes all peers.
+    pub fn clear_peers(&mut self) {
+        for key in self.peers.keys() {
+            self.remove_peer(&key);
+        }
+    }
+
+    /// Takes another private key. All sessions end, and a peer of that very key is removed.
+    pub fn set_private_key(&mut self, private: [u8; 32]) {
+        for (_, peer) in self.peers.iter_mut() {
+            peer.hang_up(&mut self.env);
+            peer.timers.stop();
+        }
+        self.env.set_identity(private);
+        let own = PublicKey::from_bytes(*self.env.identity.public.as_bytes());
+        self.remove_peer(&own);
+    }
+
+    /// Pads to another MTU from now on.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.env.mtu = mtu.into();
+    }
+
+    fn add_peer(&mut self, key: &PublicKey) -> PeerId {
+        self.peers.find(key).unwrap_or_else(|| self.peers.insert(Peer::new(*key)))
+    }
+
+    fn edit(&mut self, now: Moment, id: PeerId, edit: &PeerEdit) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        match edit {
+            PeerEdit::Psk(psk) => peer.psk.clone_from(psk),
+            PeerEdit::Endpoint(endpoint) => set_endpoint(peer, now, canonical(*endpoint)),
+            PeerEdit::Keepalive(keepalive) => set_keepalive(peer, now, *keepalive),
+            PeerEdit::ClearAllowedIps => {
+                for range in std::mem::take(&mut peer.allowed_ips) {
+                    self.routes.remove(range);
+                }
+            }
+            PeerEdit::AddAllowedIp(range) => return self.give(range.trunc(), id),
+            PeerEdit::RemoveAllowedIp(range) => {
+                if peer.allowed_ips.remove(&range.trunc()) {
+                    self.routes.remove(*range);
+                }
+            }
+        }
+        Env::watch(&mut self.env, id, peer);
+    }
+
+    fn give(&mut self, range: IpNet, id: PeerId) {
+        if let Some(before) = self.routes.insert(range, id).filter(|before| *before != id)
+            && let Some(peer) = self.peers.get_mut(before)
+        {
+            peer.allowed_ips.remove(&range);
+        }
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.allowed_ips.insert(range);
+        }
+    }
+}
+
+fn set_endpoint(peer: &mut Peer, now: Moment, endpoint: SocketAddr) {
+    if peer.endpoint != Some(endpoint) {
+        peer.endpoint = Some(endpoint);
+        peer.timers.endpoint_changed(now);
+        if peer.keepalive.is_some() {
+            peer.timers.persistent_changed(now, peer.keepalive);
+        }
+    }
+}
+
+fn set_keepalive(peer: &mut Peer, now: Moment, keepalive: Option<NonZeroU16>) {
+    if peer.keepalive != keepalive {
+        peer.keepalive = keepalive;
+        peer.timers.persistent_changed(now, keepalive);
+    }
+}
+
+/// An IPv4 address in IPv6 dress is the IPv4 address: there is a socket for each family.
+fn canonical(endpoint: SocketAddr) -> SocketAddr {
+    match endpoint {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
+            None => endpoint,
+        },
+        SocketAddr::V4(_) => endpoint,
+    }
+}

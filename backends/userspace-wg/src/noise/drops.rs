@@ -1,0 +1,96 @@
+use std::collections::BTreeMap;
+
+/// Why a packet went no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drop {
+    /// No peer holds the destination.
+    NoRoute,
+    /// The inner source address is not routed to the peer that sent it.
+    BadSource,
+    /// Neither a WireGuard message nor, inside, an IP packet.
+    Malformed,
+    /// The peer's address is not known yet.
+    NoEndpoint,
+    /// Too many packets wait for a handshake.
+    QueueFull,
+    /// The handshake that packets waited for never came about.
+    Unreachable,
+    /// A counter or a handshake time stamp that was used before.
+    Replay,
+    /// Larger than the path or a buffer allows.
+    TooBig,
+    /// The first MAC of a handshake message is not for our key.
+    BadMac,
+    /// A handshake by a key that is no peer.
+    UnknownPeer,
+    /// A session index that we did not give out.
+    UnknownIndex,
+    /// The authentication tag does not fit.
+    BadAuth,
+    /// The session is too old or has carried too many messages.
+    Expired,
+    /// Under load, and the sender has not proved its address: it was sent a cookie.
+    CookieSent,
+    /// More handshakes than one address may ask for.
+    RateLimited,
+    /// The host refused to send the datagram.
+    SendFailed,
+    /// The host refused to take the packet.
+    DeliverFailed,
+}
+
+const ALL: [(Drop, &str); 17] = [
+    (Drop::NoRoute, "no_route"),
+    (Drop::BadSource, "bad_source"),
+    (Drop::Malformed, "malformed"),
+    (Drop::NoEndpoint, "no_endpoint"),
+    (Drop::QueueFull, "queue_full"),
+    (Drop::Unreachable, "unreachable"),
+    (Drop::Replay, "replay"),
+    (Drop::TooBig, "too_big"),
+    (Drop::BadMac, "bad_mac"),
+    (Drop::UnknownPeer, "unknown_peer"),
+    (Drop::UnknownIndex, "unknown_index"),
+    (Drop::BadAuth, "bad_auth"),
+    (Drop::Expired, "expired"),
+    (Drop::CookieSent, "cookie_sent"),
+    (Drop::RateLimited, "rate_limited"),
+    (Drop::SendFailed, "send_failed"),
+    (Drop::DeliverFailed, "deliver_failed"),
+];
+
+/// Dropped packets, counted by reason.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Drops([u64; ALL.len()]);
+
+impl Drops {
+    pub(crate) fn count(&mut self, reason: Drop) {
+        self.add(reason, 1);
+    }
+
+    pub(crate) fn add(&mut self, reason: Drop, packets: u64) {
+        self.0[reason as usize] += packets;
+    }
+
+    /// The reasons that occurred.
+    pub(crate) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
+        ALL.iter().map(|(reason, name)| (*name, self.0[*reason as usize])).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_place_and_name() {
+        let mut drops = Drops::default();
+        for (place, (reason, _)) in ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, place);
+            drops.add(*reason, place as u64 + 1);
+        }
+        let counted = drops.by_reason();
+        assert_eq!(counted.len(), ALL.len());
+        assert_eq!(counted["bad_source"], 2);
+    }
+}

@@ -1,0 +1,86 @@
+use std::collections::HashMap;
+
+use overlayd_core::keys::PublicKey;
+
+use super::{
+    allowed_ips::AllowedIps,
+    cookie::CookieChecker,
+    env::Env,
+    keypair::Identity,
+    load::Limits,
+    peer::{Peer, PeerId},
+};
+
+/// One WireGuard device: its key, its peers and their sessions, without any socket.
+///
+/// Callers bring datagrams ([`Engine::datagram`]), packets ([`Engine::packet`]) and the time ([`Engine::wake`]), and
+/// carry away what is put into the batches they hand in. No call looks at more than one peer.
+pub struct Engine {
+    pub(crate) env: Env,
+    pub(crate) peers: Peers,
+    pub(crate) routes: AllowedIps,
+}
+
+/// The peers by place and by key.
+#[derive(Default)]
+pub(crate) struct Peers {
+    places: Vec<Option<Box<Peer>>>,
+    free: Vec<PeerId>,
+    by_key: HashMap<PublicKey, PeerId>,
+}
+
+impl Engine {
+    /// A device with this private key and no peers.
+    pub fn new(private: [u8; 32], mtu: u16, limits: Limits) -> Self {
+        Self { env: Env::new(private, mtu, limits), peers: Peers::default(), routes: AllowedIps::default() }
+    }
+}
+
+impl Env {
+    pub(crate) fn set_identity(&mut self, private: [u8; 32]) {
+        self.identity = Identity::new(private);
+        self.checker = CookieChecker::new(self.identity.public.as_bytes());
+    }
+}
+
+impl Peers {
+    pub(crate) fn find(&self, key: &PublicKey) -> Option<PeerId> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.places.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    pub(crate) fn insert(&mut self, peer: Peer) -> PeerId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            PeerId(u32::try_from(self.places.len() - 1).expect("a device has fewer than 2^32 peers"))
+        });
+        self.by_key.insert(peer.key, id);
+        self.places[id.0 as usize] = Some(Box::new(peer));
+        id
+    }
+
+    pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Box<Peer>> {
+        let id = self.by_key.remove(key)?;
+        self.free.push(id);
+        self.places[id.0 as usize].take()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(crate) fn keys(&self) -> Vec<PublicKey> {
+        self.by_key.keys().copied().collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.places.iter().flatten().map(|peer| &**peer)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut Peer)> {
+        (0..).map(PeerId).zip(&mut self.places).filter_map(|(id, place)| Some((id, place.as_deref_mut()?)))
+    }
+}

@@ -1,0 +1,68 @@
+use std::time::Duration;
+
+use rand_core::{OsRng, RngCore};
+
+use super::{
+    cookie::CookieChecker,
+    deadlines::Deadlines,
+    drops::Drops,
+    index::Indices,
+    keypair::Identity,
+    load::{Limits, Load},
+    moment::Moment,
+    peer::{Peer, PeerId},
+};
+
+/// Packets that wait for a handshake with any peer of a device, at most.
+pub(crate) const MOST_STAGED_IN_ALL: usize = 4096;
+
+/// What a device's peers share.
+pub(crate) struct Env {
+    pub(crate) identity: Identity,
+    pub(crate) checker: CookieChecker,
+    pub(crate) load: Load,
+    pub(crate) indices: Indices,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) drops: Drops,
+    pub(crate) mtu: usize,
+    /// Packets that wait for a handshake, over all peers.
+    pub(crate) staged: usize,
+}
+
+impl Env {
+    pub(crate) fn new(private: [u8; 32], mtu: u16, limits: Limits) -> Self {
+        let identity = Identity::new(private);
+        let checker = CookieChecker::new(identity.public.as_bytes());
+        Self {
+            identity,
+            checker,
+            load: Load::new(limits),
+            indices: Indices::default(),
+            deadlines: Deadlines::default(),
+            drops: Drops::default(),
+            mtu: mtu.into(),
+            staged: 0,
+        }
+    }
+
+    /// Makes sure that the peer is woken for its first deadline.
+    pub(crate) fn watch(&mut self, id: PeerId, peer: &mut Peer) {
+        let Some(next) = peer.timers.next() else { return };
+        if peer.queued.is_none_or(|queued| next < queued) {
+            peer.queued = Some(next);
+            self.deadlines.add(next, id);
+        }
+    }
+
+    /// The peer was woken by the entry at `at`; a later one of the same peer may still be queued.
+    pub(crate) fn woken(peer: &mut Peer, at: Moment) {
+        if peer.queued == Some(at) {
+            peer.queued = None;
+        }
+    }
+}
+
+/// Up to a third of a second, so that two sides do not stay in step.
+pub(crate) fn jitter() -> Duration {
+    Duration::from_millis(u64::from(OsRng.next_u32() % 334))
+}

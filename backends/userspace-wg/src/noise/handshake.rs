@@ -1,0 +1,175 @@
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    batch::Batch,
+    drops::Drop,
+    engine::Engine,
+    env::{Env, jitter},
+    initiation::Initiation,
+    keypair::{Keypair, Pending},
+    message::Message,
+    moment::{Moment, Now},
+    peer::{Peer, PeerId},
+};
+
+/// Pause between two initiations of one peer that are answered.
+const ANSWER_PAUSE: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Whether a handshake message deserves the work it asks for: it is for our key, and its sender has proved its
+    /// address if there are many.
+    pub(crate) fn admit(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        message: &[u8],
+        sender: u32,
+        out: &mut Batch,
+    ) -> Result<(), Drop> {
+        let Env { checker, load, .. } = &mut self.env;
+        if !checker.mac1_fits(message) {
+            return Err(Drop::BadMac);
+        }
+        if !load.needs_proof(now, from.ip()) {
+            return Ok(());
+        }
+        if checker.mac2_fits(now, from, message) {
+            return if load.proved_may_pass(now, from.ip()) { Ok(()) } else { Err(Drop::RateLimited) };
+        }
+        let len = checker.reply(now, from, message, sender, out.next_slot());
+        out.push(len, Some(from));
+        Err(Drop::CookieSent)
+    }
+
+    /// Answers an initiation.
+    pub(crate) fn initiation(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        message: &[u8],
+        out: &mut Batch,
+    ) -> Result<(), Drop> {
+        let identity = &self.env.identity;
+        let opened = Initiation::open(&identity.private, &identity.public, message).ok_or(Drop::BadAuth)?;
+        let id = self.peers.find(&opened.peer).ok_or(Drop::UnknownPeer)?;
+        let timestamp = opened.timestamp(&identity.private).ok_or(Drop::BadAuth)?;
+        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownPeer)?;
+        if timestamp <= peer.last_timestamp {
+            return Err(Drop::Replay);
+        }
+        if peer.last_answered.is_some_and(|last| now.steady.since(last) < ANSWER_PAUSE) {
+            return Err(Drop::RateLimited);
+        }
+        peer.answer(&mut self.env, id, now.steady, message, out)?;
+        peer.last_timestamp = timestamp;
+        peer.last_answered = Some(now.steady);
+        peer.rx_bytes += message.len() as u64;
+        peer.roam(from);
+        if let Some((len, _)) = out.last() {
+            peer.tx_bytes += len as u64;
+            out.redirect_last(from);
+        }
+        self.env.watch(id, peer);
+        Ok(())
+    }
+
+    /// Completes a handshake that we began.
+    pub(crate) fn response(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        receiver: u32,
+        message: &[u8],
+        out: &mut Batch,
+    ) -> Result<(), Drop> {
+        let id = self.env.indices.owner(receiver).ok_or(Drop::UnknownIndex)?;
+        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownIndex)?;
+        let talk = peer.talk.as_mut().ok_or(Drop::UnknownIndex)?;
+        let pending = talk.pending.as_mut().filter(|pending| pending.index == receiver).ok_or(Drop::UnknownIndex)?;
+        let len = pending.complete(message, out.next_slot())?;
+        if let Some(pending) = talk.pending.take() {
+            talk.install_as_initiator(&mut self.env, pending.into_keypair(now.steady));
+        }
+        peer.rx_bytes += message.len() as u64;
+        peer.roam(from);
+        peer.last_handshake = Some(now.wall);
+        peer.timers.keys_derived(now.steady);
+        peer.timers.handshake_complete();
+        peer.timers.anything_received(now.steady, peer.keepalive);
+        // Whatever waits confirms the session as well as the keepalive that the library wrote.
+        if peer.talk.as_ref().is_some_and(|talk| !talk.staged.is_empty()) {
+            peer.flush(&mut self.env, id, now.steady, out);
+        } else {
+            out.push(len, Some(from));
+            peer.tx_bytes += len as u64;
+            peer.timers.anything_sent(now.steady, peer.keepalive);
+        }
+        self.env.watch(id, peer);
+        Ok(())
+    }
+
+    /// Keeps a cookie for the next attempt. A cookie reply proves nothing about where the peer is.
+    pub(crate) fn cookie_reply(&mut self, now: Moment, receiver: u32, message: &[u8]) -> Result<(), Drop> {
+        let id = self.env.indices.owner(receiver).ok_or(Drop::UnknownIndex)?;
+        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownIndex)?;
+        peer.rx_bytes += message.len() as u64;
+        let key = *peer.key.as_bytes();
+        if peer.talk().cookies.keep(now, &key, message) { Ok(()) } else { Err(Drop::BadAuth) }
+    }
+}
+
+impl Peer {
+    fn answer(
+        &mut self,
+        env: &mut Env,
+        id: PeerId,
+        now: Moment,
+        message: &[u8],
+        out: &mut Batch,
+    ) -> Result<(), Drop> {
+        let seed = env.indices.take(id);
+        let slot = out.next_slot();
+        let answered = Keypair::respond(&env.identity, &self.key, self.psk.as_ref(), seed, now, message, slot);
+        let (keypair, len) = answered.inspect_err(|_| env.indices.release(seed.index()))?;
+        let talk = self.talk();
+        talk.cookies.sign(now, keypair.index, &mut slot[..len]);
+        talk.install_as_responder(env, keypair);
+        out.push(len, None);
+        self.timers.keys_derived(now);
+        self.timers.anything_received(now, self.keepalive);
+        self.timers.anything_sent(now, self.keepalive);
+        Ok(())
+    }
+
+    /// Begins a handshake, unless one was begun a moment ago. An earlier one that waits for its answer ends.
+    pub(crate) fn initiate(&mut self, env: &mut Env, id: PeerId, now: Moment, out: &mut Batch) {
+        let Some(endpoint) = self.endpoint else { return };
+        if !self.timers.may_initiate(now) {
+            return;
+        }
+        let seed = env.indices.take(id);
+        let slot = out.next_slot();
+        let Some((pending, len)) = Pending::begin(&env.identity, &self.key, self.psk.as_ref(), seed, slot) else {
+            return env.indices.release(seed.index());
+        };
+        let talk = self.talk();
+        talk.cookies.sign(now, pending.index, &mut slot[..len]);
+        if let Some(abandoned) = talk.pending.replace(pending) {
+            env.indices.release(abandoned.index);
+        }
+        out.push(len, Some(endpoint));
+        self.tx_bytes += len as u64;
+        self.timers.initiation_sent(now, jitter());
+        self.timers.anything_sent(now, self.keepalive);
+    }
+}
+
+impl Message {
+    /// The sender's index of a handshake message that must be admitted before it is looked at.
+    pub(crate) fn asks_for_work(self) -> Option<u32> {
+        match self {
+            Self::Initiation { sender } | Self::Response { sender, .. } => Some(sender),
+            Self::CookieReply { .. } | Self::Data { .. } => None,
+        }
+    }
+}

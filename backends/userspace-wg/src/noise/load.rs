@@ -1,0 +1,141 @@
+use std::{net::IpAddr, time::Duration};
+
+use fnv::FnvHashMap;
+
+use super::moment::Moment;
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// Addresses counted one by one; what comes from more of them only counts towards the total.
+const MOST_SOURCES: usize = 8192;
+
+/// Handshake messages per second that are answered without more ado.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From one address (IPv6: one /64) before it must prove itself with a cookie.
+    pub unproved_per_source: u32,
+    /// From one address that has proved itself.
+    pub proved_per_source: u32,
+    /// From all addresses that stay below their own limit, before all must prove themselves.
+    pub total: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { unproved_per_source: 10, proved_per_source: 50, total: 400 }
+    }
+}
+
+/// Counts handshake messages per second, so that a flood from one address makes only that address prove itself.
+#[derive(Debug)]
+pub(crate) struct Load {
+    limits: Limits,
+    since: Moment,
+    total: u32,
+    sources: FnvHashMap<IpAddr, Source>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    unproved: u32,
+    proved: u32,
+}
+
+impl Load {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, since: Moment::from_nanos(0), total: 0, sources: FnvHashMap::default() }
+    }
+
+    /// Counts a message from `from`; `true` when it needs a proof of its address to be answered.
+    pub(crate) fn needs_proof(&mut self, now: Moment, from: IpAddr) -> bool {
+        self.roll(now);
+        let limit = self.limits.unproved_per_source;
+        let over_own_limit = self.source(from).is_some_and(|source| {
+            source.unproved = source.unproved.saturating_add(1);
+            source.unproved > limit
+        });
+        if !over_own_limit {
+            self.total = self.total.saturating_add(1);
+        }
+        over_own_limit || self.total > self.limits.total
+    }
+
+    /// Counts a message whose address is proved; `false` when this address asks too often nevertheless.
+    pub(crate) fn proved_may_pass(&mut self, now: Moment, from: IpAddr) -> bool {
+        self.roll(now);
+        let limit = self.limits.proved_per_source;
+        self.source(from).is_none_or(|source| {
+            source.proved = source.proved.saturating_add(1);
+            source.proved <= limit
+        })
+    }
+
+    fn roll(&mut self, now: Moment) {
+        if now.since(self.since) >= WINDOW {
+            self.since = now;
+            self.total = 0;
+            self.sources.clear();
+        }
+    }
+
+    fn source(&mut self, from: IpAddr) -> Option<&mut Source> {
+        let key = prefix(from);
+        if self.sources.len() >= MOST_SOURCES && !self.sources.contains_key(&key) {
+            return None;
+        }
+        Some(self.sources.entry(key).or_default())
+    }
+}
+
+/// What one customer of a network usually holds: an IPv4 address, an IPv6 /64.
+fn prefix(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Moment = Moment::from_nanos(5_000_000_000);
+    const LIMITS: Limits = Limits { unproved_per_source: 3, proved_per_source: 2, total: 10 };
+
+    fn ip(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn a_flood_from_one_address_leaves_the_others_alone() {
+        let mut load = Load::new(LIMITS);
+        let refused = (0..1000).filter(|_| load.needs_proof(START, ip(1))).count();
+        assert_eq!(refused, 997);
+        assert!(!load.needs_proof(START, ip(2)));
+    }
+
+    #[test]
+    fn a_flood_from_everywhere_makes_all_prove_themselves_until_it_ends() {
+        let mut load = Load::new(LIMITS);
+        for host in 0..=255 {
+            load.needs_proof(START, ip(host));
+        }
+        assert!(load.needs_proof(START, [198, 51, 100, 1].into()));
+        assert!(!load.needs_proof(START.after(WINDOW), ip(1)), "a new second starts afresh");
+    }
+
+    #[test]
+    fn even_a_proved_address_may_not_ask_for_ever() {
+        let mut load = Load::new(LIMITS);
+        let passed = (0..100).filter(|_| load.proved_may_pass(START, ip(1))).count();
+        assert_eq!(passed, 2);
+    }
+
+    #[test]
+    fn the_number_of_counted_addresses_is_bounded() {
+        let mut load = Load::new(LIMITS);
+        for host in 0..100_000u32 {
+            load.needs_proof(START, std::net::Ipv4Addr::from(host).into());
+        }
+        assert!(load.sources.len() <= MOST_SOURCES);
+    }
+}

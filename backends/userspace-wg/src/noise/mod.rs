@@ -1,0 +1,37 @@
+//! The protocol without input and output: peers, keys, timers and routing as plain state that is told the time, the
+//! datagrams and the packets, and answers with datagrams and packets. Everything here runs as any user.
+
+mod allowed_ips;
+mod batch;
+mod config;
+mod cookie;
+mod deadlines;
+mod drops;
+mod engine;
+mod env;
+mod handshake;
+mod inbound;
+mod index;
+mod initiation;
+mod ip;
+mod keypair;
+mod load;
+mod mac;
+mod message;
+mod moment;
+mod outbound;
+mod peer;
+mod snapshot;
+mod timers;
+mod wake;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::Batch;
+pub use config::{Endpoint, PeerConfig, PeerEdit};
+pub use drops::Drop;
+pub use engine::Engine;
+pub use load::Limits;
+pub use moment::{Moment, Now};
+pub use snapshot::{EngineSnapshot, PeerSnapshot};

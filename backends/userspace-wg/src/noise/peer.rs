@@ -1,0 +1,162 @@
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    num::NonZeroU16,
+    time::SystemTime,
+};
+
+use ipnet::IpNet;
+use overlayd_core::keys::{PresharedKey, PublicKey};
+
+use super::{
+    cookie::CookieJar,
+    env::Env,
+    initiation::Timestamp,
+    keypair::{Keypair, Pending},
+    moment::Moment,
+    timers::Timers,
+};
+
+/// Place of a peer in its device's table; given to another peer once this one is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PeerId(pub(crate) u32);
+
+/// Packets that wait for a handshake with one peer, at most.
+pub(crate) const MOST_STAGED: usize = 128;
+
+/// A peer of a device.
+pub(crate) struct Peer {
+    pub(crate) key: PublicKey,
+    pub(crate) psk: Option<PresharedKey>,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) keepalive: Option<NonZeroU16>,
+    pub(crate) allowed_ips: BTreeSet<IpNet>,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) last_handshake: Option<SystemTime>,
+    /// Time stamp of the last initiation that was answered; kept as long as the peer.
+    pub(crate) last_timestamp: Timestamp,
+    pub(crate) last_answered: Option<Moment>,
+    pub(crate) timers: Timers,
+    /// The earliest entry of this peer among the device's deadlines.
+    pub(crate) queued: Option<Moment>,
+    /// Absent until the peer is spoken to, so that a thousand silent peers weigh little.
+    pub(crate) talk: Option<Box<Talk>>,
+}
+
+/// Sessions, handshake and waiting packets of a peer that is, or was, spoken to.
+#[derive(Default)]
+pub(crate) struct Talk {
+    /// What we send on.
+    pub(crate) current: Option<Keypair>,
+    /// What was current before: late packets still arrive on it.
+    pub(crate) previous: Option<Keypair>,
+    /// The answer to the peer's initiation; current once the peer has used it.
+    pub(crate) next: Option<Keypair>,
+    /// Our own initiation that waits for an answer.
+    pub(crate) pending: Option<Pending>,
+    /// Packets that wait for a session.
+    pub(crate) staged: VecDeque<Vec<u8>>,
+    pub(crate) cookies: CookieJar,
+}
+
+impl Peer {
+    pub(crate) fn new(key: PublicKey) -> Self {
+        Self {
+            key,
+            psk: None,
+            endpoint: None,
+            keepalive: None,
+            allowed_ips: BTreeSet::new(),
+            rx_bytes: 0,
+            tx_bytes: 0,
+            last_handshake: None,
+            last_timestamp: [0; 12],
+            last_answered: None,
+            timers: Timers::default(),
+            queued: None,
+            talk: None,
+        }
+    }
+
+    pub(crate) fn talk(&mut self) -> &mut Talk {
+        self.talk.get_or_insert_default()
+    }
+
+    /// Wipes all sessions and what waits for one.
+    pub(crate) fn hang_up(&mut self, env: &mut Env) {
+        self.drop_staged(env);
+        let Some(talk) = self.talk.take() else { return };
+        let Talk { current, previous, next, pending, .. } = *talk;
+        for keypair in [current, previous, next].into_iter().flatten() {
+            keypair.retire(&mut env.indices);
+        }
+        if let Some(pending) = pending {
+            env.indices.release(pending.index);
+        }
+    }
+
+    /// Forgets the packets that wait for a session; returns how many there were.
+    pub(crate) fn drop_staged(&mut self, env: &mut Env) -> usize {
+        let Some(talk) = &mut self.talk else { return 0 };
+        let dropped = talk.staged.len();
+        env.staged -= dropped;
+        talk.staged.clear();
+        dropped
+    }
+
+    /// Notes that the peer is, at this moment, reachable at `from`.
+    pub(crate) fn roam(&mut self, from: SocketAddr) {
+        if self.endpoint != Some(from) {
+            tracing::debug!(peer = %self.key, endpoint = %from, "the peer has moved");
+            self.endpoint = Some(from);
+        }
+    }
+}
+
+impl Talk {
+    /// The session of ours with this index.
+    pub(crate) fn keypair(&mut self, index: u32) -> Option<&mut Keypair> {
+        [&mut self.current, &mut self.next, &mut self.previous]
+            .into_iter()
+            .flatten()
+            .find(|keypair| keypair.index == index)
+    }
+
+    /// Takes the session that our initiation led to.
+    pub(crate) fn install_as_initiator(&mut self, env: &mut Env, new: Keypair) {
+        // A confirmed current session may still carry late packets; an unconfirmed next one is the younger of the two.
+        let older = match self.next.take() {
+            Some(next) => {
+                retire(env, self.current.take());
+                Some(next)
+            }
+            None => self.current.take(),
+        };
+        retire(env, std::mem::replace(&mut self.previous, older));
+        self.current = Some(new);
+    }
+
+    /// Takes the session that the peer's initiation led to; it is used once the peer has.
+    pub(crate) fn install_as_responder(&mut self, env: &mut Env, new: Keypair) {
+        retire(env, self.previous.take());
+        retire(env, self.next.replace(new));
+    }
+
+    /// The peer has used the session `index`; `true` when it becomes the current one by that.
+    pub(crate) fn confirm(&mut self, env: &mut Env, index: u32) -> bool {
+        if self.next.as_ref().is_none_or(|next| next.index != index) {
+            return false;
+        }
+        let next = self.next.take();
+        let before = std::mem::replace(&mut self.current, next);
+        retire(env, std::mem::replace(&mut self.previous, before));
+        true
+    }
+}
+
+fn retire(env: &mut Env, keypair: Option<Keypair>) {
+    if let Some(keypair) = keypair {
+        keypair.retire(&mut env.indices);
+    }
+}

@@ -1,0 +1,62 @@
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, time::SystemTime};
+
+use ipnet::IpNet;
+use overlayd_core::keys::{PresharedKey, PublicKey};
+
+use super::engine::Engine;
+
+/// A device as it is at one moment. No `Debug`: it holds keys.
+pub struct EngineSnapshot {
+    /// The device's own key.
+    pub public_key: PublicKey,
+    /// All peers.
+    pub peers: Vec<PeerSnapshot>,
+    /// Dropped packets by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+/// A peer as it is at one moment.
+pub struct PeerSnapshot {
+    /// Who.
+    pub key: PublicKey,
+    /// Additional symmetric key.
+    pub psk: Option<PresharedKey>,
+    /// Where, once known.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between persistent keepalives.
+    pub keepalive: Option<NonZeroU16>,
+    /// Ranges.
+    pub allowed_ips: Vec<IpNet>,
+    /// Wall-clock time of the last completed handshake.
+    pub last_handshake: Option<SystemTime>,
+    /// Bytes received, as on the wire.
+    pub rx_bytes: u64,
+    /// Bytes sent, as on the wire.
+    pub tx_bytes: u64,
+}
+
+impl Engine {
+    /// Copies what can be told about the device.
+    pub fn snapshot(&self) -> EngineSnapshot {
+        let peers = self.peers.iter().map(|peer| PeerSnapshot {
+            key: peer.key,
+            psk: peer.psk.clone(),
+            endpoint: peer.endpoint,
+            keepalive: peer.keepalive,
+            allowed_ips: peer.allowed_ips.iter().copied().collect(),
+            last_handshake: peer.last_handshake,
+            rx_bytes: peer.rx_bytes,
+            tx_bytes: peer.tx_bytes,
+        });
+        EngineSnapshot {
+            public_key: PublicKey::from_bytes(*self.env.identity.public.as_bytes()),
+            peers: peers.collect(),
+            dropped: self.env.drops.by_reason(),
+        }
+    }
+
+    /// Counts packets that were lost outside, between the engine and the host.
+    pub fn count_drops(&mut self, reason: super::Drop, packets: u64) {
+        self.env.drops.add(reason, packets);
+    }
+}

@@ -1,0 +1,263 @@
+use std::{num::NonZeroU16, time::Duration};
+
+use super::moment::Moment;
+
+/// Pause between two initiations to the same peer (whitepaper, section 6.1).
+pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which received data is acknowledged by a keepalive.
+pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Initiations without an answer before a peer is left alone: 90 seconds' worth.
+const MOST_ATTEMPTS: u8 = 18;
+/// After this long without a new handshake the keys of a peer are wiped.
+const WIPE_AFTER: Duration = Duration::from_secs(3 * 180);
+
+/// What a timer asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Send another initiation: the last one was not answered.
+    Retry,
+    /// Nobody answers: drop what waits for the peer.
+    GiveUp,
+    /// Send a keepalive.
+    Keepalive,
+    /// Begin a handshake: the peer has gone silent.
+    Handshake,
+    /// Wipe the peer's keys.
+    Wipe,
+}
+
+/// Which timer, and so which field of [`Timers`].
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    Retry,
+    Keepalive,
+    Silence,
+    Wipe,
+    Persistent,
+}
+
+/// Whether data arrived while a keepalive was already on its way to be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Again {
+    #[default]
+    No,
+    Yes,
+}
+
+/// The timers of one peer, as the events of its traffic set them (whitepaper, section 6; the same events as in the
+/// kernel's implementation). No timer runs for a peer that has never been spoken to.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    armed: [Option<Moment>; 5],
+    again: Again,
+    attempts: u8,
+    last_initiation: Option<Moment>,
+}
+
+impl Timers {
+    /// The first deadline.
+    pub(crate) fn next(&self) -> Option<Moment> {
+        self.armed.iter().flatten().min().copied()
+    }
+
+    /// Takes one timer that has run out by `now`.
+    pub(crate) fn take_due(&mut self, now: Moment) -> Option<Due> {
+        let slots = [Slot::Retry, Slot::Keepalive, Slot::Silence, Slot::Wipe, Slot::Persistent];
+        let slot = slots.into_iter().find(|slot| self.armed[*slot as usize].is_some_and(|at| at <= now))?;
+        self.disarm(slot);
+        Some(match slot {
+            Slot::Retry => self.retry_ran_out(now),
+            Slot::Keepalive => {
+                if std::mem::take(&mut self.again) == Again::Yes {
+                    self.arm(Slot::Keepalive, now.after(KEEPALIVE_TIMEOUT));
+                }
+                Due::Keepalive
+            }
+            Slot::Silence => Due::Handshake,
+            Slot::Wipe => Due::Wipe,
+            Slot::Persistent => Due::Keepalive,
+        })
+    }
+
+    fn retry_ran_out(&mut self, now: Moment) -> Due {
+        if self.attempts < MOST_ATTEMPTS {
+            self.attempts += 1;
+            return Due::Retry;
+        }
+        self.disarm(Slot::Keepalive);
+        self.arm_if_idle(Slot::Wipe, now.after(WIPE_AFTER));
+        Due::GiveUp
+    }
+
+    /// Whether enough time has passed since the last initiation for another one.
+    pub(crate) fn may_initiate(&self, now: Moment) -> bool {
+        self.last_initiation.is_none_or(|last| now.since(last) >= REKEY_TIMEOUT)
+    }
+
+    /// Traffic asks for a handshake, so the count of vain attempts starts anew.
+    pub(crate) fn handshake_wanted(&mut self) {
+        self.attempts = 0;
+    }
+
+    /// The peer may be elsewhere now: the next initiation need not wait.
+    pub(crate) fn endpoint_changed(&mut self, now: Moment) {
+        self.last_initiation = None;
+        if self.armed[Slot::Retry as usize].is_some() {
+            self.arm(Slot::Retry, now);
+        }
+    }
+
+    /// An initiation was sent. `jitter` keeps two sides that began at once from doing so for ever.
+    pub(crate) fn initiation_sent(&mut self, now: Moment, jitter: Duration) {
+        self.last_initiation = Some(now);
+        self.arm(Slot::Retry, now.after(REKEY_TIMEOUT + jitter));
+    }
+
+    /// New session keys exist.
+    pub(crate) fn keys_derived(&mut self, now: Moment) {
+        self.arm(Slot::Wipe, now.after(WIPE_AFTER));
+    }
+
+    /// Both sides have the new keys.
+    pub(crate) fn handshake_complete(&mut self) {
+        self.disarm(Slot::Retry);
+        self.attempts = 0;
+    }
+
+    /// A packet with content was sent.
+    pub(crate) fn data_sent(&mut self, now: Moment, jitter: Duration) {
+        self.arm_if_idle(Slot::Silence, now.after(KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter));
+    }
+
+    /// A packet with content arrived; a keepalive is none.
+    pub(crate) fn data_received(&mut self, now: Moment) {
+        if self.armed[Slot::Keepalive as usize].is_some() {
+            self.again = Again::Yes;
+        } else {
+            self.arm(Slot::Keepalive, now.after(KEEPALIVE_TIMEOUT));
+        }
+    }
+
+    /// Anything authenticated was sent, a keepalive or handshake message too.
+    pub(crate) fn anything_sent(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
+        self.disarm(Slot::Keepalive);
+        self.again = Again::No;
+        self.put_off_persistent(now, keepalive);
+    }
+
+    /// Anything authenticated arrived, a keepalive or handshake message too.
+    pub(crate) fn anything_received(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
+        self.disarm(Slot::Silence);
+        self.put_off_persistent(now, keepalive);
+    }
+
+    /// The persistent keepalive was set: the first one is due at once, or never again.
+    pub(crate) fn persistent_changed(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
+        self.armed[Slot::Persistent as usize] = keepalive.map(|_| now);
+    }
+
+    /// Stops everything.
+    pub(crate) fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    fn put_off_persistent(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
+        if let Some(seconds) = keepalive {
+            self.arm(Slot::Persistent, now.after(Duration::from_secs(seconds.get().into())));
+        }
+    }
+
+    fn arm(&mut self, slot: Slot, at: Moment) {
+        self.armed[slot as usize] = Some(at);
+    }
+
+    fn arm_if_idle(&mut self, slot: Slot, at: Moment) {
+        self.armed[slot as usize].get_or_insert(at);
+    }
+
+    fn disarm(&mut self, slot: Slot) {
+        self.armed[slot as usize] = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Moment = Moment::from_nanos(1_000_000_000);
+    const CALM: Duration = Duration::ZERO;
+
+    fn at(seconds: u64) -> Moment {
+        START.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_peer_never_spoken_to_has_no_timer() {
+        assert_eq!(Timers::default().next(), None);
+    }
+
+    #[test]
+    fn a_received_keepalive_asks_for_no_keepalive_in_return() {
+        let mut timers = Timers::default();
+        timers.anything_received(START, None);
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_passive_keepalive_waits_its_full_time_however_long_nothing_was_sent() {
+        let mut timers = Timers::default();
+        timers.anything_sent(START, None);
+        timers.data_received(at(100));
+        assert_eq!(timers.take_due(at(109)), None);
+        assert_eq!(timers.take_due(at(110)), Some(Due::Keepalive));
+    }
+
+    #[test]
+    fn a_persistent_keepalive_is_put_off_by_traffic() {
+        let mut timers = Timers::default();
+        let every = NonZeroU16::new(25);
+        timers.persistent_changed(START, every);
+        assert_eq!(timers.take_due(START), Some(Due::Keepalive));
+        timers.anything_sent(START, every);
+        timers.anything_received(at(20), every);
+        assert_eq!(timers.take_due(at(44)), None);
+        assert_eq!(timers.take_due(at(45)), Some(Due::Keepalive));
+    }
+
+    #[test]
+    fn an_unanswered_initiation_is_repeated_for_ninety_seconds_and_no_longer() {
+        let mut timers = Timers::default();
+        let (mut now, mut sent) = (START, 0);
+        loop {
+            timers.initiation_sent(now, CALM);
+            sent += 1;
+            now = timers.next().unwrap();
+            match timers.take_due(now) {
+                Some(Due::Retry) => assert!(timers.may_initiate(now)),
+                other => break assert_eq!(other, Some(Due::GiveUp)),
+            }
+        }
+        assert_eq!(sent, 19);
+        assert_eq!(timers.take_due(now), None);
+    }
+
+    #[test]
+    fn silence_after_sending_begins_a_handshake() {
+        let mut timers = Timers::default();
+        timers.data_sent(START, CALM);
+        timers.data_sent(at(5), CALM);
+        assert_eq!(timers.take_due(at(15)), Some(Due::Handshake), "counted from the first unanswered packet");
+        timers.data_sent(at(20), CALM);
+        timers.anything_received(at(21), None);
+        assert_eq!(timers.take_due(at(60)), None);
+    }
+
+    #[test]
+    fn keys_are_wiped_three_lifetimes_after_the_last_handshake() {
+        let mut timers = Timers::default();
+        timers.keys_derived(START);
+        timers.keys_derived(at(100));
+        assert_eq!(timers.take_due(at(540)), None);
+        assert_eq!(timers.take_due(at(640)), Some(Due::Wipe));
+    }
+}
