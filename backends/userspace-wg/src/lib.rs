@@ -1,3 +1,15 @@
 //! OverlayBackend in user space: the Noise core of boringtun in our own device loop over TUN and UDP.
+//!
+//! [`noise`] is the protocol as plain state, `device` the two threads that move packets through it, `host` what they
+//! need of Linux, [`uapi`] the control socket for `wg(8)`, and [`UserspaceWg`] the backend around all of it.
 
+mod backend;
+mod config;
+mod device;
+mod devices;
+mod host;
 pub mod noise;
+pub mod uapi;
+
+pub use backend::UserspaceWg;
+pub use config::{AtExit, Config};

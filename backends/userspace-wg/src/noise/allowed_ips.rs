@@ -47,7 +47,8 @@ mod tests {
     use super::*;
 
     fn range() -> impl Strategy<Value = IpNet> {
-        let v4 = (0u32..=0xfff, 20u8..=32).prop_map(|(bits, len)| Ipv4Net::new((bits << 4).into(), len).unwrap().into());
+        let v4 =
+            (0u32..=0xfff, 20u8..=32).prop_map(|(bits, len)| Ipv4Net::new((bits << 4).into(), len).unwrap().into());
         let v6 = (0u128..=0xfff, 112u8..=128).prop_map(|(bits, len)| Ipv6Net::new(bits.into(), len).unwrap().into());
         prop_oneof![v4, v6]
     }

@@ -20,6 +20,8 @@ struct Filled {
 impl Batch {
     /// Bytes that fit into a slot: the largest datagram and room to pad and seal it.
     pub const SLOT: usize = 65_536 + 64;
+    /// Largest packet that may be put into a slot and still be padded there.
+    pub const LARGEST_PACKET: usize = 65_536;
     /// Distance of two slots; not a power of two, so that their first lines do not share one set of the cache.
     const STRIDE: usize = Self::SLOT + 8 * 64 + 64;
 

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, num::NonZeroU16};
 
 use ipnet::IpNet;
-use overlayd_core::keys::{PresharedKey, PublicKey};
+use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
 use super::{
     engine::Engine,
@@ -113,8 +113,17 @@ impl Engine {
             peer.timers.stop();
         }
         self.env.set_identity(private);
-        let own = PublicKey::from_bytes(*self.env.identity.public.as_bytes());
-        self.remove_peer(&own);
+        self.remove_peer(&self.public_key());
+    }
+
+    /// The device's private key.
+    pub fn private_key(&self) -> PrivateKey {
+        PrivateKey::from_bytes(self.env.identity.private.to_bytes())
+    }
+
+    /// The device's public key.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey::from_bytes(*self.env.identity.public.as_bytes())
     }
 
     /// Pads to another MTU from now on.

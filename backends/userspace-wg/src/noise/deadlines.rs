@@ -28,6 +28,7 @@ impl Deadlines {
         self.0.pop().map(|Reverse(entry)| entry)
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

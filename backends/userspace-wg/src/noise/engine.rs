@@ -68,6 +68,7 @@ impl Peers {
         self.places[id.0 as usize].take()
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

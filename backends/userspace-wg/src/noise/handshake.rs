@@ -119,14 +119,7 @@ impl Engine {
 }
 
 impl Peer {
-    fn answer(
-        &mut self,
-        env: &mut Env,
-        id: PeerId,
-        now: Moment,
-        message: &[u8],
-        out: &mut Batch,
-    ) -> Result<(), Drop> {
+    fn answer(&mut self, env: &mut Env, id: PeerId, now: Moment, message: &[u8], out: &mut Batch) -> Result<(), Drop> {
         let seed = env.indices.take(id);
         let slot = out.next_slot();
         let answered = Keypair::respond(&env.identity, &self.key, self.psk.as_ref(), seed, now, message, slot);

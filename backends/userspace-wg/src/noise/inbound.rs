@@ -16,14 +16,7 @@ impl Engine {
 
     /// Takes a datagram that came `from` there: at most one packet goes into `packets`, at most [`Engine::STEP`]
     /// datagrams into `replies`.
-    pub fn datagram(
-        &mut self,
-        now: Now,
-        from: SocketAddr,
-        datagram: &[u8],
-        packets: &mut Batch,
-        replies: &mut Batch,
-    ) {
+    pub fn datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8], packets: &mut Batch, replies: &mut Batch) {
         if let Err(reason) = self.dispatch(now, from, datagram, packets, replies) {
             self.env.drops.count(reason);
         }

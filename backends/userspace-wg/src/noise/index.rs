@@ -33,6 +33,7 @@ impl Indices {
         self.0.remove(&index);
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

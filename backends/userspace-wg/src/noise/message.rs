@@ -28,10 +28,9 @@ impl Message {
             (1, INITIATION) => Self::Initiation { sender: word(4)? },
             (2, RESPONSE) => Self::Response { sender: word(4)?, receiver: word(8)? },
             (3, COOKIE_REPLY) => Self::CookieReply { receiver: word(4)? },
-            (4, DATA_OVERHEAD..) => Self::Data {
-                receiver: word(4)?,
-                counter: u64::from_le_bytes(datagram.get(8..16)?.try_into().ok()?),
-            },
+            (4, DATA_OVERHEAD..) => {
+                Self::Data { receiver: word(4)?, counter: u64::from_le_bytes(datagram.get(8..16)?.try_into().ok()?) }
+            }
             _ => return None,
         })
     }

@@ -48,11 +48,7 @@ impl Engine {
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });
-        EngineSnapshot {
-            public_key: PublicKey::from_bytes(*self.env.identity.public.as_bytes()),
-            peers: peers.collect(),
-            dropped: self.env.drops.by_reason(),
-        }
+        EngineSnapshot { public_key: self.public_key(), peers: peers.collect(), dropped: self.env.drops.by_reason() }
     }
 
     /// Counts packets that were lost outside, between the engine and the host.

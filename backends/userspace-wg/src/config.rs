@@ -1,0 +1,38 @@
+use std::path::PathBuf;
+
+use overlayd_core::names::InstanceId;
+
+use crate::noise::Limits;
+
+/// What happens to the interface when this process ends without removing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtExit {
+    /// The kernel removes it, with its addresses and routes.
+    #[default]
+    Vanish,
+    /// It stays, with its addresses and routes, and the next process of this instance takes it over.
+    Persist,
+}
+
+/// How a [`crate::UserspaceWg`] works.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose devices these are.
+    pub instance: InstanceId,
+    /// Directory of the control sockets, one `<device>.sock` each.
+    pub uapi_dir: PathBuf,
+    /// What becomes of devices when the process ends.
+    pub at_exit: AtExit,
+    /// Handshakes per second that are answered.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Where `wg(8)` looks for control sockets.
+    pub const WG_DIR: &str = "/var/run/wireguard";
+
+    /// The usual settings.
+    pub fn new(instance: InstanceId) -> Self {
+        Self { instance, uapi_dir: Self::WG_DIR.into(), at_exit: AtExit::default(), limits: Limits::default() }
+    }
+}

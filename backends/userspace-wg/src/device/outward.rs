@@ -1,0 +1,59 @@
+//! From the TUN interface to the UDP sockets.
+
+use std::io;
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+
+use super::Shared;
+use crate::noise::{Batch, Now};
+
+/// Packets taken from the interface in one go.
+const PACKETS: usize = 64;
+
+pub(super) fn run(shared: &Shared) -> io::Result<()> {
+    let mut packets = Batch::with_slots(PACKETS);
+    let mut datagrams = Batch::with_slots(2 * PACKETS + 2);
+    while !shared.is_stopping() {
+        fill(shared, &mut packets)?;
+        if packets.is_empty() {
+            wait(shared)?;
+            continue;
+        }
+        let now = Now::read();
+        shared.with_engine(|engine| {
+            for place in 0..packets.len() {
+                let (slot, len) = packets.slot_mut(place);
+                engine.packet(now, slot, len, &mut datagrams);
+            }
+        });
+        packets.clear();
+        shared.send(&shared.sockets(), &mut datagrams);
+    }
+    Ok(())
+}
+
+fn fill(shared: &Shared, packets: &mut Batch) -> io::Result<()> {
+    while packets.room() > 0 {
+        let slot = packets.next_slot();
+        match shared.tun.read(&mut slot[..Batch::LARGEST_PACKET])? {
+            Some(len) => packets.push(len, None),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn wait(shared: &Shared) -> io::Result<()> {
+    let mut waiting = [PollFd::new(&shared.tun, PollFlags::IN), PollFd::new(shared.outward(), PollFlags::IN)];
+    match poll(&mut waiting, None) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    if waiting[1].revents().contains(PollFlags::IN) {
+        shared.outward().silence();
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    io::Errno,
+};
+
+use crate::{
+    host::{tun::Tun, udp::Sockets},
+    noise::{Batch, Drop, Engine},
+};
+
+/// What the threads of a device and its callers share.
+///
+/// The lock on the engine is held for as long as a batch takes to encrypt, never across a system call that may wait.
+pub(crate) struct Shared {
+    pub(crate) tun: Tun,
+    engine: Mutex<Engine>,
+    sockets: Mutex<Arc<Sockets>>,
+    inward: Alarm,
+    outward: Alarm,
+    stopping: AtomicBool,
+    failure: OnceLock<String>,
+    /// Until when the inward thread sleeps, in nanoseconds of the steady clock.
+    sleeps_until: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(tun: Tun, engine: Engine, sockets: Sockets) -> io::Result<Self> {
+        Ok(Self {
+            tun,
+            engine: Mutex::new(engine),
+            sockets: Mutex::new(Arc::new(sockets)),
+            inward: Alarm::new()?,
+            outward: Alarm::new()?,
+            stopping: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            sleeps_until: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Works on the engine, and wakes the thread that keeps its timers if something is due earlier than it thinks.
+    pub(crate) fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
+        let mut engine = self.lock();
+        let outcome = work(&mut engine);
+        let next = engine.next_wake().map_or(u64::MAX, |at| at.as_nanos());
+        if next < self.sleeps_until.load(Ordering::Relaxed) {
+            self.sleeps_until.store(next, Ordering::Relaxed);
+            self.inward.ring();
+        }
+        outcome
+    }
+
+    /// The engine for the thread that keeps its timers; that thread goes to sleep through [`Shared::fall_asleep`].
+    ///
+    /// A thread that panicked with the lock held has reported its failure, and the device is rebuilt from what the
+    /// engine still tells about its peers.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes until when the inward thread will sleep, and returns that.
+    pub(crate) fn fall_asleep(&self) -> Option<crate::noise::Moment> {
+        let engine = self.lock();
+        let next = engine.next_wake();
+        self.sleeps_until.store(next.map_or(u64::MAX, |at| at.as_nanos()), Ordering::Relaxed);
+        next
+    }
+
+    /// The sockets in use.
+    pub(crate) fn sockets(&self) -> Arc<Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends and receives on these sockets from now on.
+    pub(crate) fn replace_sockets(&self, sockets: Sockets) {
+        *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sockets);
+        self.inward.ring();
+    }
+
+    /// Sends all datagrams and empties the batch.
+    pub(crate) fn send(&self, sockets: &Sockets, batch: &mut Batch) {
+        let mut lost = Vec::new();
+        for (datagram, to) in batch.iter() {
+            let Some(to) = to else { continue };
+            if let Err(errno) = sockets.send(datagram, to) {
+                lost.push(if errno == Errno::MSGSIZE { Drop::TooBig } else { Drop::SendFailed });
+            }
+        }
+        batch.clear();
+        self.count(&lost);
+    }
+
+    /// Hands all packets to the host and empties the batch.
+    pub(crate) fn deliver(&self, batch: &mut Batch) {
+        let mut lost = Vec::new();
+        for (packet, _) in batch.iter() {
+            if self.tun.write(packet).is_err() {
+                lost.push(Drop::DeliverFailed);
+            }
+        }
+        batch.clear();
+        self.count(&lost);
+    }
+
+    fn count(&self, lost: &[Drop]) {
+        if !lost.is_empty() {
+            let mut engine = self.lock();
+            lost.iter().for_each(|reason| engine.count_drops(*reason, 1));
+        }
+    }
+
+    /// Tells both threads to end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.inward.ring();
+        self.outward.ring();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Ends the device because of a failure of one of its threads; the first one counts.
+    pub(crate) fn fail(&self, why: String) {
+        // A later failure follows from the first one.
+        let _ = self.failure.set(why);
+        self.stop();
+    }
+
+    /// Why the device ended by itself, if it has.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    pub(crate) fn inward(&self) -> &Alarm {
+        &self.inward
+    }
+
+    pub(crate) fn outward(&self) -> &Alarm {
+        &self.outward
+    }
+}
+
+/// Wakes a thread that waits on descriptors.
+pub(crate) struct Alarm(OwnedFd);
+
+impl Alarm {
+    fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    fn ring(&self) {
+        // The only refusal is that the counter is full, and then the alarm rings already.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn silence(&self) {
+        // The only refusal is that it does not ring.
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Alarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

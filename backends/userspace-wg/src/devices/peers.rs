@@ -1,0 +1,54 @@
+use overlayd_core::{
+    contract::{Error, PeerChange, PeerEndpoint, PeerPlan, Result},
+    keys::PublicKey,
+};
+
+use crate::{
+    device::Shared,
+    noise::{Endpoint, Moment, PeerConfig},
+};
+
+/// Applies the changes in order, all or none, while no packet is under way in the engine.
+pub(super) fn change(device: &Shared, changes: &[PeerChange]) -> Result<()> {
+    let now = Moment::boot_clock();
+    device.with_engine(|engine| {
+        let own = engine.public_key();
+        changes.iter().try_for_each(|change| check(change, &own))?;
+        for change in changes {
+            match change {
+                PeerChange::Set(plan) => engine.set_peer(now, &config(plan)),
+                PeerChange::Remove(key) => engine.remove_peer(key),
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check(change: &PeerChange, own: &PublicKey) -> Result<()> {
+    let PeerChange::Set(plan) = change else { return Ok(()) };
+    if plan.public_key == *own {
+        return Err(Error::Invalid(format!("the device's own key {own} cannot be its peer")));
+    }
+    if plan.public_key.as_bytes() == &[0; 32] {
+        return Err(Error::Invalid("the key of zeros is nobody's and cannot be a peer".to_owned()));
+    }
+    match plan.endpoint {
+        PeerEndpoint::Set(endpoint) if endpoint.port() == 0 => {
+            Err(Error::Invalid(format!("peer {} cannot be reached at port 0", plan.public_key)))
+        }
+        PeerEndpoint::Set(_) | PeerEndpoint::Keep => Ok(()),
+    }
+}
+
+fn config(plan: &PeerPlan) -> PeerConfig {
+    PeerConfig {
+        key: plan.public_key,
+        psk: plan.preshared_key.clone(),
+        endpoint: match plan.endpoint {
+            PeerEndpoint::Keep => Endpoint::Keep,
+            PeerEndpoint::Set(endpoint) => Endpoint::Set(endpoint),
+        },
+        keepalive: plan.keepalive,
+        allowed_ips: plan.allowed_ips.clone(),
+    }
+}

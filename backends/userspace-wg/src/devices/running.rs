@@ -1,0 +1,129 @@
+use std::{io, sync::Arc};
+
+use ipnet::IpNet;
+use overlayd_core::{
+    contract::{DeviceInfo, DeviceStatus, Error, PeerStatus, Result},
+    names::{InstanceId, LinkName},
+};
+use overlayd_netlink::Rtnl;
+
+use super::{
+    host,
+    make::{Heritage, Resolved},
+};
+use crate::{
+    device::{Shared, Threads},
+    host::{
+        link::{self, LinkPlan},
+        udp::Sockets,
+    },
+    noise::{Endpoint, PeerConfig, PeerSnapshot},
+    uapi::Server,
+};
+
+/// A device of this process. Fields end in this order: first nobody new comes in, then the threads stop, and with the
+/// last user of `shared` the interface is closed.
+pub(super) struct Running {
+    pub(super) _control: Server,
+    pub(super) _threads: Threads,
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: u32,
+    pub(super) instance: InstanceId,
+}
+
+impl Running {
+    /// An error if a thread of the device has ended by itself.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.shared.failure() {
+            None => Ok(()),
+            Some(why) => Err(Error::host("reach the WireGuard device, which stopped working", io::Error::other(why))),
+        }
+    }
+
+    /// Whether the threads run and the interface is there and ours.
+    pub(super) fn is_well(&self, rtnl: &Rtnl) -> Result<bool> {
+        let found = rtnl.link(self.index).map_err(host)?;
+        Ok(self.shared.failure().is_none() && found.is_some_and(|found| link::is_ours(&found, &self.instance)))
+    }
+
+    /// Makes the running device be as planned. What the host may refuse comes first.
+    pub(super) fn reconfigure(&self, rtnl: &Rtnl, plan: &Resolved<'_>) -> Result<()> {
+        let sockets = self.other_sockets(plan.plan.listen_port)?;
+        let found = rtnl.link(self.index).map_err(host)?;
+        let found = found.ok_or_else(|| Error::NotFound(format!("interface {}", plan.plan.name)))?;
+        link::configure(rtnl, &found, &plan.link()).map_err(host)?;
+        if let Some(sockets) = sockets {
+            self.shared.replace_sockets(sockets);
+        }
+        self.shared.with_engine(|engine| {
+            engine.set_mtu(plan.mtu);
+            if engine.private_key() != plan.plan.private_key {
+                engine.set_private_key(*plan.plan.private_key.as_bytes());
+            }
+        });
+        Ok(())
+    }
+
+    /// New sockets, where the plan asks for another port.
+    fn other_sockets(&self, port: u16) -> Result<Option<Sockets>> {
+        let present = self.shared.sockets();
+        if port == 0 || port == present.port() {
+            return Ok(None);
+        }
+        super::make::bind(port, present.mark()).map(Some)
+    }
+
+    pub(super) fn info(&self, plan: &Resolved<'_>) -> DeviceInfo {
+        DeviceInfo {
+            name: plan.plan.name.clone(),
+            public_key: plan.plan.private_key.public_key(),
+            listen_port: self.shared.sockets().port(),
+            mtu: plan.mtu,
+        }
+    }
+
+    pub(super) fn status(&self, name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
+        let snapshot = self.shared.with_engine(|engine| engine.snapshot());
+        DeviceStatus {
+            name,
+            public_key: Some(snapshot.public_key),
+            listen_port: self.shared.sockets().port(),
+            mtu,
+            addresses,
+            peers: snapshot.peers.into_iter().map(peer_status).collect(),
+            dropped: snapshot.dropped,
+        }
+    }
+
+    /// What a device that replaces this one takes over.
+    pub(super) fn heritage(&self) -> Heritage {
+        let snapshot = self.shared.lock().snapshot();
+        let config = |peer: PeerSnapshot| PeerConfig {
+            key: peer.key,
+            psk: peer.psk,
+            endpoint: peer.endpoint.map_or(Endpoint::Keep, Endpoint::Set),
+            keepalive: peer.keepalive,
+            allowed_ips: peer.allowed_ips,
+        };
+        let peers = snapshot.peers.into_iter().map(config).collect();
+        Heritage { peers, port: self.shared.sockets().port() }
+    }
+}
+
+impl<'a> Resolved<'a> {
+    pub(super) fn link(&self) -> LinkPlan<'a> {
+        LinkPlan { addresses: &self.plan.addresses, routes: &self.plan.routes, mtu: self.mtu }
+    }
+}
+
+fn peer_status(peer: PeerSnapshot) -> PeerStatus {
+    PeerStatus {
+        public_key: peer.key,
+        endpoint: peer.endpoint,
+        allowed_ips: peer.allowed_ips,
+        last_handshake: peer.last_handshake,
+        rx_bytes: peer.rx_bytes,
+        tx_bytes: peer.tx_bytes,
+        keepalive: peer.keepalive,
+    }
+}

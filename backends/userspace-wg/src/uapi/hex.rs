@@ -1,0 +1,25 @@
+use std::fmt::Write;
+
+/// Writes a key as the interface does: 64 lowercase hexadecimal digits.
+pub(super) fn write(out: &mut String, key: &[u8; 32]) {
+    for byte in key {
+        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+}
+
+/// Reads 64 hexadecimal digits.
+pub(super) fn read(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut key = [0; 32];
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(key)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}

@@ -1,0 +1,78 @@
+use std::{io, sync::Weak};
+
+use super::{DeviceEdit, PeerMode, PeerSection, SetRequest, show};
+use crate::{
+    device::Shared,
+    host::udp::Sockets,
+    noise::{Engine, Moment},
+};
+
+/// The device behind a control socket; it may end while clients are connected.
+#[derive(Clone)]
+pub(crate) struct Target(Weak<Shared>);
+
+impl Target {
+    pub(crate) fn new(device: Weak<Shared>) -> Self {
+        Self(device)
+    }
+
+    /// The answer to `get=1`.
+    pub(super) fn get(&self) -> io::Result<String> {
+        let device = self.device()?;
+        let sockets = device.sockets();
+        let (key, snapshot) = device.with_engine(|engine| (engine.private_key(), engine.snapshot()));
+        Ok(show(&key, sockets.port(), sockets.mark(), &snapshot))
+    }
+
+    /// Does what a `set=1` request asks for: what the host may refuse first, and the rest at once.
+    pub(super) fn set(&self, request: &SetRequest) -> io::Result<()> {
+        let device = self.device()?;
+        for edit in &request.device {
+            match edit {
+                DeviceEdit::ListenPort(port) => rebind(&device, *port)?,
+                DeviceEdit::Mark(mark) => device.sockets().set_mark(*mark)?,
+                DeviceEdit::PrivateKey(_) | DeviceEdit::ReplacePeers => {}
+            }
+        }
+        let now = Moment::boot_clock();
+        device.with_engine(|engine| {
+            request.device.iter().for_each(|edit| apply_device(engine, edit));
+            request.peers.iter().for_each(|section| apply_peer(engine, now, section));
+        });
+        Ok(())
+    }
+
+    fn device(&self) -> io::Result<std::sync::Arc<Shared>> {
+        self.0.upgrade().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+}
+
+fn rebind(device: &Shared, port: u16) -> io::Result<()> {
+    let present = device.sockets();
+    if port != present.port() {
+        device.replace_sockets(Sockets::bind(port, present.mark())?);
+    }
+    Ok(())
+}
+
+fn apply_device(engine: &mut Engine, edit: &DeviceEdit) {
+    match edit {
+        DeviceEdit::PrivateKey(key) if engine.private_key() != *key => engine.set_private_key(*key.as_bytes()),
+        DeviceEdit::ReplacePeers => engine.clear_peers(),
+        DeviceEdit::PrivateKey(_) | DeviceEdit::ListenPort(_) | DeviceEdit::Mark(_) => {}
+    }
+}
+
+fn apply_peer(engine: &mut Engine, now: Moment, section: &PeerSection) {
+    let PeerSection { key, mode, edits } = section;
+    match mode {
+        PeerMode::Remove => return engine.remove_peer(key),
+        PeerMode::Update if !engine.has_peer(key) => return,
+        // A device is no peer of itself; the kernel's WireGuard passes over it in silence, too.
+        PeerMode::Set | PeerMode::Update if *key == engine.public_key() => return,
+        PeerMode::Set | PeerMode::Update => engine.ensure_peer(key),
+    }
+    for edit in edits {
+        engine.edit_peer(now, key, edit);
+    }
+}
