@@ -112,6 +112,8 @@ fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
         known: None,
         interfaces: vec![interface],
         resolver: Some(Resolver {
+            fence: None,
+            ports: vec![],
             server: "10.77.4.1".parse().expect("an address"),
             domain: Some("atlas.local".into()),
         }),

@@ -103,6 +103,12 @@ pub enum AttachmentId {
     Compute(String),
     /// A Windows attachment, by the namespace GUID that attach returned.
     ComputeNamespace(Guid),
+    /// A VM that runs its own WireGuard device, by the caller's id.
+    Guest(String),
+    /// A process in the host's own network namespace, by the caller's id.
+    Host(String),
+    /// A peer outside of the cluster that was let in for a while, by its name.
+    Edge(String),
 }
 
 impl fmt::Display for AttachmentId {
@@ -112,6 +118,9 @@ impl fmt::Display for AttachmentId {
             Self::Namespace(id) => write!(f, "namespace {id}"),
             Self::Compute(id) => write!(f, "container {id}"),
             Self::ComputeNamespace(guid) => write!(f, "namespace {}", guid.0),
+            Self::Guest(id) => write!(f, "guest {id}"),
+            Self::Host(id) => write!(f, "host process {id}"),
+            Self::Edge(name) => write!(f, "edge {name}"),
         }
     }
 }
@@ -125,6 +134,9 @@ pub enum Target {
     Namespace(PathBuf),
     /// A Windows compute system.
     Compute(String),
+    /// Not in a namespace of this host's making: a peer of the overlay device, or the host itself. There is nothing to
+    /// plug in, only a fence to put around this address.
+    Address(IpAddr),
 }
 
 /// Which container a handle meant when it was attached (Linux: boot, start time and namespace of the process), so
@@ -145,6 +157,58 @@ pub struct AttachPlan {
     pub interfaces: Vec<InterfacePlan>,
     /// Resolver to configure, where that is the host's business (HCN endpoints).
     pub resolver: Option<Resolver>,
+    /// What the container may not reach; it stands before the container can send its first packet.
+    pub fence: Option<FencePlan>,
+    /// Ports of the host that lead to the container.
+    pub ports: Vec<PortPlan>,
+}
+
+/// Membership of an isolation network. Members on this node reach each other, `reachable`, and everything outside of
+/// `overlay`; replies of established connections pass; all else is dropped. It costs the same whether the network has
+/// one member or a thousand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FencePlan {
+    /// The isolation network. All members are given the same `reachable`, `overlay` and `inbound`.
+    pub network: String,
+    /// What members reach beside each other: this node's overlay addresses, the resolver, granted ranges.
+    pub reachable: Vec<IpNet>,
+    /// The ranges that are closed to members.
+    pub overlay: Vec<IpNet>,
+    /// Who may open connections to members.
+    pub inbound: Inbound,
+}
+
+/// Who may open connections to the members of an isolation network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Inbound {
+    /// Everybody.
+    Anyone,
+    /// Of the overlay only members and `reachable`; everybody outside of it.
+    MembersOnly,
+}
+
+/// Ports of the host that lead to a container: destination NAT, with hairpin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// Transport.
+    pub protocol: PortProtocol,
+    /// The host's address; `None` is all of them.
+    pub host_ip: Option<IpAddr>,
+    /// First and last port of the host, inclusive.
+    pub host_ports: (u16, u16),
+    /// The container's port that the first one leads to; the others follow in order.
+    pub container_port: u16,
+}
+
+/// Transport of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// One interface of a container.

@@ -78,6 +78,8 @@ pub fn attachment(
         known: record.identity.clone(),
         interfaces,
         resolver: resolver.server.map(|server| Resolver { server, domain: resolver.domain.clone() }),
+        fence: None,
+        ports: vec![],
     }))
 }
 

@@ -193,6 +193,8 @@ fn plan(container: &Container, number: u8) -> AttachPlan {
         known: None,
         interfaces: vec![interface],
         resolver: None,
+        fence: None,
+        ports: vec![],
     }
 }
 
@@ -209,7 +211,11 @@ fn planned(number: u8) -> ContainerLink {
 fn host_name(container: &Container, leg: char) -> LinkName {
     let id = match &container.id {
         AttachmentId::Process(pid) => pid.to_string(),
-        AttachmentId::Namespace(id) | AttachmentId::Compute(id) => id.clone(),
+        AttachmentId::Namespace(id)
+        | AttachmentId::Compute(id)
+        | AttachmentId::Guest(id)
+        | AttachmentId::Host(id)
+        | AttachmentId::Edge(id) => id.clone(),
         AttachmentId::ComputeNamespace(guid) => guid.0.clone(),
     };
     let start = id.len().saturating_sub(LinkName::MAX_LEN - "veth--s".len());

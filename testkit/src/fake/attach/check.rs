@@ -37,6 +37,13 @@ pub(super) fn network(platform: Platform, plan: &NetworkPlan) -> Result<()> {
 
 /// The kind of handle and target that the platform has.
 pub(super) fn target(platform: Platform, plan: &AttachPlan) -> Result<()> {
+    if let Target::Address(_) = plan.target {
+        let elsewhere = matches!(plan.id, AttachmentId::Guest(_) | AttachmentId::Host(_) | AttachmentId::Edge(_));
+        return match elsewhere && plan.interfaces.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Invalid(format!("{} has no namespace to plug interfaces into", plan.id))),
+        };
+    }
     let fits = match platform {
         Platform::Linux => matches!(
             (&plan.id, &plan.target),

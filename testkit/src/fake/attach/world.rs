@@ -98,6 +98,9 @@ impl World {
     }
 
     pub(super) fn identity(&self, target: &Target) -> Result<TargetIdentity> {
+        if let Target::Address(address) = target {
+            return Ok(TargetIdentity(format!("address {address}")));
+        }
         let found = self.containers.iter().find(|container| container.target == *target);
         found.map(|container| container.identity.clone()).ok_or_else(|| Error::TargetGone(format!("{target:?}")))
     }
@@ -149,7 +152,9 @@ impl World {
         let attachment = self.attachments.get(&plan.id)?;
         let same = attachment.identity == *identity
             && attachment.plugged == plan.interfaces.len()
-            && attachment.plan.interfaces == plan.interfaces;
+            && attachment.plan.interfaces == plan.interfaces
+            && attachment.plan.fence == plan.fence
+            && attachment.plan.ports == plan.ports;
         same.then(|| Attached { identity: identity.clone(), namespace: attachment.namespace.clone() })
     }
 
@@ -237,7 +242,8 @@ impl World {
         let attachments = self.attachments.iter().map(|(id, attachment)| {
             let interfaces: Vec<_> = attachment.interfaces().collect();
             let guids = (&attachment.namespace, &attachment.endpoint);
-            format!("attachment {id} {guids:?} {:?} {interfaces:?}", attachment.identity)
+            let AttachPlan { fence, ports, .. } = &attachment.plan;
+            format!("attachment {id} {guids:?} {:?} {interfaces:?} {fence:?} {ports:?}", attachment.identity)
         });
         networks.chain(attachments).collect()
     }
