@@ -117,5 +117,7 @@ fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
             server: "10.77.4.1".parse().expect("an address"),
             domain: Some("atlas.local".into()),
         }),
+        fence: None,
+        ports: vec![],
     }
 }
