@@ -112,11 +112,11 @@ fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
         known: None,
         interfaces: vec![interface],
         resolver: Some(Resolver {
-            fence: None,
-            ports: vec![],
             server: "10.77.4.1".parse().expect("an address"),
             domain: Some("atlas.local".into()),
         }),
+        fence: None,
+        ports: vec![],
         fence: None,
         ports: vec![],
     }
