@@ -117,7 +117,5 @@ fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
         }),
         fence: None,
         ports: vec![],
-        fence: None,
-        ports: vec![],
     }
 }
