@@ -1,6 +1,15 @@
 //! The overlay network daemon and its command line.
 
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the daemon that listens is wired next to it"))]
+mod absent;
+mod cli;
+mod daemon;
+mod demo;
+mod host;
 mod ipc;
+mod logging;
+mod settings;
+mod wiring;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,204 @@
+//! What can be said on the command line.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The container overlay network of this host: the daemon, and the commands to talk to it.
+#[derive(Debug, Parser)]
+#[command(name = "overlayd", version, about, long_about = None)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) daemon: DaemonFlags,
+    /// Print the id of this build, 64 hex digits, and exit.
+    #[arg(long, hide = true)]
+    pub(crate) build_id: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Where the daemon lives; the same for the daemon and for those who talk to it.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Place {
+    /// Directory of the daemon's state [default: /var/lib/zlayer for root, else ~/.zlayer]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Socket to listen on, or to call [default: derived from the data directory]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// Flags of the daemon alone; each overrides the configuration file.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct DaemonFlags {
+    /// Run under the Windows service manager; accepted and ignored elsewhere.
+    #[arg(long, hide = true)]
+    pub(crate) service: bool,
+    /// Group whose members may use the socket [default: zlayer, where it exists]
+    #[arg(long, env = "OVERLAYD_GROUP", value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// WireGuard implementation to use [default: auto]
+    #[arg(long, env = "OVERLAYD_WIREGUARD", value_name = "WHICH")]
+    pub(crate) wireguard: Option<WireGuardChoice>,
+    /// Directory of the control sockets of WireGuard in user space [default: derived from the data directory]
+    #[arg(long, env = "OVERLAYD_CONTROL_DIR", value_name = "DIR")]
+    pub(crate) control_dir: Option<PathBuf>,
+    /// Form of the log on standard error [default: text]
+    #[arg(long, env = "OVERLAYD_LOG_FORMAT", value_name = "FORM")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// Which WireGuard implementation to use, of those in the binary.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WireGuardChoice {
+    /// The kernel's where binary and host have it, else the one in user space.
+    #[default]
+    Auto,
+    /// The kernel's, or none.
+    Kernel,
+    /// The one in user space, or none.
+    Userspace,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon (what happens without a subcommand, too)
+    Run,
+    /// Show the overlay of this node
+    Status(Output),
+    /// Show the peers of this node
+    Peers(Output),
+    /// Show the services this node has networks for
+    Services(Output),
+    /// Plug a container into the network of a service
+    Attach(Attach),
+    /// Unplug a container
+    Detach(Detach),
+    /// Send a request as it is and print the reply
+    Call(Call),
+    /// Build two hosts on this machine, connect containers across them, and show that it works
+    Demo(Demo),
+    /// A process of the demo: makes namespaces of its own and becomes what it is told to be
+    #[command(hide = true)]
+    DemoPart(DemoPart),
+}
+
+/// How to print a reply.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Output {
+    /// Print the reply's fields as they are on the wire
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Names a container; exactly one way is to be given.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Handle {
+    /// A process in the container's network namespace
+    #[arg(long, value_name = "PID", group = "container-handle")]
+    pub(crate) pid: Option<u32>,
+    /// A network namespace, which gets the name of --id
+    #[arg(long, value_name = "PATH", group = "container-handle", requires = "id")]
+    pub(crate) netns: Option<String>,
+    /// A guest that runs WireGuard itself
+    #[arg(long, value_name = "ID", group = "container-handle")]
+    pub(crate) guest: Option<String>,
+    /// A process that shares the host's network
+    #[arg(long, value_name = "ID", group = "container-handle")]
+    pub(crate) host_shared: Option<String>,
+    /// A Windows container (to detach: the namespace GUID that attach returned)
+    #[arg(long, value_name = "ID", group = "container-handle")]
+    pub(crate) container: Option<String>,
+    /// Name of the attachment of --netns
+    #[arg(long, requires = "netns")]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("container-handle").required(true))]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) handle: Handle,
+    /// Service whose network to join
+    #[arg(long)]
+    pub(crate) service: String,
+    /// Also give it an address of the cluster-wide network
+    #[arg(long)]
+    pub(crate) join_global: bool,
+    /// Remove the service's network with its last container
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+    /// Fence it into this isolated network
+    #[arg(long, value_name = "NAME")]
+    pub(crate) isolation_network: Option<String>,
+    /// Resolver for the container
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns_server: Option<IpAddr>,
+    /// Search domain for the container
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_domain: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("container-handle").required(true))]
+pub(crate) struct Detach {
+    #[command(flatten)]
+    pub(crate) handle: Handle,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// The request, as {"op":"status"}; `-` reads it from standard input
+    pub(crate) request: String,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Demo {
+    /// Leave everything running and say how to enter and how to remove it
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Seconds to measure throughput for
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) seconds: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoPart {
+    /// What to become
+    pub(crate) part: Part,
+    /// Outlive the demo
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// State of the daemon, for a host
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// What a process of the demo becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The network between the hosts
+    Switch,
+    /// A host: the daemon in a network of its own
+    Host,
+    /// A container: a process that waits in a network of its own
+    Container,
+}

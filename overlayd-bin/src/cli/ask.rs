@@ -1,0 +1,135 @@
+//! The commands that talk to the daemon: one request, one reply, shown.
+
+use std::{io::Read as _, time::SystemTime};
+
+use overlayd_core::protocol::{AttachContainer, AttachHandle, Request, Response, StatusSnapshot};
+use serde::Serialize;
+
+use super::{
+    args::{self, Call, Output, Place},
+    exit::Failure,
+    remote, tables,
+};
+
+/// `overlayd status`.
+pub(super) fn status(place: &Place, output: Output) -> Result<(), Failure> {
+    let reply = accepted(remote::ask_once(place, Request::Status)?)?;
+    if output.json {
+        return print_json(&reply);
+    }
+    println!("{}", tables::status(&snapshot(reply)?, SystemTime::now()));
+    Ok(())
+}
+
+/// `overlayd peers`.
+pub(super) fn peers(place: &Place, output: Output) -> Result<(), Failure> {
+    let peers = snapshot(remote::ask_once(place, Request::Status)?)?.peers;
+    if output.json {
+        return print_json(&peers);
+    }
+    match peers.as_slice() {
+        [] => println!("no peers"),
+        peers => println!("{}", tables::peers(peers, SystemTime::now())),
+    }
+    Ok(())
+}
+
+/// `overlayd services`.
+pub(super) fn services(place: &Place, output: Output) -> Result<(), Failure> {
+    let services = snapshot(remote::ask_once(place, Request::Status)?)?.services;
+    if output.json {
+        return print_json(&services);
+    }
+    match services.as_slice() {
+        [] => println!("no services"),
+        services => println!("{}", tables::services(services)),
+    }
+    Ok(())
+}
+
+/// `overlayd attach`.
+pub(super) fn attach(place: &Place, attach: args::Attach) -> Result<(), Failure> {
+    let output = attach.output;
+    let request = Request::AttachContainer(AttachContainer {
+        handle: attach.handle.try_into()?,
+        service: attach.service,
+        join_global: attach.join_global,
+        ephemeral: attach.ephemeral,
+        isolation_network: attach.isolation_network,
+        dns_server: attach.dns_server,
+        dns_domain: attach.dns_domain,
+    });
+    let reply = accepted(remote::ask_once(place, request)?)?;
+    match &reply {
+        Response::Attached(attached) if !output.json => println!("attached with address {}", attached.ip),
+        // A guest's configuration has no form for people: it is made for a machine.
+        _ => return print_json(&reply),
+    }
+    Ok(())
+}
+
+/// `overlayd detach`.
+pub(super) fn detach(place: &Place, detach: args::Detach) -> Result<(), Failure> {
+    let reply = accepted(remote::ask_once(place, Request::DetachContainer { handle: detach.handle.try_into()? })?)?;
+    if detach.output.json {
+        return print_json(&reply);
+    }
+    println!("detached");
+    Ok(())
+}
+
+/// `overlayd call`.
+pub(super) fn call(place: &Place, call: &Call) -> Result<(), Failure> {
+    let text = match call.request.as_str() {
+        "-" => from_standard_input()?,
+        text => text.to_owned(),
+    };
+    let request: Request =
+        serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("this is no request: {error}")))?;
+    let reply = remote::ask_once(place, request)?;
+    print_json(&reply)?;
+    accepted(reply).map(drop)
+}
+
+fn from_standard_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(anyhow::Error::from)?;
+    Ok(text)
+}
+
+/// The reply, unless it is a refusal.
+fn accepted(reply: Response) -> Result<Response, Failure> {
+    match reply {
+        Response::Err { message } => Err(Failure::Refused(message)),
+        reply => Ok(reply),
+    }
+}
+
+fn snapshot(reply: Response) -> Result<StatusSnapshot, Failure> {
+    match accepted(reply)? {
+        Response::Status(status) => Ok(status),
+        other => Err(Failure::Refused(format!("it answered `{}` where `status` was due", other.result()))),
+    }
+}
+
+/// Prints a value in one line as it is on the wire.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
+    println!("{text}");
+    Ok(())
+}
+
+impl TryFrom<args::Handle> for AttachHandle {
+    type Error = Failure;
+
+    fn try_from(handle: args::Handle) -> Result<Self, Failure> {
+        match handle {
+            args::Handle { pid: Some(pid), .. } => Ok(Self::LinuxPid { pid }),
+            args::Handle { netns: Some(path), id: Some(id), .. } => Ok(Self::LinuxNetns { id, path }),
+            args::Handle { guest: Some(id), .. } => Ok(Self::GuestManaged { id }),
+            args::Handle { host_shared: Some(id), .. } => Ok(Self::HostShared { id }),
+            args::Handle { container: Some(container_id), .. } => Ok(Self::WindowsContainer { container_id, ip: None }),
+            _ => Err(Failure::Usage("no container is named".into())),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The daemon as the command line and the demo reach it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use overlayd_core::{
+    ipc::client::{Client, ClientError, ClientOptions},
+    protocol::{Request, Response},
+};
+
+use super::{args::Place, exit::Failure};
+
+/// Longest wait for a reply: longer than any deadline of a daemon with usual settings.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A daemon to talk to.
+pub(crate) struct Remote {
+    client: Client,
+    socket: PathBuf,
+}
+
+impl Remote {
+    /// The daemon at `socket`, which is there or is not.
+    fn at(socket: PathBuf) -> Self {
+        Self { client: Client::unix(&socket, ClientOptions { attempts: 1, timeout: Some(PATIENCE) }), socket }
+    }
+
+    /// The daemon of this data directory, which was started a moment ago.
+    pub(crate) fn just_started(data_dir: &Path) -> Self {
+        let place = Place { data_dir: Some(data_dir.to_owned()), socket: None };
+        let socket = place.socket();
+        let options = ClientOptions { timeout: Some(PATIENCE), ..ClientOptions::patient() };
+        Self { client: Client::unix(&socket, options), socket }
+    }
+
+    /// Asks one thing; a refusal is a reply as any other.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Response, Failure> {
+        match self.client.call(request).await {
+            Ok(reply) => Ok(reply),
+            Err(ClientError::Refused(message)) => Ok(Response::Err { message }),
+            Err(ClientError::Unreachable { source, .. }) => {
+                Err(Failure::NoDaemon { socket: self.socket.clone(), reason: source.to_string() })
+            }
+            Err(error) => Err(Failure::Other(error.into())),
+        }
+    }
+}
+
+/// Asks the daemon at `place` one thing.
+pub(super) fn ask_once(place: &Place, request: Request) -> Result<Response, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    runtime.block_on(Remote::at(place.socket()).ask(request))
+}

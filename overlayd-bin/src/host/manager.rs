@@ -1,0 +1,23 @@
+use sd_notify::NotifyState;
+
+/// The service manager, where one started this process (`sd_notify(3)`); without one, nobody is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manager;
+
+impl Manager {
+    /// Requests are answered from now on.
+    pub(crate) fn ready(self) {
+        self.tell(NotifyState::Ready);
+    }
+
+    /// The daemon is about to end.
+    pub(crate) fn stopping(self) {
+        self.tell(NotifyState::Stopping);
+    }
+
+    fn tell(self, state: NotifyState<'_>) {
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "could not tell the service manager");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the operator can choose: flags, environment and `overlayd.toml`, merged once at start-up, in this order of
+//! precedence.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::cli::args::{DaemonFlags, LogFormat, WireGuardChoice};
+
+/// Name of the configuration file in the data directory.
+const FILE: &str = "overlayd.toml";
+/// Group that may use the socket unless another one is chosen.
+const DEFAULT_GROUP: &str = "zlayer";
+
+/// Everything the operator can choose; each part is explained in docs/operations.md.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Group whose members may use the socket; `None` is `zlayer` where it exists.
+    pub(crate) group: Option<String>,
+    /// Which WireGuard implementation to use.
+    pub(crate) wireguard: WireGuardChoice,
+    /// Directory of the control sockets of devices in user space; `None` follows from the data directory.
+    pub(crate) control_dir: Option<PathBuf>,
+    /// Form of the log.
+    pub(crate) log_format: LogFormat,
+    /// How long things may take.
+    pub(crate) deadlines: Deadlines,
+    /// How much is admitted.
+    pub(crate) limits: Limits,
+}
+
+/// How long things may take, in whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Deadlines {
+    /// A request, from its arrival to its reply.
+    pub(crate) request_secs: u64,
+    /// A frame, from its first byte to its last.
+    pub(crate) frame_secs: u64,
+    /// One call of a backend.
+    pub(crate) backend_secs: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { request_secs: 30, frame_secs: 10, backend_secs: 10 }
+    }
+}
+
+impl Deadlines {
+    /// Time for a request.
+    pub(crate) fn request(&self) -> Duration {
+        Duration::from_secs(self.request_secs)
+    }
+
+    /// Time for a frame.
+    pub(crate) fn frame(&self) -> Duration {
+        Duration::from_secs(self.frame_secs)
+    }
+
+    /// Time for a backend's call.
+    pub(crate) fn backend(&self) -> Duration {
+        Duration::from_secs(self.backend_secs)
+    }
+}
+
+/// How much is admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Connections at a time.
+    pub(crate) connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: overlayd_core::ipc::Limits::default().connections }
+    }
+}
+
+impl Settings {
+    /// Reads the file in `data_dir`, if there is one, and lets `flags` override it.
+    pub(crate) fn load(data_dir: &Path, flags: &DaemonFlags) -> Result<Self> {
+        let path = data_dir.join(FILE);
+        let settings = match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(e.into()),
+        };
+        Ok(settings.with_context(|| format!("could not read the configuration {}", path.display()))?.overridden(flags))
+    }
+
+    /// The group whose members may use the socket, where it exists.
+    pub(crate) fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(DEFAULT_GROUP)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let settings: Self = toml::from_str(text)?;
+        let Deadlines { request_secs, frame_secs, backend_secs } = settings.deadlines;
+        anyhow::ensure!(
+            [request_secs, frame_secs, backend_secs].iter().all(|s| *s > 0),
+            "a deadline must be at least 1"
+        );
+        anyhow::ensure!(settings.limits.connections > 0, "limits.connections must be at least 1");
+        Ok(settings)
+    }
+
+    fn overridden(self, flags: &DaemonFlags) -> Self {
+        Self {
+            group: flags.group.clone().or(self.group),
+            control_dir: flags.control_dir.clone().or(self.control_dir),
+            wireguard: flags.wireguard.unwrap_or(self.wireguard),
+            log_format: flags.log_format.unwrap_or(self.log_format),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_override_the_file_and_the_file_overrides_the_defaults() {
+        let file =
+            Settings::parse("group = \"ops\"\nwireguard = \"userspace\"\n[deadlines]\nrequest_secs = 5\n").unwrap();
+        let flags = DaemonFlags { group: Some("net".into()), ..DaemonFlags::default() };
+        let merged = file.overridden(&flags);
+        assert_eq!(merged.group.as_deref(), Some("net"));
+        assert_eq!(merged.wireguard, WireGuardChoice::Userspace);
+        assert_eq!(merged.deadlines, Deadlines { request_secs: 5, ..Deadlines::default() });
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named_with_its_line() {
+        let error = Settings::parse("group = \"ops\"\nwiregard = \"auto\"\n").unwrap_err().to_string();
+        assert!(error.contains("wiregard") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_deadline_of_nothing_is_refused() {
+        assert!(Settings::parse("[deadlines]\nframe_secs = 0\n").is_err());
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Settings::load(dir.path(), &DaemonFlags::default()).unwrap(), Settings::default());
+    }
+}

@@ -1,0 +1,42 @@
+//! Which backends the daemon uses: the one file that mentions backend features. Features say what is in the binary,
+//! settings say what is used.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Result, bail};
+use overlayd_core::{contract::OverlayBackend, engine::Backends, names::InstanceId};
+
+use crate::{absent::Absent, cli::args::WireGuardChoice, settings::Settings};
+
+/// What the backends need to know of this daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Whose objects on the host are ours.
+    pub(crate) instance: InstanceId,
+    /// Directory of the control sockets of devices in user space.
+    pub(crate) control_dir: PathBuf,
+}
+
+/// The backends for these settings.
+pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Backends> {
+    let overlay = overlay(settings.wireguard, surroundings)?;
+    let attacher = Arc::new(Absent);
+    tracing::info!(wireguard = overlay.name(), "backends chosen");
+    Ok(Backends { overlay, attacher, dns: None, nat: None })
+}
+
+fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<dyn OverlayBackend>> {
+    match (choice, userspace(surroundings)) {
+        (WireGuardChoice::Kernel, _) => bail!("this binary has no kernel WireGuard: choose `userspace` or `auto`"),
+        (WireGuardChoice::Userspace, None) => bail!("this binary has no userspace WireGuard: choose `auto`"),
+        (WireGuardChoice::Auto | WireGuardChoice::Userspace, Some(backend)) => Ok(backend),
+        (WireGuardChoice::Auto, None) => {
+            tracing::warn!("this binary has no WireGuard at all: whatever needs a device is refused");
+            Ok(Arc::new(Absent))
+        }
+    }
+}
+
+fn userspace(_: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
+    None
+}
