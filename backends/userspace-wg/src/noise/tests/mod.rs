@@ -1,0 +1,6 @@
+//! Engines against each other under a simulated clock.
+
+mod faults;
+mod robust;
+mod sessions;
+mod world;
