@@ -1,4 +1,5 @@
 //! The rules of `OverlayBackend`, each in a network namespace of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},

@@ -37,7 +37,7 @@ mod tests {
             let padded = padded(len, mtu);
             prop_assert!(padded >= len);
             prop_assert!(padded < len + 16);
-            prop_assert!(padded % 16 == 0 || padded == mtu || padded == len);
+            prop_assert!(padded.is_multiple_of(16) || padded == mtu || padded == len);
             if len <= mtu {
                 prop_assert!(padded <= mtu);
             }

@@ -1,5 +1,10 @@
 //! Nodes in network namespaces of their own, joined by a veth pair.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "test support, of which every file uses its own part"
+)]
 
 use std::{
     io::{BufRead, BufReader, Write},
