@@ -1,1 +1,121 @@
 //! Attacher for Linux: bridges, veth pairs, network namespaces, egress and nftables.
+//!
+//! A network is a bridge with the gateway's addresses. A container interface is a veth pair whose inner end is created
+//! inside the container's namespace, and whose outer end is a port of the bridge, or, for a routed one, has a host
+//! route to the container's address. All that the packets may do beyond their bridge is in one nftables table.
+//!
+//! Every link carries the instance's mark as its alias; nothing without it is touched. All work happens in the network
+//! namespace of the thread that called [`LinuxBridge::new`].
+
+mod attach;
+mod detach;
+mod error;
+mod forwarding;
+mod host;
+mod inside;
+mod keyed;
+mod leg;
+mod mark;
+mod network;
+mod observe;
+mod reaper;
+mod rules;
+mod settings;
+mod target;
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use overlayd_core::{
+    contract::{
+        AttachPlan, Attached, Attacher, AttachmentId, Error, HostNetworks, NetworkInfo, NetworkName, NetworkPlan,
+        Result,
+    },
+    names::InstanceId,
+};
+use tokio::sync::Mutex;
+
+use crate::{host::Host, keyed::Keyed, network::Networks};
+
+/// What the backend must know of the daemon.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose objects these are.
+    pub instance: InstanceId,
+    /// Existing directory for what the host is to get back, such as settings of the kernel.
+    pub state_dir: PathBuf,
+}
+
+/// The [`Attacher`] for Linux.
+#[derive(Debug)]
+pub struct LinuxBridge {
+    host: Arc<Host>,
+    networks: Arc<Mutex<Networks>>,
+    attachments: Keyed<AttachmentId>,
+}
+
+impl LinuxBridge {
+    /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
+    /// milliseconds. Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`.
+    pub fn new(config: Config) -> Result<Self> {
+        let host = Arc::new(Host::open(config.instance)?);
+        let networks = Networks::found(host.clone(), &config.state_dir)?;
+        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Keyed::default() })
+    }
+
+    /// Waits until the links of detached containers are deleted, which happens a little after each detach.
+    pub async fn settle(&self) -> Result<()> {
+        let host = self.host.clone();
+        blocking(move || host.reaper.finish()).await
+    }
+}
+
+#[async_trait]
+impl Attacher for LinuxBridge {
+    fn name(&self) -> &'static str {
+        "linux-bridge"
+    }
+
+    async fn ensure_network(&self, plan: &NetworkPlan) -> Result<NetworkInfo> {
+        let (mut networks, plan) = (self.networks.clone().lock_owned().await, plan.clone());
+        blocking(move || networks.ensure(&plan)).await?;
+        Ok(NetworkInfo::default())
+    }
+
+    async fn remove_network(&self, network: &NetworkName) -> Result<()> {
+        let (mut networks, network) = (self.networks.clone().lock_owned().await, network.clone());
+        blocking(move || networks.remove(&network)).await
+    }
+
+    async fn attach(&self, plan: &AttachPlan) -> Result<Attached> {
+        let turn = self.attachments.lock(&plan.id).await;
+        let (host, plan) = (self.host.clone(), plan.clone());
+        blocking(move || {
+            let _turn = turn;
+            attach::attach(&host, &plan)
+        })
+        .await
+    }
+
+    async fn detach(&self, id: &AttachmentId) -> Result<()> {
+        let turn = self.attachments.lock(id).await;
+        let (host, id) = (self.host.clone(), id.clone());
+        blocking(move || {
+            let _turn = turn;
+            detach::detach(&host, &id)
+        })
+        .await
+    }
+
+    async fn observe(&self) -> Result<HostNetworks> {
+        let host = self.host.clone();
+        blocking(move || observe::observe(&host)).await
+    }
+}
+
+/// Runs work off the executor's threads: the kernel makes requests wait for each other. The work goes on to its end even
+/// when the caller gives up; the lock that it carries makes the next call wait for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|e| Error::Host { action: "finish a call to the kernel".into(), source: e.into() })?
+}

@@ -45,6 +45,11 @@ pub enum PrefixRoute {
 }
 
 impl Address {
+    /// Whether it is valid beyond its link and host.
+    pub fn is_global(&self) -> bool {
+        self.scope == 0
+    }
+
     fn parse(payload: &[u8]) -> Option<Self> {
         let (prefix, scope) = (*payload.get(1)?, *payload.get(3)?);
         let link = u32::from_ne_bytes(payload.get(4..HEADER)?.try_into().ok()?);

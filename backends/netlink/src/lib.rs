@@ -13,6 +13,7 @@ mod error;
 pub mod link;
 pub mod neighbour;
 mod netns;
+pub mod nft;
 pub mod route;
 mod rtnl;
 pub mod sysctl;

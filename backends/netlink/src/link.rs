@@ -110,6 +110,13 @@ impl Link {
         self.kind.as_deref() == Some(kind)
     }
 
+    /// Whether it passes packets (RFC 2863 `up`; a device that cannot tell counts as such).
+    pub fn is_operational(&self) -> bool {
+        const UNKNOWN: u8 = 0;
+        const UP: u8 = 6;
+        self.up && matches!(self.operstate, UNKNOWN | UP)
+    }
+
     fn parse(payload: &[u8]) -> Option<Self> {
         let header = IfInfoMsg::from_bytes(payload).ok()?;
         let mut link = Self { index: header.ifi_index as u32, up: header.ifi_flags & IFF_UP != 0, ..Self::default() };

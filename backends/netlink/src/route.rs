@@ -36,6 +36,15 @@ const UNICAST: u8 = 1;
 /// The gateway is reachable by the interface although no route says so.
 const RTNH_F_ONLINK: u32 = 4;
 
+/// What must hold for a next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextHop {
+    /// Another route says that it is on the link.
+    Routed,
+    /// It is on the link because this route says so.
+    OnLink,
+}
+
 /// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -45,6 +54,8 @@ pub struct Route {
     pub link: Option<u32>,
     /// Next hop; `None` is on-link.
     pub gateway: Option<IpAddr>,
+    /// What the kernel may ask of the next hop.
+    pub next_hop: NextHop,
     /// Source address that the host itself prefers here.
     pub source: Option<IpAddr>,
     /// Lower wins; `None` is the kernel's choice.
@@ -57,13 +68,22 @@ impl Route {
     /// An on-link route of ours.
     pub fn by_link(destination: IpNet, link: u32) -> Self {
         let link = Some(link);
-        Self { destination: destination.trunc(), link, gateway: None, source: None, metric: None, protocol: PROTOCOL }
+        let destination = destination.trunc();
+        let next_hop = NextHop::Routed;
+        Self { destination, link, gateway: None, next_hop, source: None, metric: None, protocol: PROTOCOL }
     }
 
-    /// A route of ours by a gateway. With a link given the gateway need not be in any of its prefixes.
+    /// A route of ours by a gateway, and by the given link.
     pub fn by_gateway(destination: IpNet, gateway: IpAddr, link: Option<u32>) -> Self {
-        let gateway = Some(gateway);
-        Self { destination: destination.trunc(), link, gateway, source: None, metric: None, protocol: PROTOCOL }
+        let (destination, gateway) = (destination.trunc(), Some(gateway));
+        let next_hop = NextHop::Routed;
+        Self { destination, link, gateway, next_hop, source: None, metric: None, protocol: PROTOCOL }
+    }
+
+    /// With a next hop that no other route leads to.
+    #[must_use]
+    pub fn on_link(self) -> Self {
+        Self { next_hop: NextHop::OnLink, ..self }
     }
 
     /// With this preferred source.
@@ -74,6 +94,7 @@ impl Route {
 
     fn parse(payload: &[u8]) -> Option<Self> {
         let header = RtMsg::from_bytes(payload).ok()?;
+        let next_hop = if header.rtm_flags & RTNH_F_ONLINK == 0 { NextHop::Routed } else { NextHop::OnLink };
         if header.rtm_type != UNICAST {
             return None;
         }
@@ -92,7 +113,7 @@ impl Route {
         }
         let to = to.unwrap_or_else(|| unspecified(header.rtm_family));
         let destination = IpNet::new(to, header.rtm_dst_len).ok()?;
-        let route = Self { destination, link, gateway, source, metric, protocol: header.rtm_protocol };
+        let route = Self { destination, link, gateway, next_hop, source, metric, protocol: header.rtm_protocol };
         (table == MAIN_TABLE).then_some(route)
     }
 }
@@ -151,7 +172,7 @@ fn message(verb: &str, kind: u16, flags: u16, route: &Route) -> Request {
         .with_protocol(route.protocol)
         .with_scope(scope(route, removing))
         .with_type(UNICAST)
-        .with_flags(if route.gateway.is_some() && route.link.is_some() { RTNH_F_ONLINK } else { 0 });
+        .with_flags(if route.next_hop == NextHop::OnLink { RTNH_F_ONLINK } else { 0 });
     let message = request.message();
     message.append_bytes(header.as_bytes());
     append_ip(message, rta::DST, route.destination.addr());

@@ -19,8 +19,13 @@ pub fn read(netns: &Netns, setting: &str) -> Result<Option<String>> {
 
 /// Writes a setting by its path under `/proc/sys/net`.
 pub fn write(netns: &Netns, setting: &str, value: &str) -> Result<()> {
+    netns.run(|| write_here(setting, value))?
+}
+
+/// Writes a setting of the calling thread's namespace by its path under `/proc/sys/net`.
+pub fn write_here(setting: &str, value: &str) -> Result<()> {
     let path = path_of(setting);
-    netns.run(|| fs::write(&path, value))?.map_err(|e| Error::new(format!("write {value} to {}", path.display()), e))
+    fs::write(&path, value).map_err(|e| Error::new(format!("write {value} to {}", path.display()), e))
 }
 
 /// Names of the interfaces that have settings of this family, `ipv4` or `ipv6`, without `all` and `default`.

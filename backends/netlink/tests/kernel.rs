@@ -116,8 +116,8 @@ fn routes_by_link_and_by_gateway_are_found_again() {
     let routes = [
         Route::by_link(net("10.9.0.7/32"), a).from_source(ip("10.0.0.1")),
         Route::by_link(net("fd00:9::7/128"), a).from_source(ip("fd00::1")),
-        Route::by_gateway(net("10.8.0.0/16"), ip("10.77.0.1"), Some(a)),
-        Route::by_gateway(net("fd00:8::/32"), ip("fd00:77::1"), Some(a)),
+        Route::by_gateway(net("10.8.0.0/16"), ip("10.77.0.1"), Some(a)).on_link(),
+        Route::by_gateway(net("fd00:8::/32"), ip("fd00:77::1"), Some(a)).on_link(),
         Route::by_gateway(net("0.0.0.0/0"), ip("10.9.0.7"), Some(a)),
     ];
     host.run_all(routes.iter().map(route::add)).unwrap();

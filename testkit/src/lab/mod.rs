@@ -33,6 +33,11 @@ pub use host::{Host, Privileges};
 pub use namespace::{Confinement, Namespace};
 pub use underlay::{Lab, OUTSIDE, OUTSIDE_V6, Shape, Underlay};
 
+/// What is in a host's namespace: links, addresses, routes, rules, sysctls, files under `/run`.
+pub fn facts(host: &Namespace) -> crate::contract::HostFacts {
+    facts::of(host)
+}
+
 /// Whether a lab can be built here: as root, with network namespaces. Otherwise panics with the reason, or, when the
 /// environment says `OVERLAYD_ALLOW_SKIP=1`, prints it after `SKIPPED` and answers no.
 #[must_use]

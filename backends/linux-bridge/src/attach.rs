@@ -1,0 +1,167 @@
+//! Plugging a container in.
+
+use std::time::Duration;
+
+use overlayd_core::contract::{AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, Uplink};
+use overlayd_netlink::{Link, link};
+
+use crate::{
+    error::host,
+    forwarding::{self},
+    host::Host,
+    inside::{self, Inner},
+    leg::Leg,
+    mark::{Mark, Owner},
+    target::Target,
+};
+
+/// How often, and how long apart, to look whether an interface is connected.
+const CARRIER_LOOKS: usize = 1000;
+const CARRIER_PAUSE: Duration = Duration::from_micros(50);
+
+/// Plugs the container in as planned, or leaves nothing behind.
+pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
+    check(plan)?;
+    let target = Target::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
+    if plan.known.as_ref().is_some_and(|known| *known != target.identity) {
+        return Err(Error::TargetChanged(format!("{} is another container than the one attached", plan.id)));
+    }
+    let owner = Owner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
+    let alias = host.marks.attachment(&owner).ok_or_else(|| id_too_long(&plan.id))?;
+    let legs = plan
+        .interfaces
+        .iter()
+        .map(|interface| Ok(Leg::new(interface, &alias, bridge_of(host, interface)?, &host.marks)))
+        .collect::<Result<Vec<_>>>()?;
+    if !is_attached(host, &target, &legs)? {
+        make(host, &target, &legs).inspect_err(|_| undo(host, &legs))?;
+        tracing::info!(container = %plan.id, interfaces = legs.len(), "attached a container");
+    }
+    Ok(Attached { identity: target.identity, namespace: None })
+}
+
+/// Whether the container is plugged in as planned already. Where it is so but for some of it, all of ours under these
+/// names is cleared away.
+fn is_attached(host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<bool> {
+    let found = legs.iter().map(|leg| leftover(host, leg)).collect::<Result<Vec<_>>>()?;
+    let pairs: Vec<(&Leg<'_>, &Link)> =
+        legs.iter().zip(&found).filter_map(|(leg, link)| Some((leg, link.as_ref()?))).collect();
+    let outside = pairs.len() == legs.len() && pairs.iter().all(|(leg, link)| leg.is_outside(link));
+    if outside && inside::compare(target, &pairs)?.iter().all(|inner| *inner == Inner::AsPlanned) {
+        pairs.iter().try_for_each(|(leg, link)| finish(host, leg, link))?;
+        return Ok(true);
+    }
+    pairs.iter().try_for_each(|(_, link)| host.delete(link.index))?;
+    Ok(false)
+}
+
+/// What bears the name of the host's end already: nothing, or a link of ours that may be kept or replaced.
+fn leftover(host: &Host, leg: &Leg<'_>) -> Result<Option<Link>> {
+    let name = leg.plan.host_name.as_str();
+    let Some(link) = host.link(name)? else { return Ok(None) };
+    if host.marks.is_reaped(&link) {
+        host.reaper.finish()?;
+        return host.link(name);
+    }
+    let ours = matches!(host.marks.read(&link), Some(Mark::Attachment(_))) || host.marks.is_half_made(&link);
+    if ours { Ok(Some(link)) } else { Err(host.taken(&link)) }
+}
+
+fn make(host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<()> {
+    for leg in legs {
+        let creation = leg.creation(&target.netns, host.marks.live_group());
+        host.rtnl.run(creation).map_err(|error| match error.is_present() {
+            // The host's end is known to be free.
+            true => {
+                Error::Conflict { what: format!("{} in {target}", leg.plan.name), by: "the container itself".into() }
+            }
+            false => crate::error::host(error),
+        })?;
+    }
+    inside::configure(target, legs)?;
+    for leg in legs {
+        let name = leg.plan.host_name.as_str();
+        let link = host.link(name)?.ok_or_else(|| Error::TargetGone(format!("{target} ended, and {name} with it")))?;
+        finish(host, leg, &link)?;
+    }
+    target.check_alive()?;
+    let own = legs.iter().map(|leg| leg.plan.host_name.as_str());
+    let bridges = legs.iter().filter_map(|leg| match &leg.plan.uplink {
+        Uplink::Network(network) => Some(network.0.as_str()),
+        Uplink::Routed { .. } => None,
+    });
+    own.chain(bridges).try_for_each(|name| await_carrier(host, name))
+}
+
+/// Waits until the kernel has noticed that the interface is connected, some tenth of a millisecond after it was. Until
+/// then both ends drop packets, and a container whose first one is lost waits a second.
+fn await_carrier(host: &Host, name: &str) -> Result<()> {
+    for _ in 0..CARRIER_LOOKS {
+        if host.link(name)?.is_none_or(|link| link.is_operational()) {
+            return Ok(());
+        }
+        std::thread::sleep(CARRIER_PAUSE);
+    }
+    tracing::debug!(interface = name, "the kernel is slow to notice that an interface is connected");
+    Ok(())
+}
+
+/// Completes the host's end.
+fn finish(shared: &Host, leg: &Leg<'_>, link: &Link) -> Result<()> {
+    let mut requests = leg.outside(link.index);
+    if link.mtu != u32::from(leg.plan.mtu) {
+        requests.push(link::change(link.index).mtu(leg.plan.mtu.into()).request());
+    }
+    if matches!(leg.plan.uplink, Uplink::Routed { .. }) && leg.plan.address.addr().is_ipv6() {
+        forwarding::pass_from_leg(shared.rtnl.netns(), leg.plan.host_name.as_str())?;
+    }
+    shared.rtnl.run_all(requests).map_err(host)
+}
+
+/// Takes away what a failed attach made.
+fn undo(host: &Host, legs: &[Leg<'_>]) {
+    for leg in legs {
+        let removed = leftover(host, leg).and_then(|link| link.map_or(Ok(()), |link| host.delete(link.index)));
+        if let Err(error) = removed {
+            tracing::warn!(interface = %leg.plan.host_name, %error, "a failed attach is not undone");
+        }
+    }
+}
+
+/// The bridge that the interface joins, where it joins one.
+fn bridge_of(host: &Host, interface: &InterfacePlan) -> Result<Option<u32>> {
+    let Uplink::Network(network) = &interface.uplink else { return Ok(None) };
+    let bridge = host.bridge(&network.0)?;
+    bridge.map(|link| Some(link.index)).ok_or_else(|| Error::NotFound(format!("network {network}")))
+}
+
+fn check(plan: &AttachPlan) -> Result<()> {
+    if !matches!(plan.id, AttachmentId::Process(_) | AttachmentId::Namespace(_)) {
+        return Err(unsupported(plan, "", "containers are named by process or network namespace here"));
+    }
+    if plan.fence.is_some() {
+        return Err(unsupported(plan, " behind a fence", "this backend has no isolation networks yet"));
+    }
+    if !plan.ports.is_empty() {
+        return Err(unsupported(plan, " with published ports", "this backend publishes no ports yet"));
+    }
+    let families_differ = |interface: &InterfacePlan| match interface.uplink {
+        Uplink::Routed { source, .. } => source.is_ipv4() != interface.address.addr().is_ipv4(),
+        Uplink::Network(_) => false,
+    };
+    if plan.interfaces.is_empty() {
+        return Err(Error::Invalid(format!("{} is to get no interface", plan.id)));
+    }
+    if let Some(interface) = plan.interfaces.iter().find(|interface| families_differ(interface)) {
+        return Err(Error::Invalid(format!("{} of {} mixes IPv4 and IPv6", interface.name, plan.id)));
+    }
+    Ok(())
+}
+
+fn unsupported(plan: &AttachPlan, how: &str, reason: &str) -> Error {
+    Error::Unsupported { what: format!("attaching {}{how}", plan.id), reason: reason.into() }
+}
+
+fn id_too_long(id: &AttachmentId) -> Error {
+    Error::Invalid(format!("{id}: an id of at most 128 bytes is needed"))
+}

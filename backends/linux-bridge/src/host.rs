@@ -1,0 +1,70 @@
+use std::{fs, sync::Arc};
+
+use overlayd_core::{
+    contract::{Error, Result},
+    names::InstanceId,
+};
+use overlayd_netlink::{Link, OrAbsent, Rtnl, link};
+
+use crate::{error::host, mark::Marks, reaper::Reaper};
+
+/// The host as all calls share it.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) rtnl: Arc<Rtnl>,
+    pub(crate) marks: Marks,
+    pub(crate) reaper: Reaper,
+    /// Tells this boot from others.
+    pub(crate) boot: String,
+}
+
+impl Host {
+    /// Opens the calling thread's network namespace.
+    pub(crate) fn open(instance: InstanceId) -> Result<Self> {
+        let rtnl = Arc::new(Rtnl::here().map_err(host)?);
+        let marks = Marks::new(instance);
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_err(|e| Error::host("read the identity of this boot", e))?;
+        let reaper = Reaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
+        Ok(Self { rtnl, marks, reaper, boot: boot.trim_end().to_owned() })
+    }
+
+    /// The link of that name, if there is one.
+    pub(crate) fn link(&self, name: &str) -> Result<Option<Link>> {
+        self.rtnl.link(name).map_err(host)
+    }
+
+    /// Our bridge of that name; another link there is a conflict.
+    pub(crate) fn bridge(&self, name: &str) -> Result<Option<Link>> {
+        match self.link(name)? {
+            Some(link) if self.marks.is_network(&link) => Ok(Some(link)),
+            Some(link) => Err(self.taken(&link)),
+            None => Ok(None),
+        }
+    }
+
+    /// Deletes a link now, at the kernel's leisure of some 20 ms.
+    pub(crate) fn delete(&self, index: u32) -> Result<()> {
+        self.rtnl.run(link::delete(index)).or_absent().map_err(host)?;
+        Ok(())
+    }
+
+    /// Puts a container interface out of service at once, and leaves its deletion to the reaper.
+    pub(crate) fn reap(&self, index: u32) -> Result<()> {
+        let retire = link::change(index).group(self.marks.reaped_group()).down().request();
+        if self.rtnl.run(retire).or_absent().map_err(host)?.is_some() {
+            self.reaper.take();
+        }
+        Ok(())
+    }
+
+    /// That a link of somebody else has a name we need.
+    pub(crate) fn taken(&self, link: &Link) -> Error {
+        let kind = link.kind.as_deref().unwrap_or("device");
+        let by = match link.alias.as_deref() {
+            Some(alias) => format!("a {kind} marked `{alias}`"),
+            None => format!("a {kind} that carries no mark of this daemon; rename or remove it"),
+        };
+        Error::Conflict { what: format!("interface name {}", link.name), by }
+    }
+}

@@ -1,0 +1,81 @@
+//! Work inside a container's network namespace: one visit by one thread for all interfaces of an attachment.
+
+use ipnet::IpNet;
+use overlayd_core::contract::{Error, Result};
+use overlayd_netlink::{Link, OrAbsent, Rtnl, link, sysctl};
+
+use crate::{
+    error::host,
+    leg::{Among, Leg},
+    target::Target,
+};
+
+/// How an inner end compares with the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inner {
+    /// It is as planned, or was made so by nothing more than another MTU.
+    AsPlanned,
+    /// It is missing or different.
+    Different,
+}
+
+/// Makes the inner ends usable: addresses, routes, up. Nothing of the container's own is replaced.
+pub(crate) fn configure(target: &Target, legs: &[Leg<'_>]) -> Result<()> {
+    let among = if legs.len() > 1 { Among::Several } else { Among::Single };
+    let work = || -> Result<()> {
+        let rtnl = Rtnl::here().map_err(host)?;
+        let mut requests = vec![link::up("lo")];
+        for leg in legs {
+            let name = leg.plan.name.as_str();
+            let link =
+                rtnl.link(name).map_err(host)?.ok_or_else(|| Error::TargetGone(format!("{target} lost {name}")))?;
+            settle_ipv6(name, leg.plan.address)?;
+            requests.extend(leg.inside(link.index, among));
+        }
+        rtnl.run_all(requests).map_err(|error| if error.is_present() { in_the_way(target, error) } else { host(error) })
+    };
+    target.netns.run(work).map_err(host)?
+}
+
+/// Looks whether the inner ends are as planned. Where only the MTU differs, that is put right.
+pub(crate) fn compare(target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec<Inner>> {
+    let work = || -> Result<Vec<Inner>> {
+        let rtnl = Rtnl::here().map_err(host)?;
+        let routes = rtnl.routes().map_err(host)?;
+        legs.iter()
+            .map(|(leg, outer)| {
+                let Some(link) = rtnl.link(leg.plan.name.as_str()).map_err(host)? else { return Ok(Inner::Different) };
+                let addresses = rtnl.addresses(link.index).map_err(host)?;
+                let routed = leg.routes(link.index).iter().all(|planned| {
+                    routes.iter().any(|have| (have.destination, have.gateway) == (planned.destination, planned.gateway))
+                });
+                let has_address = addresses.iter().any(|address| address.net == leg.plan.address);
+                if link.peer != Some(outer.index) || !link.up || !has_address || !routed {
+                    return Ok(Inner::Different);
+                }
+                if link.mtu != u32::from(leg.plan.mtu) {
+                    rtnl.run(link::change(link.index).mtu(leg.plan.mtu.into()).request()).map_err(host)?;
+                }
+                Ok(Inner::AsPlanned)
+            })
+            .collect()
+    };
+    target.netns.run(work).map_err(host)?
+}
+
+/// Keeps other containers from giving this one routes by router advertisements, and allows IPv6 where the container is
+/// to have an address of it.
+fn settle_ipv6(name: &str, address: IpNet) -> Result<()> {
+    let write = |setting: &str, value: &str| -> Result<()> {
+        let path = format!("ipv6/conf/{name}/{setting}");
+        sysctl::write_here(&path, value).or_absent().map_err(host)?;
+        Ok(())
+    };
+    write("accept_ra", "0")?;
+    if address.addr().is_ipv6() { write("disable_ipv6", "0") } else { Ok(()) }
+}
+
+fn in_the_way(target: &Target, error: overlayd_netlink::Error) -> Error {
+    let (action, _) = error.into_parts();
+    Error::Conflict { what: format!("what an attach of {target} needs ({action})"), by: "the container itself".into() }
+}

@@ -1,0 +1,65 @@
+//! What the host has of ours, from one listing.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use overlayd_core::contract::{AttachmentId, HostNetworks, NetworkName, ObservedAttachment, ObservedNetwork, Result};
+use overlayd_netlink::{Address, Link};
+
+use crate::{
+    error::host,
+    host::Host,
+    mark::{Mark, Owner},
+    target,
+};
+
+/// The networks and attachments that carry our mark. Interfaces that only wait for deletion are gone already.
+pub(crate) fn observe(shared: &Host) -> Result<HostNetworks> {
+    let mut links = shared.rtnl.links().map_err(host)?;
+    links.retain(|link| !shared.marks.is_reaped(link));
+    let addresses = shared.rtnl.all_addresses().map_err(host)?;
+    let networks = links.iter().filter(|link| shared.marks.is_network(link));
+    Ok(HostNetworks {
+        networks: networks.map(|bridge| network(bridge, &links, &addresses)).collect(),
+        attachments: attachments(shared, &links),
+    })
+}
+
+fn network(bridge: &Link, links: &[Link], addresses: &[Address]) -> ObservedNetwork {
+    let own = addresses.iter().filter(|address| address.link == bridge.index && address.is_global());
+    let mut gateways: Vec<IpNet> = own.map(|address| address.net).collect();
+    gateways.sort();
+    ObservedNetwork {
+        name: NetworkName(bridge.name.clone()),
+        guid: None,
+        gateways,
+        members: links.iter().filter(|link| link.master == Some(bridge.index)).count(),
+    }
+}
+
+fn attachments(host: &Host, links: &[Link]) -> Vec<ObservedAttachment> {
+    let mut alive: BTreeMap<AttachmentId, bool> = BTreeMap::new();
+    for link in links {
+        if let Some(Mark::Attachment(owner)) = host.marks.read(link) {
+            let lives = *alive.get(&owner.id).unwrap_or(&true) && is_alive(&owner);
+            alive.insert(owner.id, lives);
+        } else if let Some(id) = host.marks.is_half_made(link).then(|| id_of_name(&link.name)).flatten() {
+            alive.entry(id).or_insert(true);
+        }
+    }
+    alive.into_iter().map(|(id, alive)| ObservedAttachment { id, namespace: None, alive }).collect()
+}
+
+/// A process that ended may have left its namespace to others; a namespace itself takes its interfaces along.
+fn is_alive(owner: &Owner) -> bool {
+    match (&owner.id, owner.start) {
+        (AttachmentId::Process(pid), Some(start)) => target::start_of(*pid) == Some(start),
+        _ => true,
+    }
+}
+
+/// The process that an interface without a mark yet is made for (`veth-{pid}-s`).
+fn id_of_name(name: &str) -> Option<AttachmentId> {
+    let (pid, _) = name.strip_prefix("veth-")?.rsplit_once('-')?;
+    pid.parse().ok().map(AttachmentId::Process)
+}

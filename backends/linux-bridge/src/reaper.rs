@@ -1,0 +1,123 @@
+//! Deletes container interfaces that are out of service, many at a time: one deletion costs the kernel some 20 ms of
+//! waiting, and one of a whole interface group hardly more.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use overlayd_core::contract::{self, Error};
+use overlayd_netlink::{OrAbsent, Rtnl, link};
+
+/// How long the first interface waits for company.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long to wait after a deletion that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long to wait for deletions before something is wrong with the host.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The thread that deletes, and what it owes.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many interfaces were handed over.
+    given: u64,
+    /// How many of those are deleted.
+    done: u64,
+    /// How many somebody waits for.
+    awaited: u64,
+    ending: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reaper {
+    /// Starts the thread, which deletes links of this group by `rtnl`.
+    pub(crate) fn start(rtnl: Arc<Rtnl>, group: u32) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let own = shared.clone();
+        let work = move || serve(&own, &rtnl, group);
+        let thread = std::thread::Builder::new().name("link-reaper".into()).spawn(work)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Hands over links that have been moved to the group.
+    pub(crate) fn take(&self) {
+        self.shared.state().given += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until all that was handed over is deleted.
+    pub(crate) fn finish(&self) -> contract::Result<()> {
+        let mut state = self.shared.state();
+        let wanted = state.given;
+        state.awaited = state.awaited.max(wanted);
+        self.shared.changed.notify_all();
+        let pending = |state: &mut State| state.done < wanted;
+        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, pending);
+        match waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            true => Err(Error::Deadline { what: "deleting links out of service".into(), after: PATIENCE }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.shared.state().ending = true;
+        self.shared.changed.notify_all();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that deletes links panicked");
+        }
+    }
+}
+
+fn serve(shared: &Shared, rtnl: &Rtnl, group: u32) {
+    while let Some(given) = gathered(shared) {
+        match rtnl.run(link::delete_group(group)).or_absent() {
+            Ok(_) => {
+                shared.state().done = given;
+                shared.changed.notify_all();
+            }
+            Err(error) => {
+                tracing::warn!(%error, group, "links out of service are not deleted yet");
+                if pause(shared) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for links to delete and then for a little more of them, unless somebody is in a hurry. `None` at the end.
+fn gathered(shared: &Shared) -> Option<u64> {
+    let idle = |state: &mut State| state.given == state.done && !state.ending;
+    let state = shared.changed.wait_while(shared.state(), idle).unwrap_or_else(PoisonError::into_inner);
+    let calm = |state: &mut State| state.awaited <= state.done && !state.ending;
+    let waited = shared.changed.wait_timeout_while(state, GATHER, calm).unwrap_or_else(PoisonError::into_inner);
+    let state = waited.0;
+    (state.given != state.done).then_some(state.given)
+}
+
+/// Waits before another attempt; true when there is none because the daemon ends.
+fn pause(shared: &Shared) -> bool {
+    let running = |state: &mut State| !state.ending;
+    let waited = shared.changed.wait_timeout_while(shared.state(), RETRY, running);
+    waited.unwrap_or_else(PoisonError::into_inner).0.ending
+}

@@ -1,0 +1,254 @@
+//! The text of the table, in the kernel's terms.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use overlayd_netlink::nft::{
+    BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, INTERFACE_NAME, IcmpxCode,
+    LookupExpr, MetaKey, NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags,
+    Transaction, interface,
+};
+
+use super::Elements;
+use crate::mark::Marks;
+
+/// Set of our bridges.
+pub(super) const BRIDGES: &str = "bridges";
+/// Set of bridges with egress.
+pub(super) const EGRESS: &str = "egress";
+/// Set of overlay devices.
+pub(super) const OVERLAYS: &str = "overlays";
+/// Sets of overlay ranges.
+pub(super) const RANGES_V4: &str = "ranges4";
+pub(super) const RANGES_V6: &str = "ranges6";
+
+/// Chain for packets from members.
+const FROM_MEMBERS: &str = "from-members";
+/// Chain for packets to members, and from the overlay.
+const TO_MEMBERS: &str = "to-members";
+
+/// Before the ordinary filters, so that what the fence forbids is gone when another table might let it pass.
+const FORWARD_PRIORITY: Priority = Priority::Custom(-10);
+
+/// The table's name, and the group of interfaces that are members without a bridge.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) table: String,
+    legs: u32,
+}
+
+/// Which end of a packet's way a rule looks at.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    In,
+    Out,
+}
+
+/// Whether a rule wants the packet's interface to be in a set, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Member,
+    Other,
+}
+
+impl Names {
+    pub(super) fn new(marks: &Marks) -> Self {
+        Self { table: marks.table(), legs: marks.live_group() }
+    }
+
+    /// The whole table with these elements, added to the change.
+    pub(super) fn whole(&self, change: Transaction, elements: &Elements) -> Transaction {
+        let change = change.add_table(&self.table, Family::Inet);
+        let change = self.sets().into_iter().fold(change, Transaction::add_set);
+        let change = self.fill(change, elements);
+        let change = self.chains().into_iter().fold(change, Transaction::add_chain);
+        self.rules().into_iter().fold(change, Transaction::add_rule)
+    }
+
+    /// What turns `have` into `wanted`, added to the change. The ranges are the same in both.
+    pub(super) fn difference(&self, change: Transaction, have: &Elements, wanted: &Elements) -> Transaction {
+        let pairs = [
+            (BRIDGES, &have.bridges, &wanted.bridges),
+            (EGRESS, &have.egress, &wanted.egress),
+            (OVERLAYS, &have.overlays, &wanted.overlays),
+        ];
+        pairs.into_iter().fold(change, |change, (name, have, wanted)| {
+            let set = self.set(name, INTERFACE_NAME);
+            let gone: Vec<SetElement> = have.difference(wanted).map(|name| interface(name)).collect();
+            let new: Vec<SetElement> = wanted.difference(have).map(|name| interface(name)).collect();
+            let change = if gone.is_empty() { change } else { change.del_set_elements(&set, &gone) };
+            if new.is_empty() { change } else { change.add_set_elements(&set, &new) }
+        })
+    }
+
+    fn set(&self, name: &str, key: SetKeyType) -> Set {
+        Set::new(&self.table, name).family(Family::Inet).key_type(key)
+    }
+
+    fn sets(&self) -> [Set; 5] {
+        [
+            self.set(BRIDGES, INTERFACE_NAME),
+            self.set(EGRESS, INTERFACE_NAME),
+            self.set(OVERLAYS, INTERFACE_NAME),
+            self.set(RANGES_V4, SetKeyType::Ipv4Addr).interval(),
+            self.set(RANGES_V6, SetKeyType::Ipv6Addr).interval(),
+        ]
+    }
+
+    fn fill(&self, change: Transaction, elements: &Elements) -> Transaction {
+        let interfaces = |names: &BTreeSet<String>| names.iter().map(|name| interface(name)).collect::<Vec<_>>();
+        let ranges = |v4: bool| -> Vec<SetElement> {
+            elements.ranges.iter().filter(|range| range.addr().is_ipv4() == v4).map(element_of).collect()
+        };
+        let [bridges, egress, overlays, ranges_v4, ranges_v6] = self.sets();
+        let contents = [
+            (bridges, interfaces(&elements.bridges)),
+            (egress, interfaces(&elements.egress)),
+            (overlays, interfaces(&elements.overlays)),
+            (ranges_v4, ranges(true)),
+            (ranges_v6, ranges(false)),
+        ];
+        contents
+            .into_iter()
+            .filter(|(_, elements)| !elements.is_empty())
+            .fold(change, |change, (set, elements)| change.add_set_elements(&set, &elements))
+    }
+
+    fn chains(&self) -> Vec<Chain> {
+        let forward = BaseChain::filter(FilterHook::Forward, FORWARD_PRIORITY).policy(Policy::Accept);
+        let source = BaseChain::nat(NatHook::Postrouting, Priority::SrcNat).policy(Policy::Accept);
+        let named = [("forward", Some(forward)), ("source", Some(source)), (FROM_MEMBERS, None), (TO_MEMBERS, None)];
+        let chain = |(name, base): (&str, Option<BaseChain>)| {
+            let chain = Chain::new(self.table.as_str(), name).expect("the names above are valid");
+            base.into_iter().fold(chain.family(Family::Inet), Chain::base)
+        };
+        named.into_iter().map(chain).collect()
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        [self.forward_rules(), self.members_rules(), self.arrivals_rules(), self.source_rules()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Sorts packets by whose they are; what is not ours is not looked at further.
+    fn forward_rules(&self) -> Vec<Rule> {
+        let rule = || self.rule("forward");
+        vec![
+            goto(by_name(rule(), Side::In, BRIDGES, Is::Member), FROM_MEMBERS),
+            goto(self.by_leg(rule(), Side::In, Is::Member), FROM_MEMBERS),
+            goto(by_name(rule(), Side::In, OVERLAYS, Is::Member), TO_MEMBERS),
+            goto(by_name(rule(), Side::Out, BRIDGES, Is::Member), TO_MEMBERS),
+            goto(by_name(rule(), Side::Out, OVERLAYS, Is::Member), TO_MEMBERS),
+            goto(self.by_leg(rule(), Side::Out, Is::Member), TO_MEMBERS),
+        ]
+    }
+
+    fn members_rules(&self) -> Vec<Rule> {
+        let rule = || self.rule(FROM_MEMBERS);
+        vec![
+            clamp(rule()),
+            by_name(rule(), Side::Out, BRIDGES, Is::Member).accept(),
+            by_name(rule(), Side::Out, OVERLAYS, Is::Member).accept(),
+            self.by_leg(rule(), Side::Out, Is::Member).accept(),
+            // What is meant for the overlay leaves by an overlay device or not at all: never in the clear.
+            rule().match_in_interval_set(PacketField::Ip4Daddr, RANGES_V4).drop(),
+            rule().match_in_interval_set(PacketField::Ip6Daddr, RANGES_V6).drop(),
+            answers(rule()).accept(),
+            by_name(rule(), Side::In, EGRESS, Is::Member).accept(),
+            rule().reject_icmpx(IcmpxCode::AdminProhibited),
+        ]
+    }
+
+    fn arrivals_rules(&self) -> Vec<Rule> {
+        let rule = || self.rule(TO_MEMBERS);
+        let from_overlay = || by_name(rule(), Side::In, OVERLAYS, Is::Member);
+        vec![
+            clamp(rule()),
+            answers(rule()).accept(),
+            by_name(from_overlay(), Side::Out, BRIDGES, Is::Member).accept(),
+            by_name(from_overlay(), Side::Out, OVERLAYS, Is::Member).accept(),
+            self.by_leg(from_overlay(), Side::Out, Is::Member).accept(),
+            // Published ports: somebody on this host sent it here on purpose.
+            rule().match_ct_status(CtStatus::DST_NAT).accept(),
+            // A neighbour that routes to us, or from the overlay to what is not ours.
+            rule().drop(),
+        ]
+    }
+
+    /// Members that leave the overlay do so behind an address of this node.
+    fn source_rules(&self) -> Vec<Rule> {
+        let leaving = || {
+            let rule = by_name(self.rule("source"), Side::In, EGRESS, Is::Member);
+            let rule = by_name(rule, Side::Out, BRIDGES, Is::Other);
+            let rule = by_name(rule, Side::Out, OVERLAYS, Is::Other);
+            self.by_leg(rule, Side::Out, Is::Other)
+        };
+        vec![leaving().masquerade()]
+    }
+
+    fn rule(&self, chain: &str) -> Rule {
+        Rule::new(&self.table, chain).family(Family::Inet)
+    }
+
+    /// Matches interfaces of containers that are members without a bridge.
+    fn by_leg(&self, rule: Rule, side: Side, is: Is) -> Rule {
+        let key = match side {
+            Side::In => MetaKey::IifGroup,
+            Side::Out => MetaKey::OifGroup,
+        };
+        let op = if is == Is::Member { CmpOp::Eq } else { CmpOp::Neq };
+        rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(Expr::Cmp {
+            sreg: Register::R0,
+            op,
+            data: self.legs.to_ne_bytes().to_vec(),
+        })
+    }
+}
+
+/// Matches by a set of interface names.
+fn by_name(rule: Rule, side: Side, set: &str, is: Is) -> Rule {
+    let key = match side {
+        Side::In => MetaKey::IifName,
+        Side::Out => MetaKey::OifName,
+    };
+    let lookup = LookupExpr::new(set, Register::R0);
+    rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(if is == Is::Member { lookup } else { lookup.invert() })
+}
+
+fn goto(rule: Rule, chain: &str) -> Rule {
+    rule.goto(ChainName::new(chain).expect("the names above are valid"))
+}
+
+/// Matches packets of connections that were let through before.
+fn answers(rule: Rule) -> Rule {
+    rule.match_ct_state(CtState::ESTABLISHED | CtState::RELATED)
+}
+
+/// Keeps the segments of a new TCP connection within what the packets' way carries.
+fn clamp(rule: Rule) -> Rule {
+    rule.match_tcp_flags(TcpFlags::SYN, TcpFlags::SYN | TcpFlags::RST).clamp_tcp_mss_to_pmtu()
+}
+
+fn element_of(range: &IpNet) -> SetElement {
+    match range {
+        IpNet::V4(range) => SetElement::ipv4_range(range.network(), range.broadcast()),
+        IpNet::V6(range) => SetElement::ipv6_range(range.network(), range.broadcast()),
+    }
+}
+
+/// The prefixes that an element of a set of ranges stands for.
+pub(super) fn range_of(element: &SetElement) -> Option<Vec<IpNet>> {
+    let address = |key: &[u8]| -> Option<IpAddr> {
+        let v4 = <[u8; 4]>::try_from(key).ok().map(IpAddr::from);
+        v4.or_else(|| <[u8; 16]>::try_from(key).ok().map(IpAddr::from))
+    };
+    let first = address(element.key())?;
+    let last = address(element.key_end().unwrap_or(element.key()))?;
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Some(Ipv4Subnets::new(first, last, 0).map(IpNet::from).collect()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => Some(Ipv6Subnets::new(first, last, 0).map(IpNet::from).collect()),
+        _ => None,
+    }
+}

@@ -1,0 +1,122 @@
+//! The container to plug in: found once, held by handles that no recycled PID can redirect.
+
+use std::{fs, os::fd::OwnedFd, path::Path};
+
+use overlayd_core::contract::{self, Error, TargetIdentity};
+use overlayd_netlink::{Netns, NetnsId};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use crate::error::host;
+
+/// An open container.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Its network namespace.
+    pub(crate) netns: Netns,
+    /// Which container it is, for the record.
+    pub(crate) identity: TargetIdentity,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+    start: u64,
+}
+
+impl Target {
+    /// Opens what the plan names. `home` is the daemon's own namespace, which is no container.
+    pub(crate) fn open(target: &contract::Target, home: NetnsId, boot: &str) -> contract::Result<Self> {
+        let target = match target {
+            contract::Target::Process(pid) => Self::of_process(*pid, boot)?,
+            contract::Target::Namespace(path) => Self::at_path(path, boot)?,
+            contract::Target::Compute(_) | contract::Target::Address(_) => {
+                let reason = "containers are named by process or network namespace here".into();
+                return Err(Error::Unsupported { what: format!("attaching {target:?}"), reason });
+            }
+        };
+        if target.netns.id() == home {
+            return Err(Error::Refused(format!("{target} is in the daemon's own network namespace")));
+        }
+        Ok(target)
+    }
+
+    fn of_process(pid: u32, boot: &str) -> contract::Result<Self> {
+        let gone = || Error::TargetGone(format!("no process has PID {pid}"));
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+        let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Err(gone()),
+            other => other.map_err(|e| Error::host(format!("open process {pid}"), e.into()))?,
+        };
+        let netns = match Netns::of_process(&pidfd) {
+            Err(error) if error.errno() == Some(Errno::SRCH) => return Err(gone()),
+            other => other.map_err(host)?,
+        };
+        let start = start_of(pid).ok_or_else(gone)?;
+        let process = Process { pid, pidfd, start };
+        // All of the above was about this process only if it lives still.
+        if process.has_ended()? {
+            return Err(gone());
+        }
+        let identity = TargetIdentity(format!("{boot}/{start}/{}", netns.id()));
+        Ok(Self { netns, identity, process: Some(process) })
+    }
+
+    fn at_path(path: &Path, boot: &str) -> contract::Result<Self> {
+        let netns = match Netns::at_path(path) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => {
+                return Err(Error::TargetGone(format!("there is no network namespace at {}", path.display())));
+            }
+            other => other.map_err(host)?,
+        };
+        let identity = TargetIdentity(format!("{boot}/{}", netns.id()));
+        Ok(Self { netns, identity, process: None })
+    }
+
+    /// When its process started, in clock ticks since boot.
+    pub(crate) fn start(&self) -> Option<u64> {
+        self.process.as_ref().map(|process| process.start)
+    }
+
+    /// Fails if the container ended meanwhile. Its namespace may then live on only because we hold it.
+    pub(crate) fn check_alive(&self) -> contract::Result<()> {
+        match &self.process {
+            Some(process) if process.has_ended()? => {
+                Err(Error::TargetGone(format!("process {} ended while it was plugged in", process.pid)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.process {
+            Some(process) => write!(f, "process {}", process.pid),
+            None => write!(f, "namespace {}", self.netns.id()),
+        }
+    }
+}
+
+impl Process {
+    fn has_ended(&self) -> contract::Result<bool> {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&Timespec::default()))
+            .map_err(|e| Error::host(format!("look at process {}", self.pid), e.into()))?;
+        Ok(ready > 0)
+    }
+}
+
+/// When the process with this PID started, in clock ticks since boot (`proc(5)`, field 22 of `stat`); `None` where there
+/// is no such process.
+pub(crate) fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name, in parentheses, and may contain anything.
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}

@@ -1,0 +1,94 @@
+//! nftables: whole changes to the ruleset, applied at once or not at all.
+//!
+//! The types to say a change with are those of `nlink`, passed on here.
+
+use nlink::{Nftables, blocking::Connection};
+
+use crate::{Error, Result};
+
+pub use nlink::netlink::nftables::{
+    BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, IcmpxCode, LookupExpr, MetaKey,
+    NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags, Transaction,
+};
+
+/// The key type of sets of interface names, as nft itself writes it (datatype 41, 16 bytes).
+pub const INTERFACE_NAME: SetKeyType = SetKeyType::Other { type_id: 41, len: 16 };
+
+/// How a change that must apply to a certain generation of the ruleset ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The ruleset is changed, and is of this generation now.
+    Applied(u32),
+    /// Somebody changed the ruleset since; nothing is applied.
+    Overtaken,
+}
+
+/// The ruleset of the network namespace that this was opened in.
+#[derive(Debug)]
+pub struct Nft(Connection<Nftables>);
+
+impl Nft {
+    /// For the calling thread's network namespace.
+    pub fn here() -> Result<Self> {
+        Connection::new().map(Self).map_err(|e| failed("open nftables", e))
+    }
+
+    /// An empty change.
+    pub fn transaction(&self) -> Transaction {
+        self.0.run(|conn| Box::pin(std::future::ready(conn.transaction())))
+    }
+
+    /// The number of the ruleset's state; every change by anybody makes it another.
+    pub fn generation(&self) -> Result<u32> {
+        self.0.run(|conn| Box::pin(conn.generation())).map_err(|e| failed("read the generation of the ruleset", e))
+    }
+
+    /// Applies the change if the ruleset is of this generation still.
+    pub fn commit(&self, change: Transaction, generation: u32, action: &str) -> Result<Outcome> {
+        let change = change.expect_generation(generation);
+        match self.0.run(|conn| Box::pin(change.commit(conn))) {
+            // One change takes the ruleset to the next number, and 0 is left out.
+            Ok(()) => Ok(Outcome::Applied(generation.checked_add(1).unwrap_or(1))),
+            Err(error) if error.is_restart() => Ok(Outcome::Overtaken),
+            Err(error) => Err(failed(action, error)),
+        }
+    }
+
+    /// Whether there is a table of this name.
+    pub fn has_table(&self, family: Family, name: &str) -> Result<bool> {
+        let tables = self.0.run(move |conn| Box::pin(conn.list_tables_in(family)));
+        Ok(tables.map_err(|e| failed("list tables", e))?.iter().any(|table| table.name == name))
+    }
+
+    /// The elements of a set; none where there is no such set.
+    pub fn elements(&self, family: Family, table: &str, set: &str) -> Result<Vec<SetElement>> {
+        let (table, set) = (table.to_owned(), set.to_owned());
+        let found = self.0.run(move |conn| Box::pin(async move { conn.list_set_elements(&table, &set, family).await }));
+        match found {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            found => found.map_err(|e| failed("list a set", e)),
+        }
+    }
+}
+
+/// An interface name as an element of a set.
+pub fn interface(name: &str) -> SetElement {
+    let mut key = [0; 16];
+    let length = name.len().min(15);
+    key[..length].copy_from_slice(&name.as_bytes()[..length]);
+    SetElement::new(key.to_vec())
+}
+
+/// The interface name that an element of a set holds.
+pub fn interface_of(element: &SetElement) -> String {
+    let key = element.key();
+    let end = key.iter().position(|&byte| byte == 0).unwrap_or(key.len());
+    String::from_utf8_lossy(&key[..end]).into_owned()
+}
+
+fn failed(action: &str, error: nlink::netlink::Error) -> Error {
+    match error.errno() {
+        Some(errno) => Error::refused(action, errno.abs(), Some(error.to_string())),
+        None => Error::new(action, std::io::Error::other(error)),
+    }
+}
