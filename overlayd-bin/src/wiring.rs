@@ -37,6 +37,17 @@ fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<d
     }
 }
 
+/// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
+/// there and goes nowhere else.
+#[cfg(feature = "userspace-wg")]
+fn userspace(surroundings: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
+    use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
+    let Surroundings { instance, control_dir } = surroundings.clone();
+    let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, ..Config::new(instance) };
+    Some(Arc::new(UserspaceWg::new(config)))
+}
+
+#[cfg(not(feature = "userspace-wg"))]
 fn userspace(_: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
     None
 }

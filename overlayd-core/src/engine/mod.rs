@@ -91,6 +91,8 @@ pub struct Engine {
     /// MTU of the overlay device, in bytes.
     mtu: AtomicU16,
     observed: watch::Sender<Arc<Observed>>,
+    /// Held while looking, so that a look that began earlier never overwrites a later one.
+    observing: tokio::sync::Mutex<()>,
     /// Wakes the observer before its interval is over.
     look: Arc<Notify>,
     events: broadcast::Sender<Arc<Event>>,
@@ -140,6 +142,7 @@ impl Engine {
             sent: tokio::sync::Mutex::new(Sent::default()),
             mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
             observed: watch::Sender::new(Arc::default()),
+            observing: tokio::sync::Mutex::default(),
             look: Arc::default(),
             events: broadcast::Sender::new(config.event_queue),
             stopping: watch::Sender::new(Stopping::No),

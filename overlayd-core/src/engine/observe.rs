@@ -49,6 +49,7 @@ async fn run(engine: Weak<Engine>, look: Arc<Notify>, interval: Duration) {
 impl Engine {
     /// Observes once.
     pub(super) async fn observe(&self) {
+        let _looking = self.observing.lock().await;
         let statuses = match self.host.observe_devices().await {
             Ok(statuses) => statuses,
             Err(error) => {

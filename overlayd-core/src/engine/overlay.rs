@@ -56,6 +56,8 @@ impl Engine {
             self.withdraw_overlay(undo, &overlay).await?;
             return Err(error);
         }
+        // Whoever hears that the device is up finds it in the status.
+        self.observe().await;
         tracing::info!(device = %overlay.device, cluster = %overlay.cluster, "the global overlay is up");
         Ok(Response::BridgeName { name: overlay.device.to_string() })
     }
@@ -115,7 +117,7 @@ impl Engine {
             self.host.remove_device(device).await?;
         }
         self.forget_sent().await;
-        self.look.notify_one();
+        self.observe().await;
         self.record(|desired| Ok(forget_all(desired))).await
     }
 }

@@ -41,8 +41,8 @@ pub(crate) struct Listener {
     // Dropped in this order: the name goes before the socket, so that nobody finds a socket without a daemon.
     file: SocketFile,
     socket: UnixListener,
-    access: Access,
-    config: ListenerConfig,
+    pub(super) access: Access,
+    pub(super) config: ListenerConfig,
 }
 
 impl Listener {

@@ -9,7 +9,7 @@ use super::peer_groups::peer_groups;
 /// Who may use the socket: root, the daemon's own user, and members of one group.
 #[derive(Debug, Clone)]
 pub(super) struct Access {
-    own_uid: u32,
+    pub(super) own_uid: u32,
     group: Option<Members>,
 }
 
