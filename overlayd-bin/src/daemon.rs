@@ -1,6 +1,8 @@
 //! The daemon: from the settings to the last reply.
 
 use std::{
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -48,6 +50,7 @@ async fn serve(data_dir: PathBuf, socket: PathBuf, settings: Settings) -> Result
     tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), data_dir = %data_dir.display(), "starting");
     let _lock = InstanceLock::acquire(&data_dir)?;
     let listener = Listener::bind(listener(socket, &settings)).await?;
+    make_private(&data_dir.join(STATE))?;
     let backends = wiring::backends(&settings, &surroundings(&data_dir, &settings))?;
     let engine = Engine::start(engine(&data_dir, &settings), backends).await?;
     let closing = CancellationToken::new();
@@ -60,6 +63,15 @@ async fn serve(data_dir: PathBuf, socket: PathBuf, settings: Settings) -> Result
     Manager.stopping();
     closing.cancel();
     serving.await.context("the listener ended badly")?
+}
+
+/// Makes a directory that nobody else may enter; one that is there stays as it is.
+fn make_private(directory: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("could not create the state directory {}", directory.display()))
 }
 
 fn listener(socket: PathBuf, settings: &Settings) -> ListenerConfig {
@@ -75,6 +87,7 @@ fn listener(socket: PathBuf, settings: &Settings) -> ListenerConfig {
 fn surroundings(data_dir: &Path, settings: &Settings) -> Surroundings {
     Surroundings {
         instance: InstanceId::of_data_dir(data_dir),
+        state_dir: data_dir.join(STATE),
         control_dir: settings.control_dir.clone().unwrap_or_else(|| wireguard_dir(data_dir)),
     }
 }

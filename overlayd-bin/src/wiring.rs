@@ -3,8 +3,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Result, bail};
-use overlayd_core::{contract::OverlayBackend, engine::Backends, names::InstanceId};
+use anyhow::{Context as _, Result, bail};
+use overlayd_core::{
+    contract::{Attacher, OverlayBackend},
+    engine::Backends,
+    names::InstanceId,
+};
 
 use crate::{absent::Absent, cli::args::WireGuardChoice, settings::Settings};
 
@@ -13,6 +17,8 @@ use crate::{absent::Absent, cli::args::WireGuardChoice, settings::Settings};
 pub(crate) struct Surroundings {
     /// Whose objects on the host are ours.
     pub(crate) instance: InstanceId,
+    /// Existing directory for what must outlive the process.
+    pub(crate) state_dir: PathBuf,
     /// Directory of the control sockets of devices in user space.
     pub(crate) control_dir: PathBuf,
 }
@@ -20,8 +26,8 @@ pub(crate) struct Surroundings {
 /// The backends for these settings.
 pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Backends> {
     let overlay = overlay(settings.wireguard, surroundings)?;
-    let attacher = Arc::new(Absent);
-    tracing::info!(wireguard = overlay.name(), "backends chosen");
+    let attacher = attacher(surroundings)?;
+    tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), "backends chosen");
     Ok(Backends { overlay, attacher, dns: None, nat: None })
 }
 
@@ -37,12 +43,19 @@ fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<d
     }
 }
 
+fn attacher(surroundings: &Surroundings) -> Result<Arc<dyn Attacher>> {
+    use overlayd_linux_bridge::{Config, LinuxBridge};
+    let Surroundings { instance, state_dir, .. } = surroundings.clone();
+    let bridge = LinuxBridge::new(Config { instance, state_dir }).context("could not take up the host's network")?;
+    Ok(Arc::new(bridge))
+}
+
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
 fn userspace(surroundings: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
     use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
-    let Surroundings { instance, control_dir } = surroundings.clone();
+    let Surroundings { instance, control_dir, .. } = surroundings.clone();
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, ..Config::new(instance) };
     Some(Arc::new(UserspaceWg::new(config)))
 }
