@@ -4,7 +4,7 @@ use overlayd_core::protocol::{EdgeConfig, Frame, salvage_id};
 
 /// Any body is a frame or it is not, and says so without panicking. A frame means the same after re-encoding, its
 /// canonical form is stable, and a request's id can be read without decoding it.
-pub fn frame(body: &[u8]) {
+pub(crate) fn frame(body: &[u8]) {
     let salvaged = salvage_id(body);
     let Ok(frame) = Frame::decode(body) else { return };
     let canonical = frame.encode().expect("what was decoded can be encoded");
@@ -19,7 +19,7 @@ pub fn frame(body: &[u8]) {
 
 /// Any text is a token or it is not, and says so without panicking; so does any payload behind the prefix. A token's
 /// configuration survives being written again.
-pub fn edge_token(data: &[u8]) {
+pub(crate) fn edge_token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for token in [text.to_owned(), format!("zledge1.{text}")] {
         let Ok(config) = EdgeConfig::from_token(&token) else { continue };

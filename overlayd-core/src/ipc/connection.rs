@@ -99,6 +99,8 @@ struct Connection<'a, S, H> {
     /// Added events that the client asked for.
     wanted: BTreeSet<String>,
     caller: Arc<Caller>,
+    /// Who calls, for the span of each request.
+    who: String,
     service: &'a Service<H>,
 }
 
@@ -110,6 +112,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
             outbox: Outbox::new(write),
             events: Some(service.handler.events()),
             wanted: BTreeSet::new(),
+            who: caller.identity.to_string(),
             caller,
             service,
         }
@@ -188,7 +191,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
     /// Runs the request to its end or its deadline; events and earlier replies flow meanwhile.
     async fn execute(&mut self, id: u64, request: Request) -> Result<Response, End> {
         let op = request.op();
-        let span = tracing::info_span!("request", id, op, caller = self.caller.connection);
+        let span = tracing::info_span!("request", id, op, connection = self.caller.connection, caller = self.who);
         let mut running = self.start(request).instrument(span);
         let limit = self.service.limits.request_deadline;
         let deadline = sleep(limit);
@@ -244,7 +247,9 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
     async fn close(&mut self, end: End) {
         let caller = &self.caller;
         match &end {
-            End::Left | End::Closing | End::Write(_) => tracing::debug!(%caller, reason = %end, "connection closed"),
+            End::Left | End::Closing | End::Write(_) | End::Read(ReadError::Io(_)) => {
+                tracing::debug!(%caller, reason = %end, "connection closed")
+            }
             End::Read(_) | End::Undecodable(_) | End::Encode(_) => {
                 tracing::warn!(%caller, reason = %end, "connection closed");
             }
@@ -254,7 +259,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
             self.service.counters.lost_events.add(events.len() as u64);
         }
         match &end {
-            End::Write(_) => return,
+            End::Write(_) | End::Read(ReadError::Io(_)) => return,
             End::Read(_) => self.service.counters.bad_frames.add(1),
             _ => {}
         }
