@@ -1,9 +1,14 @@
 //! Devices of ours under the conditions of real hosts.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
 use std::net::UdpSocket;
 
+use boringtun::{
+    noise::{Tunn, TunnResult},
+    x25519,
+};
 use overlayd_core::{
     contract::{DeviceMtu, PeerChange},
     keys::PrivateKey,
@@ -111,6 +116,45 @@ fn a_node_under_load_asks_for_a_cookie_and_the_peer_still_connects() {
     b.set(peer(a.public(), "", &["10.77.0.1/32"]));
     left.must_ping("10.77.0.2");
     assert!(b.dropped("cookie_sent") >= 1);
+}
+
+/// An initiation to `node` by nobody it knows, good but for that.
+fn strangers_initiation(node: &Node) -> Vec<u8> {
+    let private = x25519::StaticSecret::from(*PrivateKey::generate().as_bytes());
+    let mut tunnel = Tunn::new(private, x25519::PublicKey::from(*node.public().as_bytes()), None, None, 1, None);
+    let mut out = [0; 256];
+    match tunnel.format_handshake_initiation(&mut out, true) {
+        TunnResult::WriteToNetwork(initiation) => initiation.to_vec(),
+        _ => panic!("no initiation"),
+    }
+}
+
+#[test]
+fn a_flood_of_handshakes_disturbs_no_session_and_a_peer_elsewhere_can_still_connect() {
+    let pair = Pair::new();
+    pair.left.must_ping("10.77.0.2");
+    pair.left.add_address("192.0.2.66/24");
+    let ping = pair.left.start("ping", &[&STREAM[..], &["10.77.0.2"]].concat());
+    let initiation = strangers_initiation(&pair.b);
+    pair.left
+        .netns
+        .run(|| {
+            let socket = UdpSocket::bind("192.0.2.66:0").unwrap();
+            for _ in 0..200 {
+                for _ in 0..100 {
+                    socket.send_to(&initiation, "192.0.2.2:51820").unwrap();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        })
+        .unwrap();
+    assert_nothing_lost(ping);
+    assert!(pair.b.dropped("cookie_sent") > 0 && pair.b.dropped("rate_limited") > 10_000);
+    assert!(pair.b.dropped("unknown_peer") < 1000, "the costly part is done for few of them");
+    let known = pair.a.public();
+    pair.b.change(vec![PeerChange::Remove(known)]).unwrap();
+    pair.b.set(peer(known, "192.0.2.1:51820", &["10.77.0.1/32"]));
+    pair.right.must_ping("10.77.0.1");
 }
 
 #[test]

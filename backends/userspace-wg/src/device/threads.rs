@@ -61,3 +61,60 @@ impl Drop for Guard {
         self.shared.fail(why);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::{
+        host::{tun::Tun, udp::Sockets},
+        noise::{Engine, Limits},
+    };
+
+    fn device() -> Arc<Shared> {
+        let silent = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let engine = Engine::new([1; 32], 1420, Limits::default());
+        Arc::new(Shared::new(Tun::from(silent), engine, Sockets::bind(0, 0).unwrap()).unwrap())
+    }
+
+    fn failure_of(run: fn(&Shared) -> io::Result<()>) -> String {
+        let shared = device();
+        let mut threads = Threads::start("test", &shared).unwrap();
+        assert_eq!(shared.failure(), None);
+        threads.spawn("test", "broken", run).unwrap();
+        let start = Instant::now();
+        while shared.failure().is_none() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the failure is not reported");
+            std::thread::yield_now();
+        }
+        drop(threads);
+        shared.failure().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_device_and_says_so() {
+        assert_eq!(failure_of(|_| panic!("on purpose")), "its `broken` thread panicked");
+    }
+
+    #[test]
+    fn a_thread_that_panics_with_the_engine_in_hand_hangs_nobody() {
+        let why = failure_of(|shared| shared.with_engine(|_| panic!("on purpose")));
+        assert_eq!(why, "its `broken` thread panicked");
+    }
+
+    #[test]
+    fn a_thread_that_fails_ends_the_device_and_says_why() {
+        let why = failure_of(|_| Err(io::Error::other("the cable burns")));
+        assert_eq!(why, "its `broken` thread ended: the cable burns");
+    }
+
+    #[test]
+    fn a_device_that_is_dropped_ends_both_threads_and_is_no_failure() {
+        let shared = device();
+        drop(Threads::start("test", &shared).unwrap());
+        assert_eq!((shared.failure(), Arc::strong_count(&shared)), (None, 1));
+    }
+}

@@ -61,6 +61,13 @@ impl Tun {
     }
 }
 
+impl From<OwnedFd> for Tun {
+    /// An interface that somebody else has opened without packet headers and for reading without waiting.
+    fn from(tun: OwnedFd) -> Self {
+        Self(tun)
+    }
+}
+
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

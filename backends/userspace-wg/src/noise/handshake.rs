@@ -36,6 +36,9 @@ impl Engine {
         if checker.mac2_fits(now, from, message) {
             return if load.proved_may_pass(now, from.ip()) { Ok(()) } else { Err(Drop::RateLimited) };
         }
+        if !load.may_demand_proof(now, from.ip()) {
+            return Err(Drop::RateLimited);
+        }
         let len = checker.reply(now, from, message, sender, out.next_slot());
         out.push(len, Some(from));
         Err(Drop::CookieSent)

@@ -15,13 +15,15 @@ pub struct Limits {
     pub unproved_per_source: u32,
     /// From one address that has proved itself.
     pub proved_per_source: u32,
+    /// Demands for a proof sent to one address; a peer tries once in five seconds.
+    pub demands_per_source: u32,
     /// From all addresses that stay below their own limit, before all must prove themselves.
     pub total: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { unproved_per_source: 10, proved_per_source: 50, total: 400 }
+        Self { unproved_per_source: 10, proved_per_source: 50, demands_per_source: 50, total: 400 }
     }
 }
 
@@ -38,6 +40,7 @@ pub(crate) struct Load {
 struct Source {
     unproved: u32,
     proved: u32,
+    demands: u32,
 }
 
 impl Load {
@@ -66,6 +69,17 @@ impl Load {
         self.source(from).is_none_or(|source| {
             source.proved = source.proved.saturating_add(1);
             source.proved <= limit
+        })
+    }
+
+    /// Counts a demand for a proof; `false` when this address has had enough of them, so that a flood costs no more than
+    /// looking at it, and we flood nobody whose address was forged.
+    pub(crate) fn may_demand_proof(&mut self, now: Moment, from: IpAddr) -> bool {
+        self.roll(now);
+        let limit = self.limits.demands_per_source;
+        self.source(from).is_some_and(|source| {
+            source.demands = source.demands.saturating_add(1);
+            source.demands <= limit
         })
     }
 
@@ -99,7 +113,7 @@ mod tests {
     use super::*;
 
     const START: Moment = Moment::from_nanos(5_000_000_000);
-    const LIMITS: Limits = Limits { unproved_per_source: 3, proved_per_source: 2, total: 10 };
+    const LIMITS: Limits = Limits { unproved_per_source: 3, proved_per_source: 2, demands_per_source: 5, total: 10 };
 
     fn ip(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
@@ -128,6 +142,13 @@ mod tests {
         let mut load = Load::new(LIMITS);
         let passed = (0..100).filter(|_| load.proved_may_pass(START, ip(1))).count();
         assert_eq!(passed, 2);
+    }
+
+    #[test]
+    fn a_flood_is_not_answered_message_by_message() {
+        let mut load = Load::new(LIMITS);
+        assert_eq!((0..1000).filter(|_| load.may_demand_proof(START, ip(1))).count(), 5);
+        assert!(load.may_demand_proof(START, ip(2)));
     }
 
     #[test]
