@@ -73,6 +73,26 @@ impl Keyring {
     }
 }
 
+impl Keyring {
+    /// Forgets the key called `name`; an unknown one is no error.
+    pub fn remove(&self, name: &str) -> Result<(), KeyringError> {
+        let path = self.dir.join(format!("{name}.key"));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KeyringError::Io { path, source: error }),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A key name that is safe as a file name, for what callers name freely: `kind` and a hash of `name`.
+pub fn key_name(kind: &str, name: &str) -> String {
+    use std::hash::Hasher;
+    let mut hasher = siphasher::sip128::SipHasher13::new();
+    hasher.write(name.as_bytes());
+    let hash = siphasher::sip128::Hasher128::finish128(&hasher).as_u128();
+    format!("{kind}-{hash:032x}")
+}
+
 #[cfg(unix)]
 fn check_mode(path: &Path) -> Result<(), KeyringError> {
     use std::os::unix::fs::PermissionsExt;

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 pub use record::*;
 
 use self::ipam::Ipam;
-use crate::{ipam::first_host, keys::PublicKey};
+use crate::{ipam::first_host, keys::PublicKey, protocol::OverlayMode};
 
 /// The range of an overlay that nobody has described yet.
 pub const DEFAULT_CLUSTER: &str = "10.200.0.0/16";
@@ -32,10 +32,12 @@ pub struct Desired {
     rests_by_end: BTreeSet<(u64, IpAddr)>,
     peers: BTreeMap<PeerId, Arc<PeerRecord>>,
     dns: BTreeMap<String, BTreeSet<IpAddr>>,
+    edges: BTreeMap<String, EdgeRecord>,
     ipam: Ipam,
     /// Which peer holds a range, per device.
     routes: BTreeMap<(Option<String>, IpNet), PublicKey>,
     members: BTreeMap<String, BTreeSet<Handle>>,
+    published: BTreeSet<Handle>,
 }
 
 impl Desired {
@@ -80,6 +82,13 @@ impl Desired {
             Change::Dns(name, record) => {
                 let old = swap(&mut self.dns, name.clone(), record);
                 Change::Dns(name, old)
+            }
+            Change::Edge(name, record) => {
+                let ip = record.as_ref().map(|record| record.ip);
+                let old = swap(&mut self.edges, name.clone(), record);
+                old.iter().for_each(|old| self.ipam.set_used(old.ip, false));
+                ip.into_iter().for_each(|ip| self.ipam.set_used(ip, true));
+                Change::Edge(name, old)
             }
         }
     }
@@ -164,6 +173,23 @@ impl Desired {
         &self.peers
     }
 
+    /// The peers of one device, by service; `None` is the global one.
+    pub fn peers_of(&self, service: Option<&str>) -> impl Iterator<Item = (&PeerId, &Arc<PeerRecord>)> {
+        let first = PeerId { service: service.map(Into::into), public_key: PublicKey::from_bytes([0; 32]) };
+        self.peers.range(first..).take_while(move |(id, _)| id.service.as_deref() == service)
+    }
+
+    /// Addresses that processes in the host's own namespace hold on the global device.
+    pub fn host_aliases(&self) -> impl Iterator<Item = IpAddr> {
+        let hosts = self.attachments.range(Handle::Host(String::new())..);
+        hosts.take_while(|(handle, _)| matches!(handle, Handle::Host(_))).map(|(_, record)| record.service_ip)
+    }
+
+    /// The attachments that ports of the host lead to.
+    pub fn published(&self) -> impl Iterator<Item = (&Handle, &AttachmentRecord)> {
+        self.published.iter().filter_map(|handle| self.attachments.get_key_value(handle))
+    }
+
     /// The peer of a device that holds exactly `range`.
     pub fn route_holder(&self, service: &Option<String>, range: IpNet) -> Option<PublicKey> {
         self.routes.get(&(service.clone(), range)).copied()
@@ -174,6 +200,11 @@ impl Desired {
         &self.dns
     }
 
+    /// The edge peers.
+    pub fn edges(&self) -> &BTreeMap<String, EdgeRecord> {
+        &self.edges
+    }
+
     /// Whether an attachment or an allocation holds `ip`.
     pub fn is_leased(&self, ip: IpAddr) -> bool {
         self.ipam.is_used(ip)
@@ -181,7 +212,8 @@ impl Desired {
 
     /// The address a container of `service` gets next, at `now` (Unix seconds); `None` when all are leased.
     pub fn pick_service_ip(&mut self, service: &str, now: u64) -> Option<IpAddr> {
-        self.ipam.pick_from_block(service, now)
+        let shared = self.service(service).is_some_and(|service| service.mode == OverlayMode::Shared);
+        self.ipam.pick_from_block(if shared { SHARED_SERVICE } else { service }, now)
     }
 
     /// The address of the slice that is leased next, at `now` (Unix seconds); `None` when all are leased.
@@ -199,9 +231,13 @@ impl Desired {
     }
 
     fn apply_service(&mut self, name: String, record: Option<ServiceRecord>) -> Change {
-        let block = record.as_ref().map(|record| record.block);
+        let own_block = |record: &ServiceRecord| {
+            (record.mode != OverlayMode::Shared || name == SHARED_SERVICE).then_some(record.block)
+        };
+        let block = record.as_ref().and_then(own_block);
+        let before = self.services.get(&name).and_then(own_block);
         let old = swap(&mut self.services, name.clone(), record);
-        if old.as_ref().map(|record| record.block) != block {
+        if before != block {
             self.ipam.set_block(&name, block);
             self.replay_leases();
         }
@@ -225,6 +261,11 @@ impl Desired {
             if members.is_empty() {
                 self.members.remove(&record.service);
             }
+        }
+        if new.is_some_and(|record| !record.ports.is_empty()) {
+            self.published.insert(handle.clone());
+        } else {
+            self.published.remove(&handle);
         }
         Change::Attachment(handle, old)
     }
@@ -252,7 +293,8 @@ impl Desired {
     /// Tells the pools again what is leased, after one of them was made anew.
     fn replay_leases(&mut self) {
         let attached = self.attachments.values().flat_map(|record| [Some(record.service_ip), record.global_ip]);
-        for ip in attached.flatten().chain(self.allocations.keys().copied()) {
+        let edges = self.edges.values().map(|edge| edge.ip);
+        for ip in attached.flatten().chain(self.allocations.keys().copied()).chain(edges) {
             self.ipam.set_used(ip, true);
         }
         for (ip, until) in &self.rests {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    contract::{AttachmentId, Guid, NetworkName, Target, TargetIdentity},
+    contract::{AttachmentId, Guid, NetworkName, PortPlan, Target, TargetIdentity},
     keys::PublicKey,
     names::LinkName,
     protocol::{NatCandidateWire, NatConfigSpec, OverlayMode},
@@ -50,12 +50,40 @@ pub struct OverlayRecord {
 pub struct ServiceRecord {
     /// Mode as asked for.
     pub mode: OverlayMode,
-    /// Its block on this node.
+    /// Its block on this node; shared services have that of [`SHARED_SERVICE`].
     pub block: IpNet,
     /// What its containers attach to.
     pub network: NetworkName,
     /// The host's identity for the network (HCN).
     pub guid: Option<Guid>,
+    /// Its own device, in dedicated mode.
+    pub dedicated: Option<DedicatedRecord>,
+    /// Who decides when it goes.
+    pub lifetime: Lifetime,
+}
+
+/// The reserved name under which the bridge of all shared services has its block.
+pub const SHARED_SERVICE: &str = "__zlayer_shared_bridge__";
+
+/// A device of a service's own. Its private key is in the keyring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DedicatedRecord {
+    /// The device.
+    pub device: LinkName,
+    /// Its UDP port.
+    pub port: u16,
+    /// The service's identity.
+    pub public_key: PublicKey,
+}
+
+/// Who decides when a service goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifetime {
+    /// Only ephemeral containers have used it so far: it goes with the last of them.
+    UntilEmpty,
+    /// A lasting container has used it: it stays until it is torn down.
+    Kept,
 }
 
 /// The caller's name for a container; keys the attachment.
@@ -95,12 +123,16 @@ pub struct AttachmentRecord {
     pub target: Target,
     /// The service it belongs to.
     pub service: String,
-    /// Lease from the service's block.
+    /// The address it was told: a lease from the service's block, or from the slice for what is on no network.
     pub service_ip: IpAddr,
     /// Lease from the slice, for the global leg.
     pub global_ip: Option<IpAddr>,
-    /// Whether the service goes when this container is the last to leave.
-    pub ephemeral: bool,
+    /// The isolation network it is a member of.
+    pub isolation: Option<String>,
+    /// Ports of the host that lead to it.
+    pub ports: Vec<PortPlan>,
+    /// The identity issued to it, for a guest.
+    pub issued: Option<PeerId>,
     /// Which container the handle meant, known once it is plugged in.
     pub identity: Option<TargetIdentity>,
     /// The namespace the host made for it (HCN).
@@ -139,6 +171,18 @@ pub struct PeerRecord {
     pub keepalive: Option<NonZeroU16>,
     /// Other addresses it may have.
     pub candidates: Vec<NatCandidateWire>,
+    /// Who brought it.
+    pub origin: Origin,
+}
+
+/// Who brought a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The orchestrator: another node.
+    Asked,
+    /// This daemon: an identity it issued to a guest or to an edge.
+    Issued,
 }
 
 /// Where a peer was said to be.
@@ -156,6 +200,21 @@ pub enum EndpointSpec {
         /// UDP port.
         port: u16,
     },
+}
+
+/// A peer outside of the cluster that was let in for a while. Its private key is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeRecord {
+    /// Its lease from the slice.
+    pub ip: IpAddr,
+    /// Its identity.
+    pub public_key: PublicKey,
+    /// Unix second of its minting.
+    pub minted_at: u64,
+    /// Unix second from which it is no longer let in.
+    pub expires_at: u64,
+    /// What it may reach beside this node; empty is the whole overlay.
+    pub allowed: Vec<IpNet>,
 }
 
 /// The resolver that containers were last told to use.
@@ -189,6 +248,8 @@ pub enum Change {
     Peer(PeerId, Option<PeerRecord>),
     /// The addresses of a name.
     Dns(String, Option<BTreeSet<IpAddr>>),
+    /// An edge peer.
+    Edge(String, Option<EdgeRecord>),
 }
 
 impl Change {
@@ -206,6 +267,7 @@ impl Change {
                 format!("peer/{}@{}", id.public_key, id.service.as_deref().map_or("", |service| service))
             }
             Self::Dns(name, _) => format!("dns/{name}"),
+            Self::Edge(name, _) => format!("edge/{name}"),
         }
     }
 
@@ -221,6 +283,7 @@ impl Change {
             Self::Rest(_, record) => record.is_none(),
             Self::Peer(_, record) => record.is_none(),
             Self::Dns(_, record) => record.is_none(),
+            Self::Edge(_, record) => record.is_none(),
         }
     }
 }

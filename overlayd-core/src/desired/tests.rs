@@ -26,6 +26,8 @@ fn service(name: &str, block: &str) -> Change {
             block: block.parse().unwrap(),
             network: NetworkName(format!("zl-{name}-b")),
             guid: None,
+            dedicated: None,
+            lifetime: Lifetime::Kept,
         }),
     )
 }
@@ -37,7 +39,9 @@ fn attachment(pid: u32, service: &str, ip: IpAddr, global_ip: Option<IpAddr>) ->
         service: service.into(),
         service_ip: ip,
         global_ip,
-        ephemeral: false,
+        isolation: None,
+        ports: vec![],
+        issued: None,
         identity: None,
         namespace: None,
         phase: Phase::Wanted,
@@ -87,6 +91,7 @@ fn arbitrary_change() -> impl Strategy<Value = Change> {
             allowed_ips: ranges.iter().map(|n| format!("10.{n}.0.0/16").parse().unwrap()).collect(),
             keepalive: None,
             candidates: vec![],
+            origin: Origin::Asked,
         };
         Change::Peer(id, (!ranges.is_empty()).then_some(record))
     });

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{Engine, Error};
 use crate::{
     contract::AttachmentId,
-    desired::{Desired, Handle},
+    desired::{Desired, EdgeRecord, Handle},
+    names::LinkName,
 };
 
 impl Engine {
@@ -28,6 +29,9 @@ impl Engine {
             if let Err(error) = outcome {
                 tracing::error!(%error, "{what} could not be brought in line with the state");
             }
+        }
+        if let Err(error) = self.replug_edges().await {
+            tracing::error!(%error, "an edge peer could not be fenced again");
         }
         let handles: Vec<Handle> = self.desired().attachments().keys().cloned().collect();
         for handle in handles {
@@ -55,11 +59,23 @@ impl Engine {
         Ok(())
     }
 
+    async fn replug_edges(&self) -> Result<(), Error> {
+        let edges: Vec<(String, EdgeRecord)> =
+            self.desired().edges().iter().map(|(name, edge)| (name.clone(), edge.clone())).collect();
+        for (name, edge) in edges {
+            self.ensure_edge_fence(&name, &edge).await?;
+        }
+        Ok(())
+    }
+
     async fn remove_stray_devices(&self) -> Result<(), Error> {
-        let kept = self.desired().overlay().map(|overlay| overlay.device.clone());
-        for device in
-            self.host.observe_devices().await?.into_iter().filter(|device| Some(&device.name) != kept.as_ref())
-        {
+        let kept: BTreeSet<LinkName> = {
+            let desired = self.desired();
+            let dedicated = desired.services().values().filter_map(|service| service.dedicated.as_ref());
+            let global = desired.overlay().map(|overlay| &overlay.device);
+            dedicated.map(|dedicated| &dedicated.device).chain(global).cloned().collect()
+        };
+        for device in self.host.observe_devices().await?.into_iter().filter(|device| !kept.contains(&device.name)) {
             tracing::info!(device = %device.name, "a device that nobody asked for is removed");
             self.host.remove_device(&device.name).await?;
         }
@@ -68,7 +84,8 @@ impl Engine {
 }
 
 fn known(desired: &Desired) -> (BTreeSet<AttachmentId>, BTreeSet<String>) {
-    let ids = desired.attachments().values().map(|record| record.id.clone()).collect();
+    let edges = desired.edges().keys().cloned().map(AttachmentId::Edge);
+    let ids = desired.attachments().values().map(|record| record.id.clone()).chain(edges).collect();
     let networks = desired.services().values().map(|service| service.network.0.clone()).collect();
     (ids, networks)
 }

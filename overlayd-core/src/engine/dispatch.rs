@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::{Engine, Error};
+use super::{Engine, Error, edges::Asked};
 use crate::{
     ipc::{Caller, Handler},
-    protocol::{Event, NatStatusWire, Request, Response},
+    protocol::{Event, Request, Response},
 };
 
 #[async_trait]
@@ -55,25 +55,19 @@ impl Engine {
             Request::RemoveAllowedIp { pubkey, cidr, scope } => self.remove_allowed_ip(&pubkey, &cidr, scope).await,
             Request::RegisterDns { name, ip } => self.register_dns(&name, ip).await,
             Request::UnregisterDns { name } => self.unregister_dns(&name).await,
-            Request::NatTick => self.refuse_nat("nat_tick").map(|()| Response::Ok),
-            Request::NatStatus => self.refuse_nat("nat_status").map(|()| Response::NatStatus(NatStatusWire::default())),
+            Request::NatTick => self.nat_tick().await,
+            Request::NatStatus => Ok(self.nat_status()),
             Request::Shutdown => self.shutdown().await,
             Request::WriteScopedResolver { .. } | Request::RemoveScopedResolver { .. } => {
                 Err(Error::Unsupported("scoped resolver is macOS-only".into()))
             }
-            Request::MintEdgePeer { .. }
-            | Request::RevokeEdgePeer { .. }
-            | Request::ListEdgePeers
-            | Request::PruneOrphanBridges { .. } => {
-                Err(Error::Unsupported(format!("{} is not supported yet", request.op())))
+            Request::MintEdgePeer { name, ttl_secs, allow, node_endpoint } => {
+                self.mint_edge_peer(Asked { name, ttl_secs, allow, node_endpoint }).await
             }
+            Request::RevokeEdgePeer { name } => self.revoke_edge_peer(&name).await,
+            Request::ListEdgePeers => Ok(self.list_edge_peers()),
+            Request::PruneOrphanBridges { live_bridge_names } => self.prune_orphan_bridges(live_bridge_names).await,
+            Request::PublishPorts { handle, ports } => self.publish_ports(handle, ports).await,
         }
-    }
-
-    /// Traversal is enabled unless a set-up said otherwise; an enabled one cannot be answered honestly without it.
-    fn refuse_nat(&self, op: &str) -> Result<(), Error> {
-        let desired = self.desired();
-        let enabled = desired.overlay().is_some_and(|overlay| overlay.nat.as_ref().is_none_or(|nat| nat.enabled));
-        if enabled { Err(Error::Unsupported(format!("{op}: NAT traversal is not supported yet"))) } else { Ok(()) }
     }
 }

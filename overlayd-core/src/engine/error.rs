@@ -2,7 +2,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{contract, ipam::BlockError, keys::InvalidKey, names::InvalidLinkName, store::StoreError};
+use crate::{
+    contract, ipam::BlockError, keyring::KeyringError, keys::InvalidKey, names::InvalidLinkName, store::StoreError,
+};
 
 /// Why a request was refused. The text is what the caller reads: it says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,9 @@ pub enum Error {
     /// The state could not be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A private key could not be had.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// The host refused, or did not answer in time.
     #[error("{what}: {source}")]
     Host {
@@ -79,6 +84,7 @@ impl Error {
             Self::Block(_) => "no_block",
             Self::Name(_) => "invalid_name",
             Self::Store(_) => "store",
+            Self::Keyring(_) => "keyring",
             Self::Host { source, .. } => source.code(),
         }
     }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::Error;
 use crate::{
     contract::{
-        self, AttachPlan, Attached, Attacher, AttachmentId, DeviceInfo, DevicePlan, DeviceStatus, Dns, HostNetworks,
-        Nat, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend, PeerChange,
+        self, AttachPlan, Attached, Attacher, AttachmentId, Candidate, DeviceInfo, DevicePlan, DeviceStatus, Dns,
+        HostNetworks, Nat, NatPlan, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend, PeerChange,
     },
     names::LinkName,
 };
@@ -85,6 +85,15 @@ impl Host {
 
     pub(super) async fn observe_networks(&self) -> Result<HostNetworks, Error> {
         self.bounded("observe networks".into(), self.backends.attacher.observe()).await
+    }
+
+    pub(super) async fn discover(&self, plan: &NatPlan) -> Result<Vec<Candidate>, Error> {
+        match &self.backends.nat {
+            Some(nat) => self.bounded("gather candidates".into(), nat.discover(plan)).await,
+            None => Err(Error::Unsupported(
+                "NAT traversal is not part of this build; set it up with nat.enabled false".into(),
+            )),
+        }
     }
 
     async fn bounded<T>(&self, what: String, call: impl Future<Output = contract::Result<T>>) -> Result<T, Error> {

@@ -18,6 +18,8 @@ pub(super) enum Key {
     Service(String),
     /// An attachment.
     Handle(Handle),
+    /// An edge peer.
+    Edge(String),
     /// A peer.
     Peer(PeerId),
 }

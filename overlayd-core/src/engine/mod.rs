@@ -8,14 +8,18 @@ mod attach;
 mod converge;
 mod dispatch;
 mod dns;
+mod edges;
 mod error;
 mod host;
 mod leases;
 mod locks;
+mod nat;
 mod observe;
 mod overlay;
 mod parse;
 mod peers;
+mod ports;
+mod prune;
 mod record;
 mod services;
 mod status;
@@ -31,10 +35,11 @@ use tokio::sync::{Notify, RwLock, broadcast, watch};
 pub use self::{error::Error, host::Backends};
 use self::{host::Host, locks::Locks, observe::Observed, peers::Sent};
 use crate::{
+    contract::Inbound,
     desired::{Change, Desired},
     keyring::Keyring,
     keys::PrivateKey,
-    protocol::Event,
+    protocol::{Event, NatStatusWire},
     store::Store,
 };
 
@@ -51,6 +56,8 @@ pub struct EngineConfig {
     pub resolve_interval: Duration,
     /// Shortest time between two observations of the devices.
     pub observe_interval: Duration,
+    /// Who may open connections to the members of isolation networks.
+    pub inbound: Inbound,
     /// Events that a slow client may lag behind before it loses some.
     pub event_queue: usize,
     /// What identifies the build, for `hello`.
@@ -68,6 +75,7 @@ impl EngineConfig {
             cool_down: Duration::from_secs(30),
             resolve_interval: Duration::from_secs(60),
             observe_interval: Duration::from_secs(1),
+            inbound: Inbound::Anyone,
             event_queue: crate::ipc::Limits::default().event_queue,
             build: String::new(),
             features: Vec::new(),
@@ -81,6 +89,7 @@ pub struct Engine {
     config: EngineConfig,
     host: Host,
     store: Store,
+    keyring: Keyring,
     node_key: PrivateKey,
     desired: Mutex<Desired>,
     locks: Locks,
@@ -97,6 +106,10 @@ pub struct Engine {
     look: Arc<Notify>,
     events: broadcast::Sender<Arc<Event>>,
     stopping: watch::Sender<Stopping>,
+    /// Unix second of the start.
+    started_at: u64,
+    /// What the last tick of NAT traversal found.
+    nat: Mutex<NatStatusWire>,
 }
 
 /// Whether a `shutdown` request was carried out.
@@ -130,12 +143,16 @@ impl Engine {
     pub async fn start(config: EngineConfig, backends: Backends) -> Result<Arc<Self>, StartError> {
         let directory = |source| StartError::Directory { path: config.state_dir.clone(), source };
         crate::private_file::create_dir(&config.state_dir).map_err(directory)?;
-        let node_key = Keyring::open(config.state_dir.join("keys"))?.load_or_generate("node")?;
+        let keyring = Keyring::open(config.state_dir.join("keys"))?;
+        let node_key = keyring.load_or_generate("node")?;
         let (store, records) = Store::open(&config.state_dir.join("state.redb"))?;
         let engine = Arc::new(Self {
             host: Host::new(backends, config.backend_deadline),
             store,
+            keyring,
             node_key,
+            started_at: now(),
+            nat: Mutex::default(),
             desired: Mutex::new(Desired::load(records)),
             locks: Locks::default(),
             world: RwLock::new(()),
@@ -150,6 +167,7 @@ impl Engine {
         });
         engine.converge().await;
         observe::spawn(&engine);
+        edges::spawn(&engine);
         peers::spawn_resolver(&engine);
         Ok(engine)
     }
@@ -166,7 +184,7 @@ impl Engine {
     }
 
     fn now(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        now()
     }
 
     /// The changes that return a lease: the address rests, and what has rested enough is forgotten.
@@ -177,4 +195,8 @@ impl Engine {
         changes.push(Change::Rest(ip, Some(now + self.config.cool_down.as_secs())));
         changes
     }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

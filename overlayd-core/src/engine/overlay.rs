@@ -1,11 +1,12 @@
 //! The global overlay: one device per node.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use ipnet::IpNet;
 
 use super::{Engine, Error, Stopping, locks::Key, parse, record::Undo};
 use crate::{
+    contract::AttachmentId,
     desired::{Change, Desired, OverlayRecord},
     names::interface_name,
     plan,
@@ -79,9 +80,10 @@ impl Engine {
 
     /// Makes the device and all that depends on it be as recorded.
     pub(super) async fn bring_up(&self, overlay: &OverlayRecord) -> Result<(), Error> {
-        let info = self.host.ensure_device(&plan::device(overlay, self.node_key.clone())).await?;
+        let plan = plan::global_device(&self.desired(), overlay, self.node_key.clone());
+        let info = self.host.ensure_device(&plan).await?;
         self.mtu.store(info.mtu, Ordering::Relaxed);
-        self.send_all_peers().await?;
+        self.send_all_peers(None).await?;
         self.ensure_all_networks().await
     }
 
@@ -91,7 +93,7 @@ impl Engine {
         match kept {
             Some(kept) => self.bring_up(&kept).await,
             None => {
-                self.forget_sent().await;
+                self.sent.lock().await.forget_all();
                 self.host.remove_device(&failed.device).await
             }
         }
@@ -99,12 +101,16 @@ impl Engine {
 
     /// Removes every object of ours from the host, then every record but the node's identity and its names.
     async fn remove_everything(&self) -> Result<(), Error> {
-        let (attachments, services, overlay) = {
+        let (attachments, services, devices) = {
             let desired = self.desired();
+            let attached = desired.attachments().values().map(|record| record.id.clone());
+            let edges = desired.edges().keys().cloned().map(AttachmentId::Edge);
+            let dedicated = desired.services().values().filter_map(|record| record.dedicated.as_ref());
+            let devices = dedicated.map(|dedicated| &dedicated.device);
             (
-                desired.attachments().values().map(|record| record.id.clone()).collect::<Vec<_>>(),
-                desired.services().values().map(|record| record.network.clone()).collect::<Vec<_>>(),
-                desired.overlay().map(|overlay| overlay.device.clone()),
+                attached.chain(edges).collect::<Vec<_>>(),
+                desired.services().values().map(|record| record.network.clone()).collect::<BTreeSet<_>>(),
+                devices.chain(desired.overlay().map(|overlay| &overlay.device)).cloned().collect::<Vec<_>>(),
             )
         };
         for id in &attachments {
@@ -113,10 +119,10 @@ impl Engine {
         for network in &services {
             self.host.remove_network(network).await?;
         }
-        if let Some(device) = &overlay {
+        for device in &devices {
             self.host.remove_device(device).await?;
         }
-        self.forget_sent().await;
+        self.sent.lock().await.forget_all();
         self.observe().await;
         self.record(|desired| Ok(forget_all(desired))).await
     }
@@ -194,5 +200,7 @@ fn forget_all(desired: &Desired) -> Vec<Change> {
     let rests = desired.rests().keys().map(|ip| Change::Rest(*ip, None));
     let peers = desired.peers().keys().map(|id| Change::Peer(id.clone(), None));
     let services = desired.services().keys().map(|name| Change::Service(name.clone(), None));
-    attachments.chain(allocations).chain(rests).chain(peers).chain(services).chain([Change::Overlay(None)]).collect()
+    let edges = desired.edges().keys().map(|name| Change::Edge(name.clone(), None));
+    let leases = attachments.chain(edges).chain(allocations).chain(rests);
+    leases.chain(peers).chain(services).chain([Change::Overlay(None)]).collect()
 }

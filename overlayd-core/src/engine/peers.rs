@@ -1,51 +1,56 @@
-//! Peers of the global device. The device is told what the record says at that moment, so the order in which requests
-//! reach it does not matter.
+//! Peers of the devices. A device is told what the record says at that moment, so the order in which requests reach it
+//! does not matter.
 
 mod names;
 mod sent;
 
 use ipnet::IpNet;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 pub(super) use self::{names::spawn as spawn_resolver, sent::Sent};
 use super::{Engine, Error, locks::Key, parse, record::Undo};
 use crate::{
     contract::PeerChange,
-    desired::{Change, Desired, EndpointSpec, PeerId, PeerRecord},
+    desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
+    names::LinkName,
     plan,
     protocol::{PeerScope, PeerSpec, Response},
 };
 
 impl Engine {
     pub(super) async fn add_peer(&self, spec: PeerSpec, scope: PeerScope) -> Result<Response, Error> {
-        let id = self.peer_id(&spec.public_key, scope)?;
         let record = PeerRecord {
             endpoint: parse::endpoint(&spec.endpoint)?,
             allowed_ips: parse::allowed_ips(&spec.allowed_ips)?,
             keepalive: parse::keepalive(spec.persistent_keepalive_secs)?,
             candidates: spec.candidates,
+            origin: Origin::Asked,
         };
+        let id = self.peer_id(&spec.public_key, scope)?;
         let _world = self.world.read().await;
-        let _peer = self.locks.exclusive(Key::Peer(id.clone())).await;
+        let _peer = self.lock_peer(&id).await;
         if let EndpointSpec::Name { host, port } = &record.endpoint {
             self.resolve_at_once(&id, host, *port).await;
         }
-        self.change_peer(|desired| Ok(put(desired, &id, record))).await
+        self.change_peer(&id, |desired| Ok(put(desired, &id, record))).await
     }
 
     pub(super) async fn remove_peer(&self, pubkey: &str, scope: PeerScope) -> Result<Response, Error> {
         let id = self.peer_id(pubkey, scope)?;
         let _world = self.world.read().await;
-        let _peer = self.locks.exclusive(Key::Peer(id.clone())).await;
-        self.change_peer(|desired| Ok(desired.peer(&id).map(|_| Change::Peer(id.clone(), None)).into_iter().collect()))
-            .await
+        let _peer = self.lock_peer(&id).await;
+        self.change_peer(&id, |desired| {
+            Ok(desired.peer(&id).map(|_| Change::Peer(id.clone(), None)).into_iter().collect())
+        })
+        .await
     }
 
     pub(super) async fn add_allowed_ip(&self, pubkey: &str, cidr: &str, scope: PeerScope) -> Result<Response, Error> {
-        let id = self.peer_id(pubkey, scope)?;
         let range = parse::allowed_ip("CIDR", cidr)?;
+        let id = self.peer_id(pubkey, scope)?;
         let _world = self.world.read().await;
-        let _peer = self.locks.exclusive(Key::Peer(id.clone())).await;
-        self.change_peer(|desired| {
+        let _peer = self.lock_peer(&id).await;
+        self.change_peer(&id, |desired| {
             let known = desired.peer(&id).ok_or_else(|| {
                 Error::Missing(format!("cannot add allowed_ip {range} to unknown peer {pubkey}; call add_peer first"))
             })?;
@@ -65,21 +70,21 @@ impl Engine {
         cidr: &str,
         scope: PeerScope,
     ) -> Result<Response, Error> {
-        let id = self.peer_id(pubkey, scope)?;
         let range = parse::allowed_ip("CIDR", cidr)?;
+        let id = self.peer_id(pubkey, scope)?;
         let _world = self.world.read().await;
-        let _peer = self.locks.exclusive(Key::Peer(id.clone())).await;
-        self.change_peer(|desired| {
+        let _peer = self.lock_peer(&id).await;
+        self.change_peer(&id, |desired| {
             let held = desired.peer(&id).filter(|known| known.allowed_ips.contains(&range));
             Ok(held.map(|known| Change::Peer(id.clone(), Some(without(known, &[range])))).into_iter().collect())
         })
         .await
     }
 
-    /// Tells the device all peers on record, and to forget those that are not. Peers it knows keep the endpoint they
+    /// Tells a device all its peers on record, and to forget those that are not. Peers it knows keep the endpoint they
     /// were last heard from.
-    pub(super) async fn send_all_peers(&self) -> Result<(), Error> {
-        let Some(device) = self.desired().overlay().map(|overlay| overlay.device.clone()) else { return Ok(()) };
+    pub(super) async fn send_all_peers(&self, service: Option<&str>) -> Result<(), Error> {
+        let Some(device) = device_of(&self.desired(), service) else { return Ok(()) };
         let observed = self.host.observe_devices().await?;
         let known = observed.iter().filter(|status| status.name == device).flat_map(|status| &status.peers);
         let mut sent = self.sent.lock().await;
@@ -87,43 +92,66 @@ impl Engine {
             let desired = self.desired();
             let mut changes = Vec::new();
             for peer in known {
-                let id = PeerId { service: None, public_key: peer.public_key };
+                let id = PeerId { service: service.map(Into::into), public_key: peer.public_key };
                 match desired.peer(&id) {
                     Some(record) if peer.endpoint.is_some() => sent.assume(&id, record),
                     Some(_) => {}
                     None => changes.push(PeerChange::Remove(peer.public_key)),
                 }
             }
-            let global = desired.peers().iter().filter(|(id, _)| id.service.is_none());
-            changes.extend(global.map(|(id, record)| set(&sent, id, record)));
+            changes.extend(desired.peers_of(service).map(|(id, record)| set(&sent, id, record)));
             changes
         };
         if !changes.is_empty() {
             self.host.change_peers(&device, &changes).await?;
-            sent.note(&changes);
+            sent.note(service, &changes);
         }
         self.look.notify_one();
         Ok(())
     }
 
-    pub(super) async fn forget_sent(&self) {
-        self.sent.lock().await.forget_device();
+    /// Tells the device of `ids`, which all are on the same one, what the record says of them now. Without a device
+    /// there is nobody to tell.
+    pub(super) async fn send_peers(&self, ids: &[PeerId]) -> Result<(), Error> {
+        let Some(first) = ids.first() else { return Ok(()) };
+        let service = first.service.as_deref();
+        let mut sent = self.sent.lock().await;
+        let (device, changes) = {
+            let desired = self.desired();
+            let Some(device) = device_of(&desired, service) else { return Ok(()) };
+            let change = |id: &PeerId| match desired.peer(id) {
+                Some(record) => set(&sent, id, record),
+                None => PeerChange::Remove(id.public_key),
+            };
+            (device, ids.iter().map(change).collect::<Vec<_>>())
+        };
+        self.host.change_peers(&device, &changes).await?;
+        sent.note(service, &changes);
+        self.look.notify_one();
+        Ok(())
     }
 
     /// Records what `decide` returns, then tells the device about every peer it names; a device that refuses has the
     /// record taken back.
     async fn change_peer(
         &self,
+        id: &PeerId,
         decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
     ) -> Result<Response, Error> {
         let (undo, ids) = self
             .decide(|desired| {
+                if let Some(service) = &id.service
+                    && desired.service(service).is_none_or(|service| service.dedicated.is_none())
+                {
+                    return Err(Error::Missing(format!("no dedicated overlay for service {service}")));
+                }
                 let changes = decide(desired)?;
                 let ids: Vec<PeerId> = changes.iter().filter_map(peer_of).collect();
+                check_issued(desired, &ids)?;
                 Ok((changes, ids))
             })
             .await?;
-        match self.send_peers(&ids).await {
+        match self.tell(&ids).await {
             Ok(()) => Ok(Response::Ok),
             Err(error) => {
                 self.take_back(undo, &ids).await?;
@@ -132,49 +160,59 @@ impl Engine {
         }
     }
 
-    async fn take_back(&self, undo: Undo, ids: &[PeerId]) -> Result<(), Error> {
+    /// Peers first, then the routes to them; a dedicated device has one per range.
+    async fn tell(&self, ids: &[PeerId]) -> Result<(), Error> {
+        self.send_peers(ids).await?;
+        match ids.first().and_then(|id| id.service.as_deref()) {
+            Some(service) => self.ensure_dedicated_device(service).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn take_back(&self, undo: Undo, ids: &[PeerId]) -> Result<(), Error> {
         self.withdraw(undo).await?;
-        if let Err(error) = self.send_peers(ids).await {
+        if let Err(error) = self.tell(ids).await {
             tracing::warn!(%error, "the device may still hold a change that was taken back; it is told again later");
         }
         Ok(())
     }
 
-    /// Tells the device what the record says of these peers now. Without a device there is nobody to tell.
-    pub(super) async fn send_peers(&self, ids: &[PeerId]) -> Result<(), Error> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut sent = self.sent.lock().await;
-        let (device, changes) = {
-            let desired = self.desired();
-            let Some(overlay) = desired.overlay() else { return Ok(()) };
-            let changes: Vec<PeerChange> = ids
-                .iter()
-                .map(|id| match desired.peer(id) {
-                    Some(record) => set(&sent, id, record),
-                    None => PeerChange::Remove(id.public_key),
-                })
-                .collect();
-            (overlay.device.clone(), changes)
+    /// Holds the peer, and for a dedicated device its service too, which no teardown may take away meanwhile.
+    async fn lock_peer(&self, id: &PeerId) -> (OwnedRwLockWriteGuard<()>, Option<OwnedRwLockReadGuard<()>>) {
+        let service = match &id.service {
+            Some(service) => Some(self.locks.shared(Key::Service(service.clone())).await),
+            None => None,
         };
-        self.host.change_peers(&device, &changes).await?;
-        sent.note(&changes);
-        self.look.notify_one();
-        Ok(())
+        (self.locks.exclusive(Key::Peer(id.clone())).await, service)
     }
 
     fn peer_id(&self, pubkey: &str, scope: PeerScope) -> Result<PeerId, Error> {
         let public_key = parse::public_key("public key", pubkey)?;
         match scope {
-            PeerScope::Service { service } => {
-                Err(Error::Missing(format!("no dedicated overlay for service {service}")))
-            }
+            PeerScope::Service { service } => Ok(PeerId { service: Some(service), public_key }),
             PeerScope::Global if public_key == self.node_key.public_key() => {
                 Err(Error::invalid("public key", format_args!("{pubkey} is this node's own key")))
             }
             PeerScope::Global => Ok(PeerId { service: None, public_key }),
         }
+    }
+}
+
+fn device_of(desired: &Desired, service: Option<&str>) -> Option<LinkName> {
+    match service {
+        None => desired.overlay().map(|overlay| overlay.device.clone()),
+        Some(service) => desired.service(service)?.dedicated.as_ref().map(|dedicated| dedicated.device.clone()),
+    }
+}
+
+/// Identities that this daemon issued go with the attachment or the edge that they were issued to.
+fn check_issued(desired: &Desired, ids: &[PeerId]) -> Result<(), Error> {
+    match ids.iter().find(|id| desired.peer(id).is_some_and(|peer| peer.origin == Origin::Issued)) {
+        None => Ok(()),
+        Some(id) => Err(Error::Conflict(format!(
+            "peer {} and its address were issued by this node; detach the guest or revoke the edge instead",
+            id.public_key
+        ))),
     }
 }
 

@@ -1,48 +1,34 @@
 //! Services and the local networks their containers plug into.
 
+mod dedicated;
+mod new;
+
 use std::sync::atomic::Ordering;
 
 use super::{Engine, Error, locks::Key};
 use crate::{
-    contract::NetworkName,
-    desired::{Change, Desired, ServiceRecord},
-    ipam::{choose_block, node_key},
-    names::interface_name,
+    desired::{Change, Desired, Handle, Lifetime, SHARED_SERVICE, ServiceRecord},
+    ipam::first_host,
     plan,
     protocol::{OverlayMode, Response, ServiceOverlayInfo},
 };
 
 impl Engine {
     pub(super) async fn setup_service(&self, name: String, mode: OverlayMode) -> Result<Response, Error> {
-        if mode != OverlayMode::Auto {
-            return Err(Error::Unsupported(format!("mode {mode:?} is not supported yet; use auto").to_lowercase()));
+        if name == SHARED_SERVICE {
+            return Err(Error::invalid("service", format_args!("`{name}` is a reserved name")));
         }
         let _world = self.world.read().await;
+        let _shared = self.lock_shared_bridge(mode).await;
         let _service = self.locks.exclusive(Key::Service(name.clone())).await;
-        let (undo, network) = self
-            .decide(|desired| {
-                if let Some(known) = desired.service(&name) {
-                    return Ok((vec![], known.network.clone()));
-                }
-                let record = new_service(desired, &name, mode)?;
-                let network = record.network.clone();
-                Ok((vec![Change::Service(name.clone(), Some(record))], network))
-            })
-            .await?;
-        if let Err(error) = self.ensure_network(&name).await {
-            self.withdraw(undo).await?;
-            return Err(error);
-        }
-        tracing::info!(service = name, %network, "a service is set up");
-        let reported = if mode == OverlayMode::Isolated { OverlayMode::Auto } else { mode };
-        Ok(Response::ServiceOverlay(ServiceOverlayInfo {
-            name: network.0,
-            mode: reported,
-            wg_public_key: None,
-            wg_port: None,
-            overlay_ip: None,
-            subnet: None,
-        }))
+        self.leave_mode(&name, mode).await?;
+        let record = match mode {
+            OverlayMode::Auto | OverlayMode::Isolated => self.setup_bridge(&name, mode).await?,
+            OverlayMode::Shared => self.setup_shared(&name).await?,
+            OverlayMode::Dedicated => self.setup_dedicated(&name).await?,
+        };
+        tracing::info!(service = name, ?mode, network = %record.network, "a service is set up");
+        Ok(Response::ServiceOverlay(info(&record)))
     }
 
     pub(super) async fn teardown_service(&self, name: String) -> Result<Response, Error> {
@@ -52,11 +38,15 @@ impl Engine {
         Ok(Response::Ok)
     }
 
-    /// Removes the service that its last, ephemeral container has left, unless somebody came back.
+    /// Removes the service that its last container has left, unless a lasting one has used it or somebody came back.
     pub(super) async fn remove_if_empty(&self, name: &str) -> Result<(), Error> {
         let _service = self.locks.exclusive(Key::Service(name.to_owned())).await;
-        let empty = self.desired().members(name).next().is_none();
-        if empty { self.remove_service(name).await } else { Ok(()) }
+        let goes = {
+            let desired = self.desired();
+            let until_empty = desired.service(name).is_some_and(|service| service.lifetime == Lifetime::UntilEmpty);
+            until_empty && desired.members(name).next().is_none()
+        };
+        if goes { self.remove_service(name).await } else { Ok(()) }
     }
 
     /// Makes the network of a service be as recorded. A service that is gone needs none.
@@ -80,36 +70,89 @@ impl Engine {
         self.record(keep_guid).await
     }
 
+    /// Makes the devices of dedicated services and then all networks be as recorded.
     pub(super) async fn ensure_all_networks(&self) -> Result<(), Error> {
-        let names: Vec<String> = self.desired().services().keys().cloned().collect();
-        for name in names {
-            self.ensure_network(&name).await?;
+        let services: Vec<(String, OverlayMode)> = {
+            let desired = self.desired();
+            desired.services().iter().map(|(name, service)| (name.clone(), service.mode)).collect()
+        };
+        for (name, mode) in services {
+            if mode == OverlayMode::Dedicated {
+                self.ensure_dedicated_device(&name).await?;
+                self.send_all_peers(Some(&name)).await?;
+            }
+            if mode != OverlayMode::Shared || name == SHARED_SERVICE {
+                self.ensure_network(&name).await?;
+            }
         }
         Ok(())
     }
 
-    /// Detaches what is attached, then removes the network, then forgets. The caller holds the service's lock.
-    async fn remove_service(&self, name: &str) -> Result<(), Error> {
-        let (members, network) = {
+    /// Detaches what is attached, then removes what the host has of it, then forgets. The caller holds the service's
+    /// lock.
+    pub(super) async fn remove_service(&self, name: &str) -> Result<(), Error> {
+        let (members, service) = {
             let desired = self.desired();
             let Some(service) = desired.service(name) else { return Ok(()) };
-            (desired.members(name).cloned().collect::<Vec<_>>(), service.network.clone())
+            (desired.members(name).cloned().collect::<Vec<Handle>>(), service.clone())
         };
         for handle in members {
             self.unplug(&handle).await?;
         }
-        self.host.remove_network(&network).await?;
-        self.record(|_| Ok(vec![Change::Service(name.to_owned(), None)])).await?;
-        tracing::info!(service = name, %network, "a service is removed");
+        if service.mode != OverlayMode::Shared || name == SHARED_SERVICE {
+            self.host.remove_network(&service.network).await?;
+        }
+        if let Some(dedicated) = &service.dedicated {
+            self.remove_dedicated_device(name, &dedicated.device).await?;
+        }
+        self.record(|desired| {
+            let peers = desired.peers_of(Some(name)).map(|(id, _)| Change::Peer(id.clone(), None));
+            Ok(peers.chain([Change::Service(name.to_owned(), None)]).collect())
+        })
+        .await?;
+        tracing::info!(service = name, network = %service.network, "a service is removed");
         Ok(())
+    }
+
+    /// A service without members changes its mode by being set up anew; one with members does not.
+    async fn leave_mode(&self, name: &str, mode: OverlayMode) -> Result<(), Error> {
+        let (known, members) = {
+            let desired = self.desired();
+            let Some(service) = desired.service(name) else { return Ok(()) };
+            (service.mode, desired.members(name).count())
+        };
+        if known == mode {
+            return Ok(());
+        }
+        if members > 0 {
+            return Err(Error::Conflict(format!(
+                "service {name} is set up as {} and has {members} members; detach them before setting it up as {}",
+                mode_name(known),
+                mode_name(mode),
+            )));
+        }
+        self.remove_service(name).await
     }
 }
 
-fn new_service(desired: &Desired, name: &str, mode: OverlayMode) -> Result<ServiceRecord, Error> {
-    let key = node_key(desired.node().node_id);
-    let block = choose_block(desired.cluster().trunc(), name, &key, |block| desired.block_is_free(block))?;
-    let (deployment, instance) =
-        desired.overlay().map_or(("", ""), |overlay| (overlay.deployment.as_str(), overlay.instance_id.as_str()));
-    let network = interface_name(&[deployment, instance, name], "b")?;
-    Ok(ServiceRecord { mode, block, network: NetworkName(network.to_string()), guid: None })
+fn info(record: &ServiceRecord) -> ServiceOverlayInfo {
+    let dedicated = record.dedicated.as_ref();
+    ServiceOverlayInfo {
+        name: record.network.0.clone(),
+        // The published client knows the isolated mode by what it asked for, and expects to read `auto` here.
+        mode: if record.mode == OverlayMode::Isolated { OverlayMode::Auto } else { record.mode },
+        wg_public_key: dedicated.map(|dedicated| dedicated.public_key.to_base64()),
+        wg_port: dedicated.map(|dedicated| dedicated.port),
+        overlay_ip: dedicated.map(|_| first_host(&record.block)),
+        subnet: dedicated.map(|_| record.block.to_string()),
+    }
+}
+
+fn mode_name(mode: OverlayMode) -> &'static str {
+    match mode {
+        OverlayMode::Auto => "auto",
+        OverlayMode::Shared => "shared",
+        OverlayMode::Dedicated => "dedicated",
+        OverlayMode::Isolated => "isolated",
+    }
 }

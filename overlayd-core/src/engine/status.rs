@@ -8,8 +8,9 @@ use std::{
 use super::Engine;
 use crate::{
     contract,
-    desired::{EndpointSpec, PeerId, PeerRecord},
-    protocol::{HelloReply, PROTOCOL_VERSION, PeerStatus, ServiceStatus, StatusSnapshot},
+    desired::{Desired, EndpointSpec, PeerId, PeerRecord, SHARED_SERVICE, ServiceRecord},
+    ipam::first_host,
+    protocol::{DedicatedServiceStatus, HelloReply, PROTOCOL_VERSION, PeerStatus, ServiceStatus, StatusSnapshot},
 };
 
 impl Engine {
@@ -22,11 +23,10 @@ impl Engine {
         } else {
             snapshot.interface = None;
         }
-        snapshot.peers = peers
-            .iter()
-            .filter(|(id, _)| id.service.is_none())
-            .map(|(id, record)| peer_status(id, record, observed.peers.get(&id.public_key)))
-            .collect();
+        snapshot.peers =
+            peers.iter().map(|(id, record)| peer_status(id, record, observed.peers.get(&id.public_key))).collect();
+        snapshot.peer_count = count(snapshot.peers.len());
+        snapshot.service_count = count(snapshot.services.len());
         snapshot
     }
 
@@ -43,12 +43,14 @@ impl Engine {
     fn recorded(&self) -> (StatusSnapshot, Vec<(PeerId, Arc<PeerRecord>)>) {
         let desired = self.desired();
         let overlay = desired.overlay();
-        let services = desired.services().iter().map(|(name, service)| ServiceStatus {
-            service: name.clone(),
-            mode: service.mode,
-            name: service.network.0.clone(),
-            subnet: service.block.to_string(),
-            attachments: u32::try_from(desired.members(name).count()).unwrap_or(u32::MAX),
+        let services = desired.services().iter().filter(|(name, _)| *name != SHARED_SERVICE).map(|(name, service)| {
+            ServiceStatus {
+                service: name.clone(),
+                mode: service.mode,
+                name: service.network.0.clone(),
+                subnet: service.block.to_string(),
+                attachments: count(desired.members(name).count()),
+            }
         });
         let snapshot = StatusSnapshot {
             interface: overlay.map(|overlay| overlay.device.to_string()),
@@ -56,15 +58,32 @@ impl Engine {
             public_key: None,
             overlay_cidr: Some(desired.cluster().to_string()),
             slice_cidr: overlay.and_then(|overlay| overlay.slice).map(|slice| slice.to_string()),
-            peer_count: u32::try_from(desired.peers().len()).unwrap_or(u32::MAX),
-            service_count: u32::try_from(desired.services().len()).unwrap_or(u32::MAX),
+            peer_count: 0,
+            service_count: 0,
             peers: vec![],
-            dedicated_services: vec![],
+            dedicated_services: desired.services().iter().filter_map(|named| dedicated(&desired, named)).collect(),
             services: services.collect(),
         };
-        let peers = desired.peers().iter().map(|(id, record)| (id.clone(), Arc::clone(record))).collect();
+        let peers = desired.peers_of(None).map(|(id, record)| (id.clone(), Arc::clone(record))).collect();
         (snapshot, peers)
     }
+}
+
+fn dedicated(desired: &Desired, (name, service): (&String, &ServiceRecord)) -> Option<DedicatedServiceStatus> {
+    let device = service.dedicated.as_ref()?;
+    Some(DedicatedServiceStatus {
+        service: name.clone(),
+        interface: device.device.to_string(),
+        public_key: device.public_key.to_base64(),
+        listen_port: device.port,
+        overlay_ip: first_host(&service.block),
+        subnet: service.block.to_string(),
+        peer_count: count(desired.peers_of(Some(name)).count()),
+    })
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 fn peer_status(id: &PeerId, record: &PeerRecord, seen: Option<&contract::PeerStatus>) -> PeerStatus {

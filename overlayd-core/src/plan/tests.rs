@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     contract::{NetworkName, Target},
-    desired::{Change, Phase},
+    desired::{Change, Lifetime, Phase},
     protocol::OverlayMode,
 };
 
@@ -23,6 +23,8 @@ fn desired(cluster: &str, slice: &str, block: &str) -> Desired {
                 block: block.parse().unwrap(),
                 network: NetworkName("zl-bce5df779a-b".into()),
                 guid: None,
+                dedicated: None,
+                lifetime: Lifetime::Kept,
             }),
         ),
     ])
@@ -35,7 +37,9 @@ fn record(ip: &str, global_ip: Option<&str>) -> AttachmentRecord {
         service: "web".into(),
         service_ip: ip.parse().unwrap(),
         global_ip: global_ip.map(|ip| ip.parse().unwrap()),
-        ephemeral: false,
+        isolation: None,
+        ports: vec![],
+        issued: None,
         identity: None,
         namespace: None,
         phase: Phase::Wanted,
@@ -60,7 +64,8 @@ fn tell_interface(interface: &InterfacePlan) -> Vec<String> {
 #[test]
 fn a_container_gets_its_service_leg_and_its_global_leg() {
     let desired = desired("10.77.0.0/16", "10.77.4.0/26", "10.77.78.192/26");
-    let plan = attachment(&desired, &record("10.77.78.194", Some("10.77.4.2")), 1420).unwrap().unwrap();
+    let plan =
+        attachment(&desired, &record("10.77.78.194", Some("10.77.4.2")), 1420, Inbound::Anyone).unwrap().unwrap();
     assert_eq!(
         told(&plan),
         [
@@ -75,7 +80,7 @@ fn a_container_gets_its_service_leg_and_its_global_leg() {
 #[test]
 fn an_ipv6_container_is_planned_alike() {
     let desired = desired("fd77:1::/48", "fd77:1:0:4::/64", "fd77:1:0:5e::4100/120");
-    let plan = attachment(&desired, &record("fd77:1:0:5e::4102", None), 1280).unwrap().unwrap();
+    let plan = attachment(&desired, &record("fd77:1:0:5e::4102", None), 1280, Inbound::Anyone).unwrap().unwrap();
     assert_eq!(
         told(&plan),
         [
@@ -88,7 +93,7 @@ fn an_ipv6_container_is_planned_alike() {
 #[test]
 fn the_device_holds_the_node_address_with_the_mask_of_the_cluster() {
     let desired = desired("10.64.0.0/12", "10.77.4.0/26", "10.77.78.192/26");
-    let plan = device(desired.overlay().unwrap(), PrivateKey::generate());
+    let plan = global_device(&desired, desired.overlay().unwrap(), PrivateKey::generate());
     assert_eq!((plan.addresses, plan.routes), (vec!["10.77.4.1/12".parse().unwrap()], vec![]));
 }
 

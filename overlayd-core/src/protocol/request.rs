@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttachHandle, Hello, NatConfigSpec, OverlayMode, PeerScope, PeerSpec, unset};
+use super::{AttachHandle, Hello, NatConfigSpec, OverlayMode, PeerScope, PeerSpec, PortSpec, unset};
 
 /// What a client may ask, by its tag `op`. The reply that goes with each is named in its text; each may be answered
 /// [`super::Response::Err`] instead.
@@ -152,6 +152,13 @@ pub enum Request {
     Shutdown,
     /// *Addition.* Introduces client and daemon to each other. Reply `hello`.
     Hello(Hello),
+    /// *Addition.* Replaces the ports of the host that lead to an attached container. Reply `ok`.
+    PublishPorts {
+        /// Whose ports.
+        handle: AttachHandle,
+        /// All of them; an empty list unpublishes.
+        ports: Vec<PortSpec>,
+    },
 }
 
 /// Members of `setup_global_overlay`.
@@ -230,6 +237,7 @@ impl Request {
             Self::NatStatus => "nat_status",
             Self::Shutdown => "shutdown",
             Self::Hello(_) => "hello",
+            Self::PublishPorts { .. } => "publish_ports",
         }
     }
 }

@@ -1,5 +1,5 @@
 use overlayd_core::{
-    contract::Target,
+    contract::{self, Target},
     protocol::{AttachContainer, AttachHandle, Request, Response},
 };
 use overlayd_testkit::fake::{FakeAttacher, Reaction, Stage};
@@ -158,10 +158,38 @@ async fn the_last_ephemeral_container_takes_its_service_along() {
 }
 
 #[tokio::test]
-async fn an_attach_without_its_isolation_is_refused() {
+async fn an_ephemeral_container_never_takes_a_service_along_that_a_lasting_one_used() {
+    let node = Node::ready().await;
+    for pid in [7, 8] {
+        node.start_process(pid);
+    }
+    node.attach(7).await;
+    node.ok(attach_with(8, |request| request.ephemeral = true)).await;
+    node.ok(detach(7)).await;
+    node.ok(detach(8)).await;
+    assert_eq!(node.status().await.service_count, 1);
+}
+
+#[tokio::test]
+async fn a_member_of_an_isolation_network_is_fenced_from_its_first_packet_on() {
     let node = Node::ready().await;
     node.start_process(7);
-    node.refused(attach_with(7, |request| request.isolation_network = Some("job-88".into()))).await;
+    node.ok(attach_with(7, |request| request.isolation_network = Some("job-88".into()))).await;
+    let host = format!("{:?}", node.host());
+    assert!(host.contains("job-88") && host.contains("overlay: [10.77.0.0/16]"), "{host}");
+    let again = attach_with(7, |request| request.isolation_network = Some("job-89".into()));
+    let message = node.refused(again).await;
+    assert!(message.contains("isolation network job-88"), "{message}");
+}
+
+#[tokio::test]
+async fn a_fence_that_cannot_be_installed_fails_the_attach() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    let unsupported = || contract::Error::Unsupported { what: "a fence".into(), reason: "no nf_tables".into() };
+    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail_with(unsupported));
+    let message = node.refused(attach_with(7, |request| request.isolation_network = Some("job-88".into()))).await;
+    assert!(message.contains("no nf_tables"), "{message}");
     assert!(node.attacher.inside(&Target::Process(7)).is_empty());
 }
 

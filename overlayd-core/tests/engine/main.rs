@@ -1,8 +1,13 @@
 //! The engine against hosts in memory: what an orchestrator sees, and what is left on the host.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod attach;
 mod concurrency;
+mod issued;
+mod modes;
 mod node;
 mod overlay;
 mod peers;
+mod ports;
 mod restart;

@@ -1,4 +1,4 @@
-use overlayd_core::protocol::{OverlayMode, Request, Response, SetupGlobalOverlay};
+use overlayd_core::protocol::{NatConfigSpec, NatStatusWire, OverlayMode, Request, Response, SetupGlobalOverlay};
 use overlayd_testkit::fake::{Reaction, Stage};
 
 use crate::node::{Node, add_peer, setup_global, setup_service, some_key};
@@ -104,16 +104,18 @@ async fn a_service_without_an_overlay_lives_in_the_default_range() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_yet_is_refused_and_never_acknowledged() {
+async fn what_this_daemon_does_not_do_is_refused_and_never_acknowledged() {
     let node = Node::ready().await;
-    for request in [
-        Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Dedicated },
-        Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Isolated },
-        Request::ListEdgePeers,
-        Request::PruneOrphanBridges { live_bridge_names: vec![] },
-        Request::NatTick,
-    ] {
-        let message = node.refused(request).await;
-        assert!(message.contains("not supported yet"), "{message}");
-    }
+    let message = node.refused(Request::NatTick).await;
+    assert!(message.contains("nat.enabled false"), "{message}");
+    let resolver = Request::RemoveScopedResolver { zone: "atlas.internal".into() };
+    assert!(node.refused(resolver).await.contains("macOS-only"));
+}
+
+#[tokio::test]
+async fn disabled_traversal_has_nothing_to_do_and_nothing_to_tell() {
+    let node = Node::fresh().await;
+    node.ok(setup_with(|setup| setup.nat = Some(NatConfigSpec::default()))).await;
+    assert_eq!(node.ok(Request::NatTick).await, Response::Ok);
+    assert_eq!(node.ok(Request::NatStatus).await, Response::NatStatus(NatStatusWire::default()));
 }

@@ -59,8 +59,10 @@ impl Engine {
             }
         }
         self.sent.lock().await.keep_names(|id| named.iter().any(|(named, ..)| named == id));
-        if let Err(error) = self.send_peers(&moved).await {
-            tracing::warn!(%error, "the device was not told new addresses of its peers");
+        for id in &moved {
+            if let Err(error) = self.send_peers(std::slice::from_ref(id)).await {
+                tracing::warn!(%error, peer = %id.public_key, "the device was not told a peer's new address");
+            }
         }
     }
 }

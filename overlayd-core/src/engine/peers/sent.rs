@@ -11,7 +11,7 @@ use crate::{
 /// The endpoints that the device was told, and the addresses that names stood for.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sent {
-    endpoints: HashMap<PublicKey, SocketAddr>,
+    endpoints: HashMap<PeerId, SocketAddr>,
     resolved: HashMap<PeerId, SocketAddr>,
 }
 
@@ -19,7 +19,7 @@ impl Sent {
     /// The endpoint to plan for a peer: kept when the device was told the same before.
     pub(super) fn endpoint_for(&self, id: &PeerId, record: &PeerRecord) -> PeerEndpoint {
         match self.address_of(id, record) {
-            Some(address) if self.endpoints.get(&id.public_key) != Some(&address) => PeerEndpoint::Set(address),
+            Some(address) if self.endpoints.get(id) != Some(&address) => PeerEndpoint::Set(address),
             _ => PeerEndpoint::Keep,
         }
     }
@@ -27,21 +27,22 @@ impl Sent {
     /// Takes it that the device was told of the peer in an earlier run.
     pub(super) fn assume(&mut self, id: &PeerId, record: &PeerRecord) {
         if let Some(address) = self.address_of(id, record) {
-            self.endpoints.insert(id.public_key, address);
+            self.endpoints.insert(id.clone(), address);
         }
     }
 
-    /// Notes what the device has accepted.
-    pub(super) fn note(&mut self, changes: &[PeerChange]) {
+    /// Notes what the device of `service` has accepted.
+    pub(in crate::engine) fn note(&mut self, service: Option<&str>, changes: &[PeerChange]) {
+        let id = |public_key: PublicKey| PeerId { service: service.map(Into::into), public_key };
         for change in changes {
             match change {
                 PeerChange::Set(plan) => {
                     if let PeerEndpoint::Set(address) = plan.endpoint {
-                        self.endpoints.insert(plan.public_key, address);
+                        self.endpoints.insert(id(plan.public_key), address);
                     }
                 }
                 PeerChange::Remove(public_key) => {
-                    self.endpoints.remove(public_key);
+                    self.endpoints.remove(&id(*public_key));
                 }
             }
         }
@@ -57,8 +58,13 @@ impl Sent {
         self.resolved.retain(|id, _| keep(id));
     }
 
-    /// Forgets what a device was told that is gone.
-    pub(super) fn forget_device(&mut self) {
+    /// Forgets what the device of `service` was told, because it is gone.
+    pub(in crate::engine) fn forget_device(&mut self, service: Option<&str>) {
+        self.endpoints.retain(|id, _| id.service.as_deref() != service);
+    }
+
+    /// Forgets what all devices were told.
+    pub(in crate::engine) fn forget_all(&mut self) {
         self.endpoints.clear();
     }
 

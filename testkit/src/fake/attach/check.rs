@@ -68,6 +68,9 @@ pub(super) fn known(plan: &AttachPlan, now: &TargetIdentity) -> Result<()> {
 }
 
 pub(super) fn interfaces(platform: Platform, instance: &InstanceId, world: &World, plan: &AttachPlan) -> Result<()> {
+    if let Target::Address(_) = plan.target {
+        return Ok(());
+    }
     let one_on_a_network = matches!(&plan.interfaces[..], [only] if matches!(only.uplink, Uplink::Network(_)));
     if platform == Platform::Windows && !one_on_a_network {
         return Err(unsupported(format!("the interfaces of {}", plan.id), "HCN has one endpoint on one network here"));

@@ -1,0 +1,159 @@
+//! Guests: VMs that run a WireGuard device of their own, from a config that is handed to them.
+
+use std::net::IpAddr;
+
+use super::keep_service;
+use crate::{
+    contract::{AttachmentId, PeerChange, Target},
+    desired::{
+        AttachmentRecord, Change, Desired, EndpointSpec, Handle, Origin, OverlayRecord, PeerId, PeerRecord, Phase,
+    },
+    engine::{
+        Engine, Error,
+        leases::{end_rest, pick_service_ip, pick_slice_ip},
+    },
+    keyring::key_name,
+    keys::{PrivateKey, PublicKey},
+    protocol::{AttachContainer, GuestOverlayConfig, PeerSpec, Response},
+};
+
+/// Seconds between keepalives in every config that is handed out.
+pub(in crate::engine) const KEEPALIVE: u64 = 25;
+
+impl Engine {
+    /// The fence stands before the guest's key is let in.
+    pub(super) async fn attach_guest(
+        &self,
+        id: &str,
+        known: Option<AttachmentRecord>,
+        request: AttachContainer,
+    ) -> Result<Response, Error> {
+        let handle = Handle::Guest(id.to_owned());
+        let key = self.keyring.load_or_generate(&key_name("guest", id))?;
+        let record = match known {
+            Some(known) => known,
+            None => self.attach_new_guest(id, &handle, key.public_key(), &request).await?,
+        };
+        self.guest_config(&record, &key).map(Response::GuestConfig)
+    }
+
+    async fn attach_new_guest(
+        &self,
+        id: &str,
+        handle: &Handle,
+        public_key: PublicKey,
+        request: &AttachContainer,
+    ) -> Result<AttachmentRecord, Error> {
+        let now = self.now();
+        let issued = PeerId { service: None, public_key };
+        let (undo, record) = self
+            .decide(|desired| {
+                require_overlay(desired, "guest-managed")?;
+                let ip = match desired.service(&request.service) {
+                    Some(_) => pick_service_ip(desired, &request.service, now)?,
+                    None => pick_slice_ip(desired, now)?,
+                };
+                let id = AttachmentId::Guest(id.to_owned());
+                let record = at_address(id, ip, request, Some(issued.clone()));
+                let mut changes = end_rest(desired, ip);
+                changes.extend(keep_service(desired, request));
+                changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
+                changes.push(Change::Peer(issued.clone(), Some(issued_peer(ip))));
+                Ok((changes, record))
+            })
+            .await?;
+        let outcome = match self.plug(&record).await {
+            Ok(_) => self.send_peers(std::slice::from_ref(&issued)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            self.drop_issued(&issued).await?;
+            self.host.detach(&record.id).await?;
+            self.withdraw(undo).await?;
+            return Err(error);
+        }
+        tracing::info!(%handle, service = record.service, ip = %record.service_ip, "a guest is let in");
+        Ok(record)
+    }
+
+    fn guest_config(&self, record: &AttachmentRecord, key: &PrivateKey) -> Result<GuestOverlayConfig, Error> {
+        let desired = self.desired();
+        let overlay = require_overlay(&desired, "guest-managed")?;
+        let node_ip = desired.node_ip();
+        let block = desired.service(&record.service).map(|service| service.block);
+        let pool = block.filter(|block| block.contains(&record.service_ip)).unwrap_or_else(|| desired.slice());
+        let node = PeerSpec {
+            public_key: self.node_key.public_key().to_base64(),
+            endpoint: node_ip.map(|ip| std::net::SocketAddr::new(ip, overlay.port).to_string()).unwrap_or_default(),
+            allowed_ips: desired.cluster().trunc().to_string(),
+            persistent_keepalive_secs: KEEPALIVE,
+            candidates: vec![],
+        };
+        Ok(GuestOverlayConfig {
+            overlay_ip: record.service_ip,
+            prefix_len: pool.prefix_len(),
+            private_key: key.reveal_base64().into(),
+            public_key: key.public_key().to_base64(),
+            listen_port: overlay.port,
+            peers: vec![node],
+            dns_server: desired.resolver().server,
+            dns_domain: desired.resolver().domain.clone(),
+        })
+    }
+
+    /// Takes an issued identity off the device, before its record is forgotten.
+    pub(in crate::engine) async fn drop_issued(&self, issued: &PeerId) -> Result<(), Error> {
+        let device = self.desired().overlay().map(|overlay| overlay.device.clone());
+        let Some(device) = device else { return Ok(()) };
+        let changes = [PeerChange::Remove(issued.public_key)];
+        let mut sent = self.sent.lock().await;
+        self.host.change_peers(&device, &changes).await?;
+        sent.note(None, &changes);
+        Ok(())
+    }
+
+    pub(super) fn forget_guest_key(&self, id: &str) -> Result<(), Error> {
+        Ok(self.keyring.remove(&key_name("guest", id))?)
+    }
+}
+
+/// The peer that an issued identity is to the global device.
+pub(in crate::engine) fn issued_peer(ip: IpAddr) -> PeerRecord {
+    PeerRecord {
+        endpoint: EndpointSpec::Roaming,
+        allowed_ips: vec![ip.into()],
+        keepalive: None,
+        candidates: vec![],
+        origin: Origin::Issued,
+    }
+}
+
+/// The record of something that is not in a namespace of this host's making.
+pub(super) fn at_address(
+    id: AttachmentId,
+    ip: IpAddr,
+    request: &AttachContainer,
+    issued: Option<PeerId>,
+) -> AttachmentRecord {
+    AttachmentRecord {
+        id,
+        target: Target::Address(ip),
+        service: request.service.clone(),
+        service_ip: ip,
+        global_ip: None,
+        isolation: request.isolation_network.clone(),
+        ports: vec![],
+        issued,
+        identity: None,
+        namespace: None,
+        phase: Phase::Wanted,
+    }
+}
+
+pub(super) fn require_overlay<'a>(desired: &'a Desired, what: &str) -> Result<&'a OverlayRecord, Error> {
+    desired.overlay().ok_or_else(|| {
+        Error::Missing(format!(
+            "{what} attach requires the global overlay to be set up first; call setup_global_overlay()"
+        ))
+    })
+}

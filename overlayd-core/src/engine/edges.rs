@@ -1,0 +1,101 @@
+//! Edge peers: identities for machines outside of the cluster, for a while, with what they may reach.
+
+mod expiry;
+mod mint;
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use self::expiry::Expired;
+pub(super) use self::mint::Asked;
+use super::{Engine, Error, locks::Key};
+use crate::{
+    contract::AttachmentId,
+    desired::{Change, EdgeRecord, PeerId},
+    keys::PublicKey,
+    protocol::{EdgePeerStatus, Response},
+};
+
+/// How often expired edges are looked for.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// Starts sweeping until the engine is dropped.
+pub(super) fn spawn(engine: &Arc<Engine>) {
+    tokio::spawn(run(Arc::downgrade(engine)));
+}
+
+async fn run(engine: Weak<Engine>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let Some(engine) = engine.upgrade() else { return };
+        engine.sweep_edges(engine.now()).await;
+    }
+}
+
+impl Engine {
+    pub(super) async fn revoke_edge_peer(&self, name: &str) -> Result<Response, Error> {
+        let _world = self.world.read().await;
+        self.remove_edge(name).await?;
+        Ok(Response::Ok)
+    }
+
+    pub(super) fn list_edge_peers(&self) -> Response {
+        let desired = self.desired();
+        let peers = desired.edges().iter().map(|(name, edge)| EdgePeerStatus {
+            name: name.clone(),
+            overlay_ip: edge.ip,
+            public_key: edge.public_key.to_base64(),
+            minted_at_unix: edge.minted_at,
+            expires_at_unix: edge.expires_at,
+            last_handshake_unix_secs: self.edge_seen_at(&edge.public_key).and_then(|at| i64::try_from(at).ok()),
+            allowed: edge.allowed.iter().map(ToString::to_string).collect(),
+        });
+        Response::EdgePeers { peers: peers.collect() }
+    }
+
+    /// Removes the edges that are due at `now` (Unix seconds).
+    async fn sweep_edges(&self, now: u64) {
+        let due: Vec<(String, Expired)> = {
+            let desired = self.desired();
+            let edges = desired.edges().iter();
+            let due = edges.filter_map(|(name, edge)| {
+                let seen_at = self.edge_seen_at(&edge.public_key);
+                expiry::due(edge, seen_at, self.started_at, now).map(|why| (name.clone(), why))
+            });
+            due.collect()
+        };
+        for (name, why) in due {
+            let _world = self.world.read().await;
+            match self.remove_edge(&name).await {
+                Ok(()) => tracing::info!(edge = name, reason = why.name(), "an edge peer is no longer let in"),
+                Err(error) => tracing::error!(edge = name, %error, "an expired edge peer could not be removed"),
+            }
+        }
+    }
+
+    /// The key goes first: without it there is nothing left to fence.
+    async fn remove_edge(&self, name: &str) -> Result<(), Error> {
+        let _edge = self.locks.exclusive(Key::Edge(name.to_owned())).await;
+        let Some(EdgeRecord { ip, public_key, .. }) = self.desired().edges().get(name).cloned() else { return Ok(()) };
+        let issued = PeerId { service: None, public_key };
+        self.drop_issued(&issued).await?;
+        self.host.detach(&AttachmentId::Edge(name.to_owned())).await?;
+        self.record(|desired| {
+            let mut changes = vec![Change::Edge(name.to_owned(), None), Change::Peer(issued, None)];
+            changes.extend(self.rest(desired, ip));
+            Ok(changes)
+        })
+        .await
+    }
+
+    /// Unix second of the last handshake with this edge.
+    fn edge_seen_at(&self, public_key: &PublicKey) -> Option<u64> {
+        let observed = self.observed.borrow();
+        let at = observed.peers.get(public_key)?.last_handshake?;
+        at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+    }
+}

@@ -1,0 +1,154 @@
+//! Minting an edge peer.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+
+use crate::{
+    desired::{Change, Desired, EdgeRecord, PeerId},
+    engine::{
+        Engine, Error,
+        attach::{KEEPALIVE, issued_peer},
+        leases::{end_rest, pick_slice_ip},
+        locks::Key,
+        parse,
+    },
+    keys::PrivateKey,
+    plan,
+    protocol::{EdgeConfig, PeerSpec, Response},
+};
+
+/// An edge peer as it was asked for.
+pub(in crate::engine) struct Asked {
+    pub(in crate::engine) name: String,
+    pub(in crate::engine) ttl_secs: u64,
+    pub(in crate::engine) allow: Vec<String>,
+    pub(in crate::engine) node_endpoint: String,
+}
+
+impl Engine {
+    /// The fence stands before the edge's key is let in.
+    pub(in crate::engine) async fn mint_edge_peer(&self, asked: Asked) -> Result<Response, Error> {
+        let name = asked.name.trim().to_owned();
+        if name.is_empty() {
+            return Err(Error::invalid("name", "edge peer name must not be empty"));
+        }
+        check_endpoint(&asked.node_endpoint)?;
+        let _world = self.world.read().await;
+        let _edge = self.locks.exclusive(Key::Edge(name.clone())).await;
+        let key = PrivateKey::generate();
+        let issued = PeerId { service: None, public_key: key.public_key() };
+        let now = self.now();
+        let (undo, edge) = self
+            .decide(|desired| {
+                let edge = new_edge(desired, &name, &asked, &key, now)?;
+                let mut changes = end_rest(desired, edge.ip);
+                changes.push(Change::Edge(name.clone(), Some(edge.clone())));
+                changes.push(Change::Peer(issued.clone(), Some(issued_peer(edge.ip))));
+                Ok((changes, edge))
+            })
+            .await?;
+        if let Err(error) = self.let_in(&name, &edge, &issued).await {
+            self.drop_issued(&issued).await?;
+            self.host.detach(&crate::contract::AttachmentId::Edge(name)).await?;
+            self.withdraw(undo).await?;
+            return Err(error);
+        }
+        tracing::info!(edge = name, ip = %edge.ip, expires_at = edge.expires_at, "an edge peer is let in");
+        Ok(Response::EdgeConfig(self.edge_config(name, &edge, &key, asked.node_endpoint)))
+    }
+
+    async fn let_in(&self, name: &str, edge: &EdgeRecord, issued: &PeerId) -> Result<(), Error> {
+        self.ensure_edge_fence(name, edge).await?;
+        self.send_peers(std::slice::from_ref(issued)).await
+    }
+
+    pub(in crate::engine) async fn ensure_edge_fence(&self, name: &str, edge: &EdgeRecord) -> Result<(), Error> {
+        let plan = plan::edge(&self.desired(), name, edge);
+        match plan {
+            Some(plan) => self.host.attach(&plan).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn edge_config(&self, name: String, edge: &EdgeRecord, key: &PrivateKey, endpoint: String) -> EdgeConfig {
+        let desired = self.desired();
+        let ranges: Vec<String> = plan::edge_ranges(&desired, edge).iter().map(ToString::to_string).collect();
+        let node = PeerSpec {
+            public_key: self.node_key.public_key().to_base64(),
+            endpoint,
+            allowed_ips: ranges.join(","),
+            persistent_keepalive_secs: KEEPALIVE,
+            candidates: vec![],
+        };
+        EdgeConfig {
+            version: EdgeConfig::VERSION,
+            name,
+            overlay_ip: edge.ip,
+            prefix_len: desired.slice().prefix_len(),
+            private_key: key.reveal_base64().into(),
+            public_key: edge.public_key.to_base64(),
+            peers: vec![node],
+            dns_server: desired.resolver().server,
+            dns_domain: desired.resolver().domain.clone(),
+            expires_at_unix: edge.expires_at,
+        }
+    }
+}
+
+fn new_edge(desired: &mut Desired, name: &str, asked: &Asked, key: &PrivateKey, now: u64) -> Result<EdgeRecord, Error> {
+    if desired.edges().contains_key(name) {
+        return Err(Error::Conflict(format!("edge peer {name} is already minted; revoke it before re-minting")));
+    }
+    if desired.overlay().is_none() {
+        return Err(Error::Missing("edge peers require the global overlay; call setup_global_overlay() first".into()));
+    }
+    Ok(EdgeRecord {
+        allowed: grants(desired, &asked.allow)?,
+        ip: pick_slice_ip(desired, now)?,
+        public_key: key.public_key(),
+        minted_at: now,
+        expires_at: now.saturating_add(asked.ttl_secs),
+    })
+}
+
+/// CIDRs and addresses as they are, services as their blocks. A list that names nothing grants nothing, which is an
+/// error rather than the whole overlay.
+fn grants(desired: &Desired, allow: &[String]) -> Result<Vec<IpNet>, Error> {
+    let cluster = desired.cluster().trunc();
+    let mut ranges = Vec::new();
+    for entry in allow.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+        let range = match (parse::allowed_ip("allow", entry), desired.service(entry)) {
+            (_, Some(service)) => service.block,
+            (Ok(range), None) => range,
+            (Err(_), None) => {
+                let reason = format_args!("`{entry}` is neither a CIDR, nor an address, nor a service of this node");
+                return Err(Error::invalid("allow", reason));
+            }
+        };
+        if !cluster.contains(&range) {
+            return Err(Error::invalid("allow", format_args!("`{entry}` is not inside the cluster range {cluster}")));
+        }
+        ranges.push(range);
+    }
+    if ranges.is_empty() && !allow.is_empty() {
+        return Err(Error::invalid("allow", "the list names nothing; leave it out to grant the whole overlay"));
+    }
+    Ok(ranges)
+}
+
+fn check_endpoint(text: &str) -> Result<(), Error> {
+    let bad = |why: &str| Err(Error::invalid("node_endpoint", format_args!("`{text}`: {why}")));
+    let trimmed = text.trim();
+    if let Ok(address) = trimmed.parse::<SocketAddr>() {
+        return match (address.ip().is_unspecified(), address.port()) {
+            (true, _) => bad("the wildcard address is nowhere to send to"),
+            (_, 0) => bad("port 0 cannot be sent to"),
+            _ => Ok(()),
+        };
+    }
+    match trimmed.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(port))) if !host.is_empty() && port != 0 => Ok(()),
+        _ => bad("an address or a name, and a port that is not 0, are needed"),
+    }
+}

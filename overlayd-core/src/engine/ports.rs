@@ -1,0 +1,90 @@
+//! Ports of the host that lead to containers.
+
+use super::{Engine, Error, attach::names_of, locks::Key};
+use crate::{
+    contract::{PortPlan, PortProtocol},
+    desired::{AttachmentRecord, Change, Desired, Handle},
+    protocol::{AttachHandle, PortSpec, Response},
+};
+
+impl Engine {
+    /// Replaces the published ports of an attachment; an empty list unpublishes them all.
+    pub(super) async fn publish_ports(&self, handle: AttachHandle, ports: Vec<PortSpec>) -> Result<Response, Error> {
+        let ports = ports.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
+        let Some((handle, _)) = names_of(&handle) else {
+            return Err(Error::Unsupported("ports of Windows containers are published by their network".into()));
+        };
+        let _world = self.world.read().await;
+        let _handle = self.locks.exclusive(Key::Handle(handle.clone())).await;
+        let (undo, ()) = self
+            .decide(|desired| {
+                let known = desired.attachment(&handle).cloned();
+                let known =
+                    known.ok_or_else(|| Error::Missing(format!("{handle} is not attached; attach it first")))?;
+                check_free(desired, &handle, &ports)?;
+                if known.ports == ports {
+                    return Ok((vec![], ()));
+                }
+                let record = AttachmentRecord { ports, ..known };
+                Ok((vec![Change::Attachment(handle.clone(), Some(record))], ()))
+            })
+            .await?;
+        if let Err(error) = self.replug(&handle).await {
+            self.withdraw(undo).await?;
+            self.replug(&handle).await?;
+            return Err(error);
+        }
+        Ok(Response::Ok)
+    }
+}
+
+fn port(spec: PortSpec) -> Result<PortPlan, Error> {
+    let last = spec.host_port_end.unwrap_or(spec.host_port);
+    let count = last.checked_sub(spec.host_port);
+    match count {
+        None => Err(Error::invalid("ports", format_args!("{}-{last} ends before it starts", spec.host_port))),
+        Some(_) if spec.host_port == 0 || spec.container_port == 0 => {
+            Err(Error::invalid("ports", "port 0 cannot be published"))
+        }
+        Some(count) if spec.container_port.checked_add(count).is_none() => Err(Error::invalid(
+            "ports",
+            format_args!("{} ports from {} on do not fit below 65536", u32::from(count) + 1, spec.container_port),
+        )),
+        Some(_) => Ok(PortPlan {
+            protocol: spec.protocol,
+            host_ip: spec.host_ip,
+            host_ports: (spec.host_port, last),
+            container_port: spec.container_port,
+        }),
+    }
+}
+
+fn check_free(desired: &Desired, handle: &Handle, ports: &[PortPlan]) -> Result<(), Error> {
+    for (n, port) in ports.iter().enumerate() {
+        if ports[..n].iter().any(|other| meet(other, port)) {
+            return Err(Error::invalid("ports", format_args!("{} is named twice", name(port))));
+        }
+        let mut others = desired.published().filter(|(other, _)| *other != handle);
+        if let Some((owner, _)) = others.find(|(_, record)| record.ports.iter().any(|other| meet(other, port))) {
+            return Err(Error::Conflict(format!("{} is published by {owner} already", name(port))));
+        }
+    }
+    Ok(())
+}
+
+fn meet(a: &PortPlan, b: &PortPlan) -> bool {
+    let addresses = a.host_ip.is_none() || b.host_ip.is_none() || a.host_ip == b.host_ip;
+    a.protocol == b.protocol && addresses && a.host_ports.0 <= b.host_ports.1 && b.host_ports.0 <= a.host_ports.1
+}
+
+fn name(port: &PortPlan) -> String {
+    let protocol = match port.protocol {
+        PortProtocol::Tcp => "tcp",
+        PortProtocol::Udp => "udp",
+    };
+    let address = port.host_ip.map_or_else(|| "*".into(), |ip| ip.to_string());
+    match port.host_ports {
+        (first, last) if first == last => format!("{protocol} {address}:{first}"),
+        (first, last) => format!("{protocol} {address}:{first}-{last}"),
+    }
+}
