@@ -13,7 +13,7 @@ use overlayd_core::{
     contract::{DeviceMtu, PeerChange},
     keys::PrivateKey,
 };
-use overlayd_netlink::{address, link};
+use overlayd_netlink::{Route, address, link, route};
 use support::{DEVICE, Node, Pair, endpoint, eventually, peer, psk, two_hosts};
 
 /// Echo requests at this pace while something changes; none may be lost.
@@ -206,6 +206,44 @@ fn a_busy_port_is_a_conflict_that_names_it() {
     assert!(left.rtnl.link(DEVICE).unwrap().is_none());
     drop(taken);
     a.ensure(&a.plan(&["10.77.0.1/24"])).unwrap();
+}
+
+#[test]
+fn a_route_of_somebody_else_is_a_conflict_and_stays() {
+    let (left, _right) = two_hosts();
+    let a = Node::new(&left);
+    let theirs = Route { protocol: 4, ..Route::by_link("10.88.0.0/16".parse().unwrap(), left.cable) };
+    left.rtnl.run(route::add(&theirs)).unwrap();
+    let before = left.must("ip", &["route"]);
+    let mut plan = a.plan(&["10.77.0.1/24"]);
+    plan.routes = vec!["10.77.0.0/24".parse().unwrap(), "10.88.0.0/16".parse().unwrap()];
+    let refused = a.ensure(&plan).unwrap_err();
+    assert_eq!(refused.code(), "conflict");
+    assert!(refused.to_string().contains("10.88.0.0/16"), "{refused}");
+    assert_eq!(left.must("ip", &["route"]), before);
+    plan.routes.pop();
+    a.ensure(&plan).unwrap();
+    left.rtnl.run(route::delete(&theirs)).unwrap();
+    plan.routes.push("10.88.0.0/16".parse().unwrap());
+    a.ensure(&plan).unwrap();
+    assert!(left.must("ip", &["route"]).contains(&format!("10.88.0.0/16 dev {DEVICE} proto 111")));
+}
+
+#[test]
+fn a_flood_over_ipv4_leaves_room_for_ipv6() {
+    let pair = Pair::over("fd00:db8::");
+    pair.left.must_ping("10.77.0.2");
+    let ping = pair.left.start("ping", &[&STREAM[..], &["10.77.0.2"]].concat());
+    pair.left
+        .netns
+        .run(|| {
+            let socket = UdpSocket::bind("192.0.2.1:0").unwrap();
+            for _ in 0..100_000 {
+                socket.send_to(&[4; 32], "192.0.2.2:51820").unwrap();
+            }
+        })
+        .unwrap();
+    assert_nothing_lost(ping);
 }
 
 #[test]

@@ -123,6 +123,13 @@ fn leftover(name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
 }
 
 fn host(error: overlayd_netlink::Error) -> Error {
+    let present = error.is_present();
     let (action, source) = error.into_parts();
+    if present {
+        return Error::Conflict {
+            what: format!("what it takes to {action}"),
+            by: "what is on the host already".to_owned(),
+        };
+    }
     Error::host(action, source)
 }

@@ -47,7 +47,7 @@ pub(crate) fn configure(rtnl: &Rtnl, link: &Link, plan: &LinkPlan<'_>) -> Result
     }
     rtnl.run_all(requests)?;
     rtnl.run_all(address_changes(&addresses(rtnl, link.index)?, plan.addresses, link.index))?;
-    rtnl.run_all(route_changes(rtnl, plan.routes, link.index)?)
+    rtnl.run_all(route_changes(rtnl, plan, link.index)?)
 }
 
 /// Addresses of the interface, without those that the kernel gave it.
@@ -62,13 +62,15 @@ fn address_changes(present: &[IpNet], wanted: &[IpNet], index: u32) -> Vec<overl
     surplus.chain(missing).collect()
 }
 
-fn route_changes(rtnl: &Rtnl, wanted: &[IpNet], index: u32) -> Result<Vec<overlayd_netlink::Request>> {
-    let wanted: Vec<IpNet> = wanted.iter().map(IpNet::trunc).collect();
+/// Routes are added and never put in another's place: one that somebody else has to the same range is an error.
+fn route_changes(rtnl: &Rtnl, plan: &LinkPlan<'_>, index: u32) -> Result<Vec<overlayd_netlink::Request>> {
+    let connected = |net: &IpNet| plan.addresses.iter().any(|address| address.trunc() == *net);
+    let wanted: Vec<IpNet> = plan.routes.iter().map(IpNet::trunc).filter(|net| !connected(net)).collect();
     let ours = |route: &Route| route.link == Some(index) && route.protocol == route::PROTOCOL;
     let present: Vec<Route> = rtnl.routes()?.into_iter().filter(ours).collect();
     let surplus = present.iter().filter(|route| !wanted.contains(&route.destination)).map(route::delete);
     let missing = wanted.iter().filter(|net| !present.iter().any(|route| route.destination == **net));
-    let missing = missing.map(|net| route::replace(&Route::by_link(*net, index)));
+    let missing = missing.map(|net| route::add(&Route::by_link(*net, index)));
     Ok(surplus.chain(missing).collect())
 }
 

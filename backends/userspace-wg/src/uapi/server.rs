@@ -22,6 +22,7 @@ use rustix::{
     fs::Mode,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
+use zeroize::Zeroizing;
 
 use super::{SetRequest, Target};
 
@@ -29,8 +30,8 @@ use super::{SetRequest, Target};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients served at once.
 const MOST_CLIENTS: usize = 16;
-/// Longest request in bytes: some 100,000 peers.
-const LONGEST: u64 = 64 << 20;
+/// Longest request in bytes: some 30,000 peers.
+const LONGEST: u64 = 16 << 20;
 
 /// The control socket of one device; it is gone, file and all, with this value.
 pub(crate) struct Server {
@@ -139,14 +140,16 @@ fn serve(client: &UnixStream, target: &Target) -> io::Result<()> {
     let mut reader = BufReader::new(client);
     while let Some(request) = read_request(&mut reader)? {
         let mut writer = client;
-        writer.write_all(answer(&request, target).as_bytes())?;
+        // Both hold keys, and are wiped when they go.
+        let answer = Zeroizing::new(answer(&request, target));
+        writer.write_all(answer.as_bytes())?;
     }
     Ok(())
 }
 
 /// One request with its first line, without the empty line at its end; `None` when the client is done.
-fn read_request(reader: &mut impl BufRead) -> io::Result<Option<String>> {
-    let mut request = String::new();
+fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Zeroizing<String>>> {
+    let mut request = Zeroizing::new(String::new());
     let mut limited = reader.take(LONGEST);
     loop {
         let before = request.len();

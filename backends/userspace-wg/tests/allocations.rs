@@ -1,0 +1,113 @@
+//! What a packet costs in memory, counted by an allocator that counts.
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    reason = "an allocator is unsafe by its nature; a test that cannot go on fails"
+)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use overlayd_core::keys::{PrivateKey, PublicKey};
+use overlayd_userspace_wg::noise::{Batch, Endpoint, Engine, Limits, Now, PeerConfig};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, and `pointer` came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Node {
+    engine: Engine,
+    key: PublicKey,
+    address: SocketAddr,
+}
+
+impl Node {
+    fn new(last: u8) -> Self {
+        let private = PrivateKey::generate();
+        let engine = Engine::new(*private.as_bytes(), 1420, Limits::default());
+        Self { engine, key: private.public_key(), address: SocketAddr::from(([192, 0, 2, last], 51820)) }
+    }
+
+    fn know(&mut self, other: &Node, range: &str) {
+        self.engine.set_peer(
+            Now::read().steady,
+            &PeerConfig {
+                key: other.key,
+                psk: None,
+                endpoint: Endpoint::Set(other.address),
+                keepalive: None,
+                allowed_ips: vec![range.parse().unwrap()],
+            },
+        );
+    }
+}
+
+struct Lane {
+    packets: Batch,
+    datagrams: Batch,
+    replies: Batch,
+    delivered: Batch,
+}
+
+/// One packet from `a` to `b` and whatever it brings about between them.
+fn carry(a: &mut Node, b: &mut Node, lane: &mut Lane) {
+    let slot = lane.packets.next_slot();
+    slot[..1400].fill(0);
+    slot[..4].copy_from_slice(&[0x45, 0, 5, 120]);
+    slot[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    lane.packets.push(1400, None);
+    let now = Now::read();
+    let (slot, len) = lane.packets.slot_mut(0);
+    a.engine.packet(now, slot, len, &mut lane.datagrams);
+    lane.packets.clear();
+    while !lane.datagrams.is_empty() {
+        deliver(now, b, a.address, &mut lane.datagrams, &mut lane.delivered, &mut lane.replies);
+        deliver(now, a, b.address, &mut lane.replies, &mut lane.delivered, &mut lane.datagrams);
+    }
+}
+
+fn deliver(now: Now, to: &mut Node, from: SocketAddr, datagrams: &mut Batch, packets: &mut Batch, out: &mut Batch) {
+    for (datagram, _) in datagrams.iter() {
+        to.engine.datagram(now, from, datagram, packets, out);
+    }
+    datagrams.clear();
+}
+
+#[test]
+fn a_packet_through_two_devices_costs_no_allocation() {
+    let (mut a, mut b) = (Node::new(1), Node::new(2));
+    a.know(&b, "10.0.0.2/32");
+    b.know(&a, "10.0.0.1/32");
+    let batch = || Batch::with_slots(Engine::STEP);
+    let mut lane = Lane { packets: batch(), datagrams: batch(), replies: batch(), delivered: batch() };
+    carry(&mut a, &mut b, &mut lane);
+    assert_eq!(lane.delivered.len(), 1, "the handshake is done and the packet has arrived");
+    carry(&mut a, &mut b, &mut lane);
+    lane.delivered.clear();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        carry(&mut a, &mut b, &mut lane);
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before);
+    assert_eq!(lane.delivered.len(), 100);
+}
