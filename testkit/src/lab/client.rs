@@ -86,7 +86,7 @@ impl Client {
     /// Attaches a process to a service; its address there.
     #[track_caller]
     pub fn attach(&mut self, pid: u32, service: &str) -> IpAddr {
-        match self.ask(attach(pid, service)) {
+        match self.ask(attach_request(pid, service)) {
             Response::Attached(attached) => attached.ip,
             other => panic!("attach was answered {other:?}"),
         }
@@ -100,7 +100,7 @@ impl Client {
 }
 
 /// The plain attach of a process to a service.
-pub(super) fn attach(pid: u32, service: &str) -> Request {
+pub fn attach_request(pid: u32, service: &str) -> Request {
     Request::AttachContainer(AttachContainer {
         handle: AttachHandle::LinuxPid { pid },
         service: service.into(),

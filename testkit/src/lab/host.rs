@@ -83,6 +83,8 @@ impl Host {
         let log = log.expect("a log file");
         let mut command = self.namespace.command(&command);
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
+        // Where `wg` looks, in the host's own `/run`.
+        command.env("OVERLAYD_CONTROL_DIR", "/run/wireguard");
         command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info,overlayd=debug".into()));
         self.daemon = Some(command.spawn().expect("the daemon starts"));
         self.client()

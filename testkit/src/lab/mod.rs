@@ -27,7 +27,7 @@ mod namespace;
 pub mod probe;
 mod underlay;
 
-pub use client::Client;
+pub use client::{Client, attach_request};
 pub use cluster::{Cluster, Node};
 pub use host::{Host, Privileges};
 pub use namespace::{Confinement, Namespace};

@@ -1,0 +1,69 @@
+//! Hosts that are not on one segment, or on a poor one.
+//!
+//! ```text
+//!   container ── host 0 ── eth0 ══ router | NAT + switch | lossy switch ══ eth0 ── host 1 ── container
+//! ```
+
+use std::net::IpAddr;
+
+use overlayd_core::protocol::{PeerSpec, Request};
+use overlayd_testkit::lab::{
+    self, Cluster, Host, Lab, Namespace, Shape, Underlay,
+    probe::{pings, transfer},
+};
+
+use crate::container;
+
+fn one_container_each(lab: &Lab) -> Vec<(Namespace, IpAddr)> {
+    let attach = |host: &Host| {
+        let container = container();
+        let ip = host.client().attach(container.pid(), "web");
+        (container, ip)
+    };
+    lab.hosts.iter().map(attach).collect()
+}
+
+#[test]
+fn a_router_between_the_hosts() {
+    if !lab::available() {
+        return;
+    }
+    for underlay in [Host::v4, Host::v6] {
+        let mut lab = crate::lab(2, &Underlay { shape: Shape::Router, ..Underlay::default() });
+        Cluster::V4.join(&mut lab.hosts, &["web"], underlay);
+        let ends = one_container_each(&lab);
+        assert!(pings(&ends[0].0, ends[1].1) && pings(&ends[1].0, ends[0].1));
+        transfer(&ends[0].0, &ends[1].0, ends[1].1, 500_000).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn a_host_behind_a_nat_is_learned_by_roaming() {
+    if !lab::available() {
+        return;
+    }
+    let mut lab = crate::lab(2, &Underlay { shape: Shape::Nat(vec![0]), ..Underlay::default() });
+    let inner = Cluster::V4.raise(&mut lab.hosts[0].start(), 0, &["web"], lab.hosts[0].v4());
+    let outer = Cluster::V4.raise(&mut lab.hosts[1].start(), 1, &["web"], lab.hosts[1].v4());
+    let Request::AddPeer { peer, scope } = inner.as_peer() else { panic!("a peer is added") };
+    let unknown = PeerSpec { endpoint: "0.0.0.0:0".into(), ..peer };
+    lab.hosts[1].client().ok(Request::AddPeer { peer: unknown, scope });
+    lab.hosts[0].client().ok(outer.as_peer());
+    let ends = one_container_each(&lab);
+    assert!(pings(&ends[0].0, ends[1].1), "the one behind the NAT speaks first");
+    assert!(pings(&ends[1].0, ends[0].1), "then it can be spoken to");
+    let learned = lab.hosts[1].client().status().peers[0].endpoint.clone();
+    assert!(learned.starts_with("192.0.2.1:"), "the NAT's address, not {learned}");
+}
+
+#[test]
+fn a_transfer_survives_a_lossy_underlay() {
+    if !lab::available() {
+        return;
+    }
+    let mut lab = crate::lab(2, &Underlay { loss_per_mille: 20, ..Underlay::default() });
+    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    let ends = one_container_each(&lab);
+    assert!(pings(&ends[0].0, ends[1].1));
+    transfer(&ends[0].0, &ends[1].0, ends[1].1, 300_000).unwrap_or_else(|error| panic!("{error}"));
+}
