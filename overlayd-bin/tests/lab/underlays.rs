@@ -67,3 +67,21 @@ fn a_transfer_survives_a_lossy_underlay() {
     assert!(pings(&ends[0].0, ends[1].1));
     transfer(&ends[0].0, &ends[1].0, ends[1].1, 300_000).unwrap_or_else(|error| panic!("{error}"));
 }
+
+#[test]
+fn nodes_reach_each_other_without_any_container() {
+    if !lab::available() {
+        return;
+    }
+    for (cluster, underlay) in [(Cluster::V4, Host::v4 as fn(&Host) -> IpAddr), (Cluster::V6, Host::v6)] {
+        let mut lab = crate::lab(3, &Underlay::default());
+        cluster.join(&mut lab.hosts, &[], underlay);
+        let nodes: Vec<IpAddr> =
+            lab.hosts.iter().map(|host| host.client().status().node_ip.expect("a node address")).collect();
+        for host in &lab.hosts {
+            for node in &nodes {
+                assert!(pings(&host.namespace, *node), "{:?} does not reach {node}", host.v4());
+            }
+        }
+    }
+}
