@@ -40,7 +40,7 @@ fn a_hundred_containers_attach_and_detach_by_eight_clients() {
     println!("status was answered {} times, median {median:?}, worst {worst:?}", asked.len());
     let status = host.client().status();
     assert_eq!(status.services.iter().map(|service| service.attachments).sum::<u32>(), 0);
-    assert_eq!(host.facts(), before, "what is left of a hundred containers");
+    host.comes_back_to(&before);
     assert_eq!(node.ranges.len(), 3);
 }
 

@@ -3,7 +3,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Child, ExitStatus},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Client, Namespace, facts};
@@ -123,6 +123,24 @@ impl Host {
     /// What is on the host: links, addresses, routes, rules, nftables, sysctls, files in `/run`.
     pub fn facts(&self) -> HostFacts {
         facts::of(&self.namespace)
+    }
+
+    /// Waits until the host is as it was, and panics with the difference if that does not come to be. The daemon answers
+    /// a detach before the kernel has deleted the links, which takes it a grace period each.
+    #[track_caller]
+    pub fn comes_back_to(&self, before: &HostFacts) {
+        let start = Instant::now();
+        loop {
+            let now = self.facts();
+            if now == *before {
+                return;
+            }
+            if start.elapsed() > PATIENCE {
+                let gone: Vec<_> = before.difference(&now).collect();
+                let new: Vec<_> = now.difference(before).collect();
+                panic!("left behind: {new:#?}, gone: {gone:#?}");
+            }
+        }
     }
 
     /// Runs a program on the host and returns what it printed.
