@@ -29,7 +29,7 @@ pub enum Privileges {
     TwoCapabilities,
 }
 
-/// How long a daemon may take from its start to an answering socket. Far more than it needs.
+/// How long a daemon may take to start, or a host to settle. Far more than they need.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Host {
@@ -129,16 +129,19 @@ impl Host {
     /// a detach before the kernel has deleted the links, which takes it a grace period each.
     #[track_caller]
     pub fn comes_back_to(&self, before: &HostFacts) {
+        let now = self.wait_until(|facts| facts == before);
+        let gone: Vec<_> = before.difference(&now).collect();
+        let new: Vec<_> = now.difference(before).collect();
+        assert!(gone.is_empty() && new.is_empty(), "left behind: {new:#?}, gone: {gone:#?}");
+    }
+
+    /// Looks at the host until it is as wished, or until patience ends, and returns what was seen last.
+    pub fn wait_until(&self, wished: impl Fn(&HostFacts) -> bool) -> HostFacts {
         let start = Instant::now();
         loop {
-            let now = self.facts();
-            if now == *before {
-                return;
-            }
-            if start.elapsed() > PATIENCE {
-                let gone: Vec<_> = before.difference(&now).collect();
-                let new: Vec<_> = now.difference(before).collect();
-                panic!("left behind: {new:#?}, gone: {gone:#?}");
+            let facts = self.facts();
+            if wished(&facts) || start.elapsed() > PATIENCE {
+                return facts;
             }
         }
     }

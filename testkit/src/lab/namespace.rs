@@ -31,8 +31,8 @@ enum Mounts {
 }
 
 /// A host has its own `/run` (and so its own `/var/run/wireguard`) and the `/sys` of its own links.
-const HOST: &str = "mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && mkdir -m 700 /run/wireguard && ip link set lo up \
-                    && echo ready && exec cat";
+const HOST: &str = "mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && mkdir -m 700 /run/wireguard \
+                    && ip link set lo up && echo ready && exec cat";
 /// A container starts with nothing, not even a loopback.
 const CONTAINER: &str = "echo ready && exec cat";
 

@@ -118,6 +118,8 @@ fn cable(a: (&Namespace, &str), b: (&Namespace, &str), mtu: u16) {
     let create: Vec<&str> = ends.into_iter().chain(peer).collect();
     a.0.run(&create);
     for (namespace, name) in [a, b] {
+        // Addresses of the underlay are there from the start, and do not change from tentative to valid under a test.
+        namespace.set(&format!("ipv6/conf/{name}/accept_dad"), "0");
         namespace.run(&["ip", "link", "set", name, "up"]);
     }
 }
