@@ -33,7 +33,7 @@ fn no_address_is_handed_out_twice_after_kill_9() {
     set_up(host);
     let containers: Vec<Namespace> = (0..CONTAINERS).map(|_| container()).collect();
     for round in 0..ROUNDS {
-        let moment = Duration::from_micros(random.below(40_000));
+        let moment = Duration::from_micros(random.below(120_000));
         let answered = attach_until_killed(host, &containers, moment);
         host.start();
         set_up(host);

@@ -50,9 +50,12 @@ fn a_hundred_containers_attach_and_detach_by_eight_clients() {
     assert_eq!(node.ranges.len(), 3);
 }
 
-/// What is on the host once the links of the first containers are gone.
+/// What is on the host once the links of the first containers are gone and both bridges have noticed.
 fn settled(host: &Host) -> HostFacts {
-    host.wait_until(|facts| !facts.iter().any(|fact| fact.contains("veth-")))
+    host.wait_until(|facts| {
+        let having = |word: &str| facts.iter().filter(|fact| fact.contains(word)).count();
+        (having("veth-"), having("NO-CARRIER")) == (0, 2)
+    })
 }
 
 fn come_and_go(host: &Host, containers: &[Namespace], before: &HostFacts) {

@@ -52,7 +52,8 @@ fn a_host_behind_a_nat_is_learned_by_roaming() {
     let ends = one_container_each(&lab);
     assert!(pings(&ends[0].0, ends[1].1), "the one behind the NAT speaks first");
     assert!(pings(&ends[1].0, ends[0].1), "then it can be spoken to");
-    let learned = lab.hosts[1].client().status().peers[0].endpoint.clone();
+    let status = lab.hosts[1].client().status_until(|status| !status.peers[0].endpoint.is_empty());
+    let learned = &status.peers[0].endpoint;
     assert!(learned.starts_with("192.0.2.1:"), "the NAT's address, not {learned}");
 }
 

@@ -83,6 +83,20 @@ impl Client {
         }
     }
 
+    /// Asks for the status until it is as wished, or for a few seconds, and returns the last one: what a device learns
+    /// by itself shows in the status a little later.
+    #[track_caller]
+    pub fn status_until(&mut self, wished: impl Fn(&StatusSnapshot) -> bool) -> StatusSnapshot {
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if wished(&status) || start.elapsed() > Duration::from_secs(10) {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Attaches a process to a service; its address there.
     #[track_caller]
     pub fn attach(&mut self, pid: u32, service: &str) -> IpAddr {
