@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+#[path = "cli/daemon.rs"]
+mod daemon;
 
-use common::{Daemon, overlayd, run};
+use common::{overlayd, run};
+use daemon::Daemon;
 use serde_json::{Value, json};
 
 #[test]

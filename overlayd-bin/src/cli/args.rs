@@ -50,6 +50,19 @@ pub(crate) struct DaemonFlags {
     pub(crate) log_format: Option<LogFormat>,
 }
 
+impl DaemonFlags {
+    /// These flags, and where they say nothing, `others`.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            service: self.service || others.service,
+            group: self.group.or(others.group),
+            wireguard: self.wireguard.or(others.wireguard),
+            control_dir: self.control_dir.or(others.control_dir),
+            log_format: self.log_format.or(others.log_format),
+        }
+    }
+}
+
 /// Which WireGuard implementation to use, of those in the binary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,7 +90,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon (what happens without a subcommand, too)
-    Run,
+    Run(DaemonFlags),
     /// Show the overlay of this node
     Status(Output),
     /// Show the peers of this node

@@ -5,14 +5,14 @@ mod ask;
 mod exit;
 pub(crate) mod place;
 pub(crate) mod remote;
-mod tables;
+pub(crate) mod tables;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use self::{
-    args::{Arguments, Command},
+    args::{Arguments, Command, DaemonFlags},
     exit::Failure,
 };
 use crate::{daemon, demo};
@@ -35,8 +35,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let place = &arguments.place;
-    match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => Ok(daemon::run(place, &arguments.daemon)?),
+    match arguments.command.unwrap_or_else(|| Command::Run(DaemonFlags::default())) {
+        Command::Run(flags) => Ok(daemon::run(place, &flags.or(arguments.daemon))?),
         Command::Status(output) => ask::status(place, output),
         Command::Peers(output) => ask::peers(place, output),
         Command::Services(output) => ask::services(place, output),

@@ -2,13 +2,15 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use overlayd_core::{
     ipc::client::{Client, ClientError, ClientOptions},
-    protocol::{Request, Response},
+    protocol::{Event, Request, Response},
 };
+use tokio::sync::broadcast;
 
 use super::{args::Place, exit::Failure};
 
@@ -33,6 +35,11 @@ impl Remote {
         let socket = place.socket();
         let options = ClientOptions { timeout: Some(PATIENCE), ..ClientOptions::patient() };
         Self { client: Client::unix(&socket, options), socket }
+    }
+
+    /// What the daemon tells without being asked, from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.client.events()
     }
 
     /// Asks one thing; a refusal is a reply as any other.

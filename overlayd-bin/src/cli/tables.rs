@@ -6,7 +6,7 @@ use comfy_table::{Table, presets::NOTHING};
 use overlayd_core::protocol::{DedicatedServiceStatus, OverlayMode, PeerStatus, ServiceStatus, StatusSnapshot};
 
 /// The node, its peers and its services.
-pub(super) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
+pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
     let mut node = Table::new();
     node.load_preset(NOTHING);

@@ -1,12 +1,19 @@
 //! A host of the lab, as an orchestrator sees it: a socket to ask at.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result, bail};
 use overlayd_core::protocol::{Request, Response, StatusSnapshot};
 
 use super::{lab::Lab, show::Show};
-use crate::cli::remote::Remote;
+use crate::cli::{remote::Remote, tables};
+
+/// Longest wait for news of a daemon.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host and its daemon.
 pub(super) struct Host {
@@ -43,11 +50,35 @@ impl Host {
         }
     }
 
-    /// Asks for `status`.
+    /// Asks for `status`, without a word about it.
     pub(super) async fn status(&self) -> Result<StatusSnapshot> {
-        match self.ask(Request::Status).await? {
+        match self.remote.ask(Request::Status).await? {
             Response::Status(status) => Ok(status),
             other => bail!("host {} answered `{}` to `status`", self.name, other.result()),
         }
+    }
+
+    /// Waits until the daemon has seen a handshake: it looks at its devices now and then, and tells what is new.
+    pub(super) async fn handshake_seen(&self) -> Result<()> {
+        let mut events = self.remote.events();
+        let seen = async {
+            while self.status().await?.peers.iter().all(|peer| peer.last_handshake_unix_secs == 0) {
+                events.recv().await?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, seen)
+            .await
+            .with_context(|| format!("host {} reports no handshake", self.name))?
+    }
+
+    /// Asks for `status` and shows it as the command line does.
+    pub(super) async fn show_status(&self) -> Result<()> {
+        let status = self.status().await?;
+        self.show.asked(self.name, "status");
+        for line in tables::status(&status, SystemTime::now()).lines() {
+            self.show.say(line);
+        }
+        Ok(())
     }
 }

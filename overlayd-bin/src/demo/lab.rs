@@ -18,6 +18,8 @@ use nlink::{
     },
 };
 
+use tempfile::TempDir;
+
 use super::part::{self, READY};
 use crate::cli::args::Part;
 
@@ -28,19 +30,19 @@ const SWITCH: &str = "switch";
 /// How much of a daemon's log is shown when the demo fails.
 const LOG_LINES: usize = 20;
 
-/// Whether the lab is to outlive the demo.
+/// Whether the processes of a lab can outlive the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// Removed at the end, however the demo ends.
+    /// They end with the demo, however it ends.
     Demo,
-    /// Left running.
+    /// They can be left running.
     Kept,
 }
 
-/// The processes and files of the lab; removed on drop unless kept.
+/// The processes and files of the lab; removed on drop, unless [`Lab::leave`] was called.
 pub(super) struct Lab {
     lifetime: Lifetime,
-    directory: PathBuf,
+    directory: TempDir,
     parts: Vec<Child>,
     logs: Vec<PathBuf>,
     switch: u32,
@@ -49,7 +51,7 @@ pub(super) struct Lab {
 impl Lab {
     /// Starts the switch and makes a directory for the hosts' state.
     pub(super) async fn new(lifetime: Lifetime) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("overlayd-demo-").tempdir()?.keep();
+        let directory = tempfile::Builder::new().prefix("overlayd-demo-").tempdir()?;
         let mut lab = Self { lifetime, directory, parts: Vec::new(), logs: Vec::new(), switch: 0 };
         lab.switch = lab.start(Part::Switch, None)?;
         let netlink = network_of(lab.switch)?;
@@ -60,7 +62,7 @@ impl Lab {
 
     /// Starts a host whose daemon keeps its state below the lab's directory; returns its process and that directory.
     pub(super) async fn host(&mut self, name: &str, address: Ipv4Addr) -> Result<(u32, PathBuf)> {
-        let state = self.directory.join(name);
+        let state = self.directory.path().join(name);
         std::fs::create_dir(&state)?;
         self.logs.push(state.join(part::LOG));
         let pid = self.start(Part::Host, Some(&state))?;
@@ -80,7 +82,7 @@ impl Lab {
 
     /// Directory that holds the hosts' state.
     pub(super) fn directory(&self) -> &Path {
-        &self.directory
+        self.directory.path()
     }
 
     /// All processes of the lab.
@@ -93,9 +95,10 @@ impl Lab {
         format!("port-{host}")
     }
 
-    /// Has the lab removed after all.
-    pub(super) fn remove_at_end(&mut self) {
-        self.lifetime = Lifetime::Demo;
+    /// Leaves everything running; from now on it is nobody's.
+    pub(super) fn leave(&mut self) {
+        self.directory.disable_cleanup(true);
+        self.parts.clear();
     }
 
     /// Prints the last lines of every daemon's log, for a demo that failed.
@@ -143,19 +146,6 @@ impl Lab {
         host.set_link_up(UPLINK).await?;
         Ok(())
     }
-
-    fn remove(&mut self) {
-        for part in &mut self.parts {
-            // A part that ended by itself has nothing left to kill; `wait` reaps it either way.
-            let ended = part.kill().and_then(|()| part.wait());
-            if let Err(error) = ended {
-                eprintln!("overlayd demo: could not end process {}: {error}", part.id());
-            }
-        }
-        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
-            eprintln!("overlayd demo: could not remove {}: {error}", self.directory.display());
-        }
-    }
 }
 
 /// Netlink in the network of process `pid`.
@@ -165,8 +155,10 @@ pub(super) fn network_of(pid: u32) -> Result<Connection<Route>> {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.lifetime == Lifetime::Demo {
-            self.remove();
+        for part in &mut self.parts {
+            if let Err(error) = part.kill().and_then(|()| part.wait()) {
+                eprintln!("overlayd demo: could not end process {}: {error}", part.id());
+            }
         }
     }
 }

@@ -53,9 +53,10 @@ async fn tell(options: Demo, rights: Rights) -> Result<()> {
     }
     let mut lab = Lab::new(if options.keep { Lifetime::Kept } else { Lifetime::Demo }).await?;
     let outcome = Story { options, rights, show }.run(&mut lab).await;
-    if outcome.is_err() {
-        lab.show_logs();
-        lab.remove_at_end();
+    match outcome {
+        Ok(()) if options.keep => lab.leave(),
+        Ok(()) => {}
+        Err(_) => lab.show_logs(),
     }
     outcome
 }

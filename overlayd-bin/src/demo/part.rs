@@ -20,6 +20,8 @@ use crate::cli::args::{DemoPart, Part};
 
 /// What a part says once its namespaces exist.
 pub(super) const READY: &str = "ready";
+/// Where `wg(8)` looks for control sockets.
+const CONTROL_DIR: &str = "/var/run/wireguard";
 /// File with the log of a host's daemon, in the host's directory.
 pub(super) const LOG: &str = "daemon.log";
 
@@ -48,6 +50,10 @@ fn raise_loopback() -> Result<()> {
 /// Waits for the demo to close our standard input, or, when it is to be outlived, for ever.
 fn wait(keep: bool) -> Result<()> {
     announce()?;
+    if keep {
+        // Whoever reads what the demo says must not wait for us.
+        nix::unistd::dup2_stderr(fs::File::options().write(true).open("/dev/null")?)?;
+    }
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest)?;
     if keep {
@@ -65,7 +71,8 @@ fn become_daemon(state: &Path) -> Result<()> {
     let log = fs::File::create(state.join(LOG))?;
     announce()?;
     let failure = Command::new(std::env::current_exe()?)
-        .args(["run".as_ref(), "--data-dir".as_ref(), state.as_os_str()])
+        .args(["run", "--control-dir", CONTROL_DIR, "--data-dir"])
+        .arg(state)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

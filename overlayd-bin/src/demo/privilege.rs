@@ -12,6 +12,9 @@ const NEEDS: &str = "the demo builds network namespaces: run it as root, or allo
                      (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, \
                      kernel.apparmor_restrict_unprivileged_userns)";
 
+/// Device of interfaces whose packets a process handles.
+const TUN: &str = "/dev/net/tun";
+
 /// With whose rights the demo works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rights {
@@ -44,5 +47,7 @@ fn become_root_of_own_namespace() -> Result<()> {
     map("/proc/self/uid_map", format!("0 {uid} 1"))?;
     map("/proc/self/gid_map", format!("0 {gid} 1"))?;
     anyhow::ensure!(may_make_networks(), "the user namespace may not make networks");
+    let tun = fs::File::options().read(true).write(true).open(TUN);
+    tun.with_context(|| format!("user {uid} may not open {TUN}, which WireGuard in user space needs"))?;
     Ok(())
 }

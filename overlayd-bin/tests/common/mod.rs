@@ -1,17 +1,7 @@
-//! A daemon in a directory of its own, and the command line that talks to it.
+//! The binary under test.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    os::unix::net::UnixDatagram,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    time::Duration,
-};
-
-use tempfile::TempDir;
-
-/// Longest wait for a daemon to be ready.
-const PATIENCE: Duration = Duration::from_secs(20);
+use std::process::{Command, Output, Stdio};
 
 /// The binary under test, without the caller's settings.
 #[expect(clippy::disallowed_methods, reason = "a test runs the binary")]
@@ -39,71 +29,4 @@ impl From<Output> for Outcome {
 /// Runs the binary to its end.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     overlayd().args(arguments).stdin(Stdio::null()).output().unwrap().into()
-}
-
-/// A running daemon, killed on drop.
-pub(crate) struct Daemon {
-    data_dir: PathBuf,
-    process: Child,
-    _directory: TempDir,
-}
-
-impl Daemon {
-    /// Starts one in a new directory and waits until it says that it is ready.
-    pub(crate) fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let data_dir = directory.path().join("data");
-        let notify = directory.path().join("notify");
-        let ready = UnixDatagram::bind(&notify).unwrap();
-        ready.set_read_timeout(Some(PATIENCE)).unwrap();
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let process = overlayd()
-            .args(["--service", "--data-dir"])
-            .arg(&data_dir)
-            .env("NOTIFY_SOCKET", &notify)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let daemon = Self { data_dir, process, _directory: directory };
-        let mut message = [0; 64];
-        let length = ready.recv(&mut message).expect("the daemon says that it is ready");
-        assert_eq!(message[..length].trim_ascii_end(), b"READY=1", "what a service manager hears first");
-        daemon
-    }
-
-    /// Its data directory.
-    pub(crate) fn data_dir(&self) -> &Path {
-        &self.data_dir
-    }
-
-    /// Its socket.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.data_dir.join("run/zlayer-overlayd.sock")
-    }
-
-    /// Runs a command against it.
-    pub(crate) fn ask(&self, arguments: &[&str]) -> Outcome {
-        overlayd().args(arguments).arg("--data-dir").arg(&self.data_dir).output().unwrap().into()
-    }
-
-    /// Tells it to end as a service manager does.
-    pub(crate) fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    }
-
-    /// Waits for its end.
-    pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.process.wait().unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended already, which is what is wanted here.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
 }

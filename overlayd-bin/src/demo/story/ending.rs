@@ -45,11 +45,8 @@ pub(super) fn keep(story: &Story, lab: &Lab, a: &Site, b: &Site) -> Result<()> {
     for (name, site, other) in [("a", a, b), ("b", b, a)] {
         let enter = format!("nsenter --target {}{user}", site.host.pid);
         show.say(format!("host {name}        {enter} --net --mount ip address"));
-        show.say(format!(
-            "its daemon    {enter} {} --data-dir {} status",
-            program.display(),
-            site.host.state.display()
-        ));
+        show.say(format!("its device    {enter} --net --mount wg show"));
+        show.say(format!("its daemon    {} --data-dir {} status", program.display(), site.host.state.display()));
         let ping = format!("--net ping {}", other.address);
         show.say(format!("its container nsenter --target {}{user} {ping}", site.container));
     }
