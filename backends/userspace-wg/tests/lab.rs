@@ -12,8 +12,10 @@ use boringtun::{
 use overlayd_core::{
     contract::{DeviceMtu, PeerChange},
     keys::PrivateKey,
+    names::InstanceId,
 };
 use overlayd_netlink::{Route, address, link, route};
+use overlayd_userspace_wg::{AtExit, Config};
 use support::{DEVICE, Node, Pair, endpoint, eventually, peer, psk, two_hosts};
 
 /// Echo requests at this pace while something changes; none may be lost.
@@ -206,6 +208,33 @@ fn a_busy_port_is_a_conflict_that_names_it() {
     assert!(left.rtnl.link(DEVICE).unwrap().is_none());
     drop(taken);
     a.ensure(&a.plan(&["10.77.0.1/24"])).unwrap();
+}
+
+#[test]
+fn a_persistent_interface_is_adopted_by_the_next_process_which_greets_its_peers() {
+    let (left, right) = two_hosts();
+    let persist = |config: &mut Config| {
+        config.instance = InstanceId::of_data_dir("/uwg-restart".as_ref());
+        config.at_exit = AtExit::Persist;
+    };
+    let (a, b) = (Node::with(&left, persist), Node::new(&right));
+    let plan = a.plan(&["10.77.0.1/24"]);
+    let peer_of_a = peer(b.public(), "192.0.2.2:51820", &["10.77.0.2/32"]);
+    a.ensure(&plan).unwrap();
+    b.ensure(&b.plan(&["10.77.0.2/24"])).unwrap();
+    a.set(peer_of_a.clone());
+    b.set(peer(plan.private_key.public_key(), "192.0.2.1:51820", &["10.77.0.1/32"]));
+    left.must_ping("10.77.0.2");
+    let index = left.rtnl.link(DEVICE).unwrap().unwrap().index;
+    let before = b.peer(&plan.private_key.public_key()).last_handshake;
+    drop(a);
+    assert_eq!(left.rtnl.link(DEVICE).unwrap().map(|link| link.index), Some(index), "the interface stays");
+    let a = Node::with(&left, persist);
+    a.ensure(&plan).unwrap();
+    a.set(peer_of_a);
+    eventually("a handshake without traffic", || b.peer(&plan.private_key.public_key()).last_handshake > before);
+    assert!(right.pings("10.77.0.1"));
+    assert_eq!(left.rtnl.link(DEVICE).unwrap().unwrap().index, index);
 }
 
 #[test]

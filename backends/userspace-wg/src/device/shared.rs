@@ -14,7 +14,7 @@ use rustix::{
 
 use crate::{
     host::{tun::Tun, udp::Sockets},
-    noise::{Batch, Drop, Engine},
+    noise::{Batch, DropReason, Engine},
 };
 
 /// What the threads of a device and its callers share.
@@ -91,7 +91,7 @@ impl Shared {
         for (datagram, to) in batch.iter() {
             let Some(to) = to else { continue };
             if let Err(errno) = sockets.send(datagram, to) {
-                lost.push(if errno == Errno::MSGSIZE { Drop::TooBig } else { Drop::SendFailed });
+                lost.push(if errno == Errno::MSGSIZE { DropReason::TooBig } else { DropReason::SendFailed });
             }
         }
         batch.clear();
@@ -103,14 +103,14 @@ impl Shared {
         let mut lost = Vec::new();
         for (packet, _) in batch.iter() {
             if self.tun.write(packet).is_err() {
-                lost.push(Drop::DeliverFailed);
+                lost.push(DropReason::DeliverFailed);
             }
         }
         batch.clear();
         self.count(&lost);
     }
 
-    fn count(&self, lost: &[Drop]) {
+    fn count(&self, lost: &[DropReason]) {
         if !lost.is_empty() {
             let mut engine = self.lock();
             lost.iter().for_each(|reason| engine.count_drops(*reason, 1));

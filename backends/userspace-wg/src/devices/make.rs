@@ -3,7 +3,10 @@ use std::{io, sync::Arc};
 use overlayd_core::contract::{DeviceMtu, DevicePlan, Error, Result};
 use overlayd_netlink::{Link, OrAbsent, Rtnl, link as request};
 
-use super::{host, running::Running};
+use super::{
+    host,
+    running::{Newcomers, Running},
+};
 use crate::{
     AtExit, Config,
     device::{Shared, Threads},
@@ -72,7 +75,19 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
     })?;
     let found = rtnl.link(name.as_str()).map_err(host)?;
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, just made,")))?;
-    let outcome = equip(rtnl, config, plan, &heritage.peers, &found, tun, sockets);
+    let newcomers = match origin {
+        Origin::New => Newcomers::Quietly,
+        Origin::Adopted => Newcomers::Greeted,
+    };
+    let outcome =
+        equip(rtnl, config, plan, &heritage.peers, &found, tun, sockets).map(|(control, threads, shared)| Running {
+            _control: control,
+            _threads: threads,
+            shared,
+            index: found.index,
+            instance: config.instance.clone(),
+            newcomers,
+        });
     if outcome.is_err() && origin == Origin::New {
         // One that persists outlives its descriptor.
         rtnl.run(request::delete(found.index)).or_absent().map_err(host)?;
@@ -88,7 +103,7 @@ fn equip(
     found: &Link,
     tun: Tun,
     sockets: Sockets,
-) -> Result<Running> {
+) -> Result<(Server, Threads, Arc<Shared>)> {
     let name = &plan.plan.name;
     link::adopt(rtnl, found.index, &config.instance).map_err(host)?;
     if config.at_exit == AtExit::Persist {
@@ -97,7 +112,10 @@ fn equip(
     link::configure(rtnl, found, &plan.link()).map_err(host)?;
     let mut engine = Engine::new(*plan.plan.private_key.as_bytes(), plan.mtu, config.limits);
     let now = Moment::boot_clock();
-    peers.iter().for_each(|peer| engine.set_peer(now, peer));
+    for peer in peers {
+        engine.set_peer(now, peer);
+        engine.greet_peer(now, &peer.key);
+    }
     let start = |error| Error::host(format!("start the threads of {name}"), error);
     let shared = Arc::new(Shared::new(tun, engine, sockets).map_err(start)?);
     let control = Server::start(&config.uapi_dir, name, Target::new(Arc::downgrade(&shared)));
@@ -109,8 +127,7 @@ fn equip(
         _ => Error::host(format!("make the control socket of {name}"), error),
     })?;
     let threads = Threads::start(name.as_str(), &shared).map_err(start)?;
-    let instance = config.instance.clone();
-    Ok(Running { _control: control, _threads: threads, shared, index: found.index, instance })
+    Ok((control, threads, shared))
 }
 
 fn taken(found: &Link) -> Error {

@@ -60,7 +60,7 @@ impl Devices {
         let device = self.map().get(name).cloned();
         let device = device.ok_or_else(|| Error::NotFound(format!("WireGuard device {name}")))?;
         device.check()?;
-        peers::change(&device.shared, changes)
+        peers::change(&device.shared, device.newcomers, changes)
     }
 
     /// The devices of this process that work, and the interfaces that an earlier process of ours has left.

@@ -3,20 +3,27 @@ use overlayd_core::{
     keys::PublicKey,
 };
 
+use super::running::Newcomers;
 use crate::{
     device::Shared,
     noise::{Endpoint, Moment, PeerConfig},
 };
 
 /// Applies the changes in order, all or none, while no packet is under way in the engine.
-pub(super) fn change(device: &Shared, changes: &[PeerChange]) -> Result<()> {
+pub(super) fn change(device: &Shared, newcomers: Newcomers, changes: &[PeerChange]) -> Result<()> {
     let now = Moment::boot_clock();
     device.with_engine(|engine| {
         let own = engine.public_key();
         changes.iter().try_for_each(|change| check(change, &own))?;
         for change in changes {
             match change {
-                PeerChange::Set(plan) => engine.set_peer(now, &config(plan)),
+                PeerChange::Set(plan) => {
+                    let greeted = newcomers == Newcomers::Greeted && !engine.has_peer(&plan.public_key);
+                    engine.set_peer(now, &config(plan));
+                    if greeted {
+                        engine.greet_peer(now, &plan.public_key);
+                    }
+                }
                 PeerChange::Remove(key) => engine.remove_peer(key),
             }
         }

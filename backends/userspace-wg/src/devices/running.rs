@@ -21,6 +21,15 @@ use crate::{
     uapi::Server,
 };
 
+/// How new peers are met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newcomers {
+    /// There is a session once there is something to say.
+    Quietly,
+    /// By a handshake at once: they may hold a session with the process that had this interface before.
+    Greeted,
+}
+
 /// A device of this process. Fields end in this order: first nobody new comes in, then the threads stop, and with the
 /// last user of `shared` the interface is closed.
 pub(super) struct Running {
@@ -29,6 +38,7 @@ pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) index: u32,
     pub(super) instance: InstanceId,
+    pub(super) newcomers: Newcomers,
 }
 
 impl Running {

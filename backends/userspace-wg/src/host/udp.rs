@@ -18,7 +18,7 @@ use crate::noise::Batch;
 /// Room for a burst while the loop is busy, in bytes.
 const BUFFER: i32 = 4 << 20;
 /// A send that the host keeps waiting longer than this is given up.
-const SEND_PATIENCE: Duration = Duration::from_millis(200);
+const SEND_PATIENCE: Duration = Duration::from_millis(20);
 /// How often another port is tried when the host chose one that the other family has in use.
 const PORT_ATTEMPTS: usize = 16;
 

@@ -5,7 +5,6 @@ use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
 use super::{
     engine::Engine,
-    env::Env,
     moment::Moment,
     peer::{Peer, PeerId},
 };
@@ -83,6 +82,17 @@ impl Engine {
         self.peers.find(key).is_some()
     }
 
+    /// Begins a handshake with a peer whose endpoint is known, so that a peer that still holds a session with a process
+    /// before us need not find out by itself that it is gone.
+    pub fn greet_peer(&mut self, now: Moment, key: &PublicKey) {
+        let Some(id) = self.peers.find(key) else { return };
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if peer.endpoint.is_some() {
+            peer.timers.greet(now);
+            self.env.watch(id, peer);
+        }
+    }
+
     /// Changes one thing of a peer; one that is not there is left alone.
     pub fn edit_peer(&mut self, now: Moment, key: &PublicKey, edit: &PeerEdit) {
         if let Some(id) = self.peers.find(key) {
@@ -153,7 +163,7 @@ impl Engine {
                 }
             }
         }
-        Env::watch(&mut self.env, id, peer);
+        self.env.watch(id, peer);
     }
 
     fn give(&mut self, range: IpNet, id: PeerId) {

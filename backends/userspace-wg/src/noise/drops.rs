@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 /// Why a packet went no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Drop {
+pub enum DropReason {
     /// No peer holds the destination.
     NoRoute,
     /// The inner source address is not routed to the peer that sent it.
@@ -39,24 +39,24 @@ pub enum Drop {
     DeliverFailed,
 }
 
-const ALL: [(Drop, &str); 17] = [
-    (Drop::NoRoute, "no_route"),
-    (Drop::BadSource, "bad_source"),
-    (Drop::Malformed, "malformed"),
-    (Drop::NoEndpoint, "no_endpoint"),
-    (Drop::QueueFull, "queue_full"),
-    (Drop::Unreachable, "unreachable"),
-    (Drop::Replay, "replay"),
-    (Drop::TooBig, "too_big"),
-    (Drop::BadMac, "bad_mac"),
-    (Drop::UnknownPeer, "unknown_peer"),
-    (Drop::UnknownIndex, "unknown_index"),
-    (Drop::BadAuth, "bad_auth"),
-    (Drop::Expired, "expired"),
-    (Drop::CookieSent, "cookie_sent"),
-    (Drop::RateLimited, "rate_limited"),
-    (Drop::SendFailed, "send_failed"),
-    (Drop::DeliverFailed, "deliver_failed"),
+const ALL: [(DropReason, &str); 17] = [
+    (DropReason::NoRoute, "no_route"),
+    (DropReason::BadSource, "bad_source"),
+    (DropReason::Malformed, "malformed"),
+    (DropReason::NoEndpoint, "no_endpoint"),
+    (DropReason::QueueFull, "queue_full"),
+    (DropReason::Unreachable, "unreachable"),
+    (DropReason::Replay, "replay"),
+    (DropReason::TooBig, "too_big"),
+    (DropReason::BadMac, "bad_mac"),
+    (DropReason::UnknownPeer, "unknown_peer"),
+    (DropReason::UnknownIndex, "unknown_index"),
+    (DropReason::BadAuth, "bad_auth"),
+    (DropReason::Expired, "expired"),
+    (DropReason::CookieSent, "cookie_sent"),
+    (DropReason::RateLimited, "rate_limited"),
+    (DropReason::SendFailed, "send_failed"),
+    (DropReason::DeliverFailed, "deliver_failed"),
 ];
 
 /// Dropped packets, counted by reason.
@@ -64,11 +64,11 @@ const ALL: [(Drop, &str); 17] = [
 pub(crate) struct Drops([u64; ALL.len()]);
 
 impl Drops {
-    pub(crate) fn count(&mut self, reason: Drop) {
+    pub(crate) fn count(&mut self, reason: DropReason) {
         self.add(reason, 1);
     }
 
-    pub(crate) fn add(&mut self, reason: Drop, packets: u64) {
+    pub(crate) fn add(&mut self, reason: DropReason, packets: u64) {
         self.0[reason as usize] += packets;
     }
 

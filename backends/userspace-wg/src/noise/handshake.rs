@@ -2,7 +2,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     batch::Batch,
-    drops::Drop,
+    drops::DropReason,
     engine::Engine,
     env::{Env, jitter},
     initiation::Initiation,
@@ -25,23 +25,23 @@ impl Engine {
         message: &[u8],
         sender: u32,
         out: &mut Batch,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let Env { checker, load, .. } = &mut self.env;
         if !checker.mac1_fits(message) {
-            return Err(Drop::BadMac);
+            return Err(DropReason::BadMac);
         }
         if !load.needs_proof(now, from.ip()) {
             return Ok(());
         }
         if checker.mac2_fits(now, from, message) {
-            return if load.proved_may_pass(now, from.ip()) { Ok(()) } else { Err(Drop::RateLimited) };
+            return if load.proved_may_pass(now, from.ip()) { Ok(()) } else { Err(DropReason::RateLimited) };
         }
         if !load.may_demand_proof(now, from.ip()) {
-            return Err(Drop::RateLimited);
+            return Err(DropReason::RateLimited);
         }
         let len = checker.reply(now, from, message, sender, out.next_slot());
         out.push(len, Some(from));
-        Err(Drop::CookieSent)
+        Err(DropReason::CookieSent)
     }
 
     /// Answers an initiation.
@@ -51,17 +51,17 @@ impl Engine {
         from: SocketAddr,
         message: &[u8],
         out: &mut Batch,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let identity = &self.env.identity;
-        let opened = Initiation::open(&identity.private, &identity.public, message).ok_or(Drop::BadAuth)?;
-        let id = self.peers.find(&opened.peer).ok_or(Drop::UnknownPeer)?;
-        let timestamp = opened.timestamp(&identity.private).ok_or(Drop::BadAuth)?;
-        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownPeer)?;
+        let opened = Initiation::open(&identity.private, &identity.public, message).ok_or(DropReason::BadAuth)?;
+        let id = self.peers.find(&opened.peer).ok_or(DropReason::UnknownPeer)?;
+        let timestamp = opened.timestamp(&identity.private).ok_or(DropReason::BadAuth)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
         if timestamp <= peer.last_timestamp {
-            return Err(Drop::Replay);
+            return Err(DropReason::Replay);
         }
         if peer.last_answered.is_some_and(|last| now.steady.since(last) < ANSWER_PAUSE) {
-            return Err(Drop::RateLimited);
+            return Err(DropReason::RateLimited);
         }
         peer.answer(&mut self.env, id, now.steady, message, out)?;
         peer.last_timestamp = timestamp;
@@ -84,11 +84,12 @@ impl Engine {
         receiver: u32,
         message: &[u8],
         out: &mut Batch,
-    ) -> Result<(), Drop> {
-        let id = self.env.indices.owner(receiver).ok_or(Drop::UnknownIndex)?;
-        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownIndex)?;
-        let talk = peer.talk.as_mut().ok_or(Drop::UnknownIndex)?;
-        let pending = talk.pending.as_mut().filter(|pending| pending.index == receiver).ok_or(Drop::UnknownIndex)?;
+    ) -> Result<(), DropReason> {
+        let id = self.env.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+        let talk = peer.talk.as_mut().ok_or(DropReason::UnknownIndex)?;
+        let pending =
+            talk.pending.as_mut().filter(|pending| pending.index == receiver).ok_or(DropReason::UnknownIndex)?;
         let len = pending.complete(message, out.next_slot())?;
         if let Some(pending) = talk.pending.take() {
             talk.install_as_initiator(&mut self.env, pending.into_keypair(now.steady));
@@ -112,17 +113,24 @@ impl Engine {
     }
 
     /// Keeps a cookie for the next attempt. A cookie reply proves nothing about where the peer is.
-    pub(crate) fn cookie_reply(&mut self, now: Moment, receiver: u32, message: &[u8]) -> Result<(), Drop> {
-        let id = self.env.indices.owner(receiver).ok_or(Drop::UnknownIndex)?;
-        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownIndex)?;
+    pub(crate) fn cookie_reply(&mut self, now: Moment, receiver: u32, message: &[u8]) -> Result<(), DropReason> {
+        let id = self.env.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
         peer.rx_bytes += message.len() as u64;
         let key = *peer.key.as_bytes();
-        if peer.talk().cookies.keep(now, &key, message) { Ok(()) } else { Err(Drop::BadAuth) }
+        if peer.talk().cookies.keep(now, &key, message) { Ok(()) } else { Err(DropReason::BadAuth) }
     }
 }
 
 impl Peer {
-    fn answer(&mut self, env: &mut Env, id: PeerId, now: Moment, message: &[u8], out: &mut Batch) -> Result<(), Drop> {
+    fn answer(
+        &mut self,
+        env: &mut Env,
+        id: PeerId,
+        now: Moment,
+        message: &[u8],
+        out: &mut Batch,
+    ) -> Result<(), DropReason> {
         let seed = env.indices.take(id);
         let slot = out.next_slot();
         let answered = Keypair::respond(&env.identity, &self.key, self.psk.as_ref(), seed, now, message, slot);

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::{
     batch::Batch,
-    drops::Drop,
+    drops::DropReason,
     engine::Engine,
     keypair::{KEEP_FRESH_ON_RECEIVE, Opened, REJECT_AFTER_MESSAGES, Role},
     message::Message,
@@ -29,8 +29,8 @@ impl Engine {
         datagram: &[u8],
         packets: &mut Batch,
         replies: &mut Batch,
-    ) -> Result<(), Drop> {
-        let message = Message::parse(datagram).ok_or(Drop::Malformed)?;
+    ) -> Result<(), DropReason> {
+        let message = Message::parse(datagram).ok_or(DropReason::Malformed)?;
         if let Some(sender) = message.asks_for_work() {
             self.admit(now.steady, from, datagram, sender, replies)?;
         }
@@ -52,13 +52,13 @@ impl Engine {
         datagram: &[u8],
         packets: &mut Batch,
         replies: &mut Batch,
-    ) -> Result<(), Drop> {
-        let id = self.env.indices.owner(receiver).ok_or(Drop::UnknownIndex)?;
-        let peer = self.peers.get_mut(id).ok_or(Drop::UnknownIndex)?;
-        let talk = peer.talk.as_mut().ok_or(Drop::UnknownIndex)?;
-        let keypair = talk.keypair(receiver).ok_or(Drop::UnknownIndex)?;
+    ) -> Result<(), DropReason> {
+        let id = self.env.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+        let talk = peer.talk.as_mut().ok_or(DropReason::UnknownIndex)?;
+        let keypair = talk.keypair(receiver).ok_or(DropReason::UnknownIndex)?;
         if !keypair.is_usable(now.steady) || counter >= REJECT_AFTER_MESSAGES {
-            return Err(Drop::Expired);
+            return Err(DropReason::Expired);
         }
         let opened = keypair.open(datagram, packets.next_slot())?;
         let ageing = keypair.role == Role::Initiator && now.steady.since(keypair.created) >= KEEP_FRESH_ON_RECEIVE;
@@ -81,8 +81,8 @@ impl Engine {
         self.env.watch(id, peer);
         match opened {
             Opened::Keepalive => Ok(()),
-            Opened::Garbage => Err(Drop::Malformed),
-            Opened::Packet { source, .. } if self.routes.holder(source) != Some(id) => Err(Drop::BadSource),
+            Opened::Garbage => Err(DropReason::Malformed),
+            Opened::Packet { source, .. } if self.routes.holder(source) != Some(id) => Err(DropReason::BadSource),
             Opened::Packet { len, .. } => {
                 packets.push(len, None);
                 Ok(())

@@ -7,7 +7,7 @@ use boringtun::{
 use overlayd_core::keys::{PresharedKey, PublicKey};
 
 use super::{
-    drops::Drop,
+    drops::DropReason,
     index::{IndexSeed, Indices},
     message::DATA_OVERHEAD,
     moment::Moment,
@@ -82,11 +82,11 @@ impl Pending {
 
     /// Completes the handshake with the peer's response, and writes a keepalive that confirms it into `out`. A response
     /// that does not fit changes nothing.
-    pub(crate) fn complete(&mut self, response: &[u8], out: &mut [u8]) -> Result<usize, Drop> {
+    pub(crate) fn complete(&mut self, response: &[u8], out: &mut [u8]) -> Result<usize, DropReason> {
         match self.tunnel.decapsulate(None, response, out) {
             TunnResult::WriteToNetwork(keepalive) => Ok(keepalive.len()),
             TunnResult::Err(error) => Err(reason(&error)),
-            _ => Err(Drop::Malformed),
+            _ => Err(DropReason::Malformed),
         }
     }
 
@@ -130,7 +130,7 @@ impl Keypair {
         now: Moment,
         initiation: &[u8],
         out: &mut [u8],
-    ) -> Result<(Self, usize), Drop> {
+    ) -> Result<(Self, usize), DropReason> {
         let mut tunnel = identity.tunnel(peer, psk, seed);
         match tunnel.decapsulate(None, initiation, out) {
             TunnResult::WriteToNetwork(response) => {
@@ -138,7 +138,7 @@ impl Keypair {
                 Ok((Self { tunnel, index: seed.index(), created: now, role: Role::Responder, sent: 0 }, len))
             }
             TunnResult::Err(error) => Err(reason(&error)),
-            _ => Err(Drop::Malformed),
+            _ => Err(DropReason::Malformed),
         }
     }
 
@@ -168,7 +168,7 @@ impl Keypair {
 
     /// Decrypts a transport message into `out`, which is at least as long. The caller has checked its counter against
     /// [`REJECT_AFTER_MESSAGES`]; the window of accepted counters is the library's (the last 1,024).
-    pub(crate) fn open(&mut self, message: &[u8], out: &mut [u8]) -> Result<Opened, Drop> {
+    pub(crate) fn open(&mut self, message: &[u8], out: &mut [u8]) -> Result<Opened, DropReason> {
         match self.tunnel.decapsulate(None, message, out) {
             TunnResult::Done => Ok(Opened::Keepalive),
             TunnResult::WriteToTunnelV4(packet, source) => {
@@ -180,7 +180,7 @@ impl Keypair {
             // The header was parsed before, so this is said of the decrypted content.
             TunnResult::Err(WireGuardError::InvalidPacket) => Ok(Opened::Garbage),
             TunnResult::Err(error) => Err(reason(&error)),
-            TunnResult::WriteToNetwork(_) => Err(Drop::Malformed),
+            TunnResult::WriteToNetwork(_) => Err(DropReason::Malformed),
         }
     }
 
@@ -196,17 +196,17 @@ impl Keypair {
     }
 }
 
-fn reason(error: &WireGuardError) -> Drop {
+fn reason(error: &WireGuardError) -> DropReason {
     match error {
         WireGuardError::InvalidCounter
         | WireGuardError::DuplicateCounter
         | WireGuardError::WrongTai64nTimestamp
-        | WireGuardError::InvalidTai64nTimestamp => Drop::Replay,
-        WireGuardError::InvalidMac => Drop::BadMac,
-        WireGuardError::WrongIndex | WireGuardError::NoCurrentSession => Drop::UnknownIndex,
+        | WireGuardError::InvalidTai64nTimestamp => DropReason::Replay,
+        WireGuardError::InvalidMac => DropReason::BadMac,
+        WireGuardError::WrongIndex | WireGuardError::NoCurrentSession => DropReason::UnknownIndex,
         WireGuardError::InvalidPacket | WireGuardError::IncorrectPacketLength | WireGuardError::WrongPacketType => {
-            Drop::Malformed
+            DropReason::Malformed
         }
-        _ => Drop::BadAuth,
+        _ => DropReason::BadAuth,
     }
 }

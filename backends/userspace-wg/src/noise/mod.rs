@@ -30,7 +30,7 @@ mod tests;
 
 pub use batch::Batch;
 pub use config::{Endpoint, PeerConfig, PeerEdit};
-pub use drops::Drop;
+pub use drops::DropReason;
 pub use engine::Engine;
 pub use load::Limits;
 pub use moment::{Moment, Now};

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::{
     batch::Batch,
-    drops::Drop,
+    drops::DropReason,
     engine::Engine,
     env::{Env, MOST_STAGED_IN_ALL, jitter},
     ip,
@@ -19,11 +19,11 @@ impl Engine {
         }
     }
 
-    fn route(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), Drop> {
-        let destination = ip::destination(&slot[..len]).ok_or(Drop::Malformed)?;
-        let id = self.routes.holder(destination).ok_or(Drop::NoRoute)?;
-        let peer = self.peers.get_mut(id).ok_or(Drop::NoRoute)?;
-        let endpoint = peer.endpoint.ok_or(Drop::NoEndpoint)?;
+    fn route(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
+        let destination = ip::destination(&slot[..len]).ok_or(DropReason::Malformed)?;
+        let id = self.routes.holder(destination).ok_or(DropReason::NoRoute)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::NoRoute)?;
+        let endpoint = peer.endpoint.ok_or(DropReason::NoEndpoint)?;
         let result = peer.send(&mut self.env, id, now.steady, (slot, len), endpoint, out);
         self.env.watch(id, peer);
         result
@@ -39,7 +39,7 @@ impl Peer {
         (slot, len): (&mut [u8], usize),
         endpoint: SocketAddr,
         out: &mut Batch,
-    ) -> Result<(), Drop> {
+    ) -> Result<(), DropReason> {
         let padded = ip::padded(len, env.mtu);
         slot[len..padded].fill(0);
         let nothing_waits = self.talk.as_ref().is_none_or(|talk| talk.staged.is_empty());
@@ -82,16 +82,16 @@ impl Peer {
     }
 
     /// Keeps a padded packet until there is a session. The oldest one makes room, as it is the least use by now.
-    fn stage(&mut self, env: &mut Env, packet: &[u8]) -> Result<(), Drop> {
+    fn stage(&mut self, env: &mut Env, packet: &[u8]) -> Result<(), DropReason> {
         let staged = &mut self.talk().staged;
         let mut result = Ok(());
         if staged.len() >= MOST_STAGED {
             staged.pop_front();
             env.staged -= 1;
-            result = Err(Drop::QueueFull);
+            result = Err(DropReason::QueueFull);
         }
         if env.staged >= MOST_STAGED_IN_ALL {
-            return Err(Drop::QueueFull);
+            return Err(DropReason::QueueFull);
         }
         staged.push_back(packet.to_vec());
         env.staged += 1;
@@ -108,7 +108,7 @@ impl Peer {
             let Some(packet) = self.talk.as_mut().and_then(|talk| talk.staged.pop_front()) else { return };
             env.staged -= 1;
             if !self.seal(env, id, now, &packet, endpoint, out) {
-                env.drops.count(Drop::Expired);
+                env.drops.count(DropReason::Expired);
             }
         }
     }

@@ -52,7 +52,7 @@ impl Engine {
     }
 
     /// Counts packets that were lost outside, between the engine and the host.
-    pub fn count_drops(&mut self, reason: super::Drop, packets: u64) {
+    pub fn count_drops(&mut self, reason: super::DropReason, packets: u64) {
         self.env.drops.add(reason, packets);
     }
 }

@@ -8,6 +8,8 @@ pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Initiations without an answer before a peer is left alone: 90 seconds' worth.
 const MOST_ATTEMPTS: u8 = 18;
+/// Attempts to greet a peer that nobody has anything to say to.
+const GREETINGS: u8 = 3;
 /// After this long without a new handshake the keys of a peer are wiped.
 const WIPE_AFTER: Duration = Duration::from_secs(3 * 180);
 
@@ -105,6 +107,12 @@ impl Timers {
         if self.armed[Slot::Retry as usize].is_some() {
             self.arm(Slot::Retry, now);
         }
+    }
+
+    /// A handshake is wanted at once although nothing waits for it, but not for long.
+    pub(crate) fn greet(&mut self, now: Moment) {
+        self.attempts = MOST_ATTEMPTS - GREETINGS;
+        self.arm(Slot::Retry, now);
     }
 
     /// An initiation was sent. `jitter` keeps two sides that began at once from doing so for ever.

@@ -1,6 +1,6 @@
 use super::{
     batch::Batch,
-    drops::Drop,
+    drops::DropReason,
     engine::Engine,
     env::Env,
     moment::{Moment, Now},
@@ -42,7 +42,7 @@ impl Peer {
             Due::GiveUp => {
                 tracing::debug!(peer = %self.key, "the peer does not answer");
                 let dropped = self.drop_staged(env);
-                env.drops.add(Drop::Unreachable, dropped as u64);
+                env.drops.add(DropReason::Unreachable, dropped as u64);
             }
             Due::Wipe => self.hang_up(env),
         }

@@ -123,6 +123,23 @@ fn ten_thousand_silent_peers_have_no_session_no_index_and_no_deadline() {
 }
 
 #[test]
+fn a_greeted_peer_gets_a_handshake_at_once_and_is_left_alone_soon() {
+    let mut world = World::new();
+    let b = world.b.key;
+    world.a.engine.greet_peer(world.now.steady, &b);
+    assert_eq!(world.a.engine.next_wake(), Some(world.now.steady));
+    let mut sent = 0;
+    for _ in 0..600 {
+        sent += world.a.wake(world.now).len();
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(sent, 3, "nobody answered");
+    world.a.engine.greet_peer(world.now.steady, &b);
+    world.live(Duration::from_secs(1));
+    assert!(world.b.engine.snapshot().peers[0].last_handshake.is_some());
+}
+
+#[test]
 fn a_busy_peer_has_few_deadlines_however_many_packets_it_sends() {
     let mut world = World::connected();
     for _ in 0..10_000 {
