@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::unistd::{Group, getgid};
+use overlayd_core::ipc::client::{Client, ClientError, ClientOptions};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::*;
@@ -146,4 +147,29 @@ async fn open_connections_are_closed_when_the_daemon_stops() {
     daemon.stop().await;
     assert_eq!(idle.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(UnixStream::connect(&socket).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_finds_the_daemon_again_after_it_was_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("overlayd.sock");
+    let client = Client::unix(&socket, ClientOptions::default());
+    let daemon = Daemon::start(&socket, Limits::default()).await.unwrap();
+    client.call(Request::Status).await.unwrap();
+    daemon.stop().await;
+    let restarted = Daemon::start(&socket, Limits::default()).await.unwrap();
+    // A call may still meet the end of the old connection; the one after it meets the new daemon.
+    if let Err(error) = client.call(Request::Status).await {
+        assert!(matches!(error, ClientError::Transport { .. }), "{error}");
+        client.call(Request::Status).await.unwrap();
+    }
+    assert_eq!(restarted.counters.accepted.get(), 1);
+    restarted.stop().await;
+    let nobody = client.call(Request::Status).await.unwrap_err();
+    let nobody = match nobody {
+        ClientError::Transport { .. } => client.call(Request::Status).await.unwrap_err(),
+        unreachable => unreachable,
+    };
+    assert!(nobody.to_string().contains(&*socket.to_string_lossy()), "{nobody}");
+    assert!(matches!(nobody, ClientError::Unreachable { .. }), "{nobody}");
 }
