@@ -14,8 +14,12 @@ use crate::{contract::PeerStatus, keys::PublicKey, names::LinkName, protocol::Ev
 /// A peer that has not completed a handshake for this long is unhealthy (a session lives 180 s, WireGuard section 6.1).
 const HEALTHY: Duration = Duration::from_secs(180);
 
-/// Observing may take one part in this many of the time.
+/// Observing may take one part in this many of the time,
 const SHARE: u32 = 500;
+
+/// but happens at least once in this many intervals: on a busy machine a look is long because it waits, not because it
+/// works, and nobody shall find a status of half a minute ago.
+const LONGEST_PAUSE: u32 = 5;
 
 /// The devices as last observed.
 #[derive(Debug, Default)]
@@ -39,8 +43,9 @@ async fn run(engine: Weak<Engine>, look: Arc<Notify>, interval: Duration) {
         drop(strong);
         let cost = started.elapsed();
         // Somebody who changed a device wants to see it soon, but not at the price of observing all the time.
-        tokio::time::sleep(cost * 10).await;
-        if tokio::time::timeout(interval.max(cost * SHARE), look.notified()).await.is_ok() {
+        tokio::time::sleep((cost * 10).min(interval)).await;
+        if tokio::time::timeout((cost * SHARE).clamp(interval, interval * LONGEST_PAUSE), look.notified()).await.is_ok()
+        {
             tracing::trace!("asked to look");
         }
     }
