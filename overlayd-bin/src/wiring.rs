@@ -27,7 +27,8 @@ pub(crate) struct Surroundings {
 pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Backends> {
     let overlay = overlay(settings.wireguard, surroundings)?;
     let attacher = attacher(surroundings)?;
-    tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), "backends chosen");
+    let control_dir = surroundings.control_dir.display();
+    tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, "backends chosen");
     Ok(Backends { overlay, attacher, dns: None, nat: None })
 }
 
