@@ -22,6 +22,9 @@ use overlayd_testkit::contract::{HostFacts, overlay::OverlayHarness};
 use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+/// The port that the suite restarts devices on.
+const PORT: u16 = 51871;
+
 struct Here {
     backend: Option<UserspaceWg>,
     neighbour: UserspaceWg,
@@ -60,6 +63,7 @@ impl OverlayHarness for Here {
 
     async fn restart(&mut self) {
         self.backend = None;
+        wait_for_forks();
         self.backend = Some(UserspaceWg::new(config(&self.dir, "ours", self.at_exit)));
     }
 
@@ -115,6 +119,16 @@ impl Here {
             assert!(start.elapsed() < Duration::from_secs(10), "no handshake: {peer:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// Waits until the closed sockets of the backend are closed indeed: a program that another test starts at this moment
+/// holds copies of this process's descriptors until it is executed.
+fn wait_for_forks() {
+    let start = Instant::now();
+    while UdpSocket::bind(("::", PORT)).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(10), "somebody holds port {PORT}");
+        std::thread::yield_now();
     }
 }
 

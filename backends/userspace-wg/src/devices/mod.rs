@@ -126,10 +126,8 @@ fn host(error: overlayd_netlink::Error) -> Error {
     let present = error.is_present();
     let (action, source) = error.into_parts();
     if present {
-        return Error::Conflict {
-            what: format!("what it takes to {action}"),
-            by: "what is on the host already".to_owned(),
-        };
+        let what = action.strip_prefix("add ").unwrap_or(&action).to_owned();
+        return Error::Conflict { what, by: "somebody else on this host".to_owned() };
     }
     Error::host(action, source)
 }

@@ -1,6 +1,4 @@
-use std::{net::IpAddr, time::Duration};
-
-use fnv::FnvHashMap;
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use super::moment::Moment;
 
@@ -33,7 +31,8 @@ pub(crate) struct Load {
     limits: Limits,
     since: Moment,
     total: u32,
-    sources: FnvHashMap<IpAddr, Source>,
+    /// Whoever sends chooses these keys, so they are hashed with a secret.
+    sources: HashMap<IpAddr, Source>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +44,7 @@ struct Source {
 
 impl Load {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, since: Moment::from_nanos(0), total: 0, sources: FnvHashMap::default() }
+        Self { limits, since: Moment::from_nanos(0), total: 0, sources: HashMap::new() }
     }
 
     /// Counts a message from `from`; `true` when it needs a proof of its address to be answered.
@@ -77,7 +76,7 @@ impl Load {
     pub(crate) fn may_demand_proof(&mut self, now: Moment, from: IpAddr) -> bool {
         self.roll(now);
         let limit = self.limits.demands_per_source;
-        self.source(from).is_some_and(|source| {
+        self.source(from).is_none_or(|source| {
             source.demands = source.demands.saturating_add(1);
             source.demands <= limit
         })

@@ -160,3 +160,13 @@ fn retire(env: &mut Env, keypair: Option<Keypair>) {
         keypair.retire(&mut env.indices);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_small() {
+        assert!(size_of::<Peer>() <= 512, "{} bytes", size_of::<Peer>());
+    }
+}

@@ -20,7 +20,7 @@ use std::{
 use overlayd_core::names::LinkName;
 use rustix::{
     fs::Mode,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+    net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType},
 };
 use zeroize::Zeroizing;
 
@@ -37,6 +37,7 @@ const LONGEST: u64 = 16 << 20;
 pub(crate) struct Server {
     path: PathBuf,
     inode: (u64, u64),
+    listener: UnixListener,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,12 +64,13 @@ impl Server {
         let path = socket_path(dir, device);
         remove_stale(&path)?;
         let listener = listen(&path)?;
+        let accepting = listener.try_clone()?;
         let metadata = fs::symlink_metadata(&path)?;
+        let inode = (metadata.dev(), metadata.ino());
         let stopping = Arc::new(AtomicBool::new(false));
-        let mut server =
-            Self { path, inode: (metadata.dev(), metadata.ino()), stopping: stopping.clone(), thread: None };
+        let mut server = Self { path, inode, listener, stopping: stopping.clone(), thread: None };
         let thread = Builder::new().name(format!("{device}-ctl"));
-        server.thread = Some(thread.spawn(move || accept(&listener, &target, &stopping))?);
+        server.thread = Some(thread.spawn(move || accept(&accepting, &target, &stopping))?);
         Ok(server)
     }
 }
@@ -76,18 +78,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // Another process may have put its own socket there; whether this connects or not, ours is woken or gone.
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
-        if !ours {
-            return;
-        }
-        let woken = UnixStream::connect(&self.path);
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "could not remove the control socket");
-        }
-        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
+        let stopped = rustix::net::shutdown(&self.listener, Shutdown::Both);
+        if let (Ok(()), Some(thread)) = (stopped, self.thread.take()) {
             // A panic there has been printed and ends nothing else.
             let _ = thread.join();
+        }
+        // Another process may have put its own socket there meanwhile.
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove the control socket");
         }
     }
 }
