@@ -6,9 +6,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use overlayd_core::contract::{Dns, DnsPlan};
+use overlayd_core::contract::{Dns, DnsChange, DnsPlan};
 
-use super::poll_at_most;
+use super::{assert_code, poll_at_most};
 
 /// How the suite reaches a backend and asks it.
 #[async_trait]
@@ -68,6 +68,46 @@ pub async fn a_refused_plan_leaves_the_old_one_answering<H: DnsHarness>(h: &mut 
     assert_eq!(h.ask(server, "web.atlas.local").await, Some(addresses(&["10.77.1.2"])));
 }
 
+/// Changed names have their new addresses, the others keep theirs.
+pub async fn changed_records_are_answered_beside_the_old_ones<H: DnsHarness>(h: &mut H) {
+    let server = h.free_address();
+    h.backend().apply(&plan(server, &["10.77.1.2"])).await.expect("a plan");
+    h.backend().change_records(&[set("db.atlas.local", &["10.77.1.5"])]).await.expect("a change");
+    assert_eq!(h.ask(server, "db.atlas.local").await, Some(addresses(&["10.77.1.5"])));
+    assert_eq!(h.ask(server, "web.atlas.local").await, Some(addresses(&["10.77.1.2"])));
+}
+
+/// The last change of a name counts, and a removed name has no addresses.
+pub async fn changes_of_records_apply_in_order<H: DnsHarness>(h: &mut H) {
+    let server = h.free_address();
+    h.backend().apply(&plan(server, &["10.77.1.2"])).await.expect("a plan");
+    let gone = || DnsChange::Remove("web.atlas.local".into());
+    h.backend().change_records(&[gone(), set("web.atlas.local", &["10.77.1.7"])]).await.expect("changes");
+    assert_eq!(h.ask(server, "web.atlas.local").await, Some(addresses(&["10.77.1.7"])));
+    for _ in 0..2 {
+        h.backend().change_records(&[gone()]).await.expect("a removal");
+        assert_eq!(h.ask(server, "web.atlas.local").await, Some(BTreeSet::new()));
+    }
+}
+
+/// One change outside of every zone refuses the others with it.
+pub async fn a_refused_change_changes_no_record<H: DnsHarness>(h: &mut H) {
+    let server = h.free_address();
+    h.backend().apply(&plan(server, &["10.77.1.2"])).await.expect("a plan");
+    let changes = [set("web.atlas.local", &["10.77.1.8"]), set("web.elsewhere.test", &["10.77.1.9"])];
+    assert_code(h.backend().change_records(&changes).await, &["invalid_plan"]);
+    assert_eq!(h.ask(server, "web.atlas.local").await, Some(addresses(&["10.77.1.2"])));
+}
+
+/// Records have no place to be without a plan.
+pub async fn changes_without_a_plan_are_not_found<H: DnsHarness>(h: &mut H) {
+    let change = [set("web.atlas.local", &["10.77.1.8"])];
+    assert_code(h.backend().change_records(&change).await, &["not_found"]);
+    h.backend().apply(&plan(h.free_address(), &["10.77.1.2"])).await.expect("a plan");
+    h.backend().clear().await.expect("an end");
+    assert_code(h.backend().change_records(&change).await, &["not_found"]);
+}
+
 /// Afterwards nobody answers, and the address can be listened on again.
 pub async fn clearing_stops_answering_and_frees_the_sockets<H: DnsHarness>(h: &mut H) {
     let server = h.free_address();
@@ -95,6 +135,10 @@ pub async fn a_dropped_apply_does_not_spoil_the_next<H: DnsHarness>(h: &mut H) {
     }
 }
 
+fn set(name: &str, texts: &[&str]) -> DnsChange {
+    DnsChange::Set(name.to_owned(), addresses(texts))
+}
+
 fn addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
@@ -104,5 +148,6 @@ fn plan(listen: SocketAddr, of_web: &[&str]) -> DnsPlan {
         listen: vec![listen],
         zones: BTreeSet::from(["atlas.local".to_owned()]),
         records: BTreeMap::from([("web.atlas.local".to_owned(), addresses(of_web))]),
+        ..DnsPlan::default()
     }
 }

@@ -5,14 +5,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use overlayd_core::contract::{Dns, DnsPlan, Error, Result};
+use overlayd_core::contract::{Dns, DnsChange, DnsPlan, Error, Result};
 
 use super::Script;
 
 /// A responder in memory: [`FakeDns::ask`] is the query.
 #[derive(Debug, Clone, Default)]
 pub struct FakeDns {
-    plan: Arc<Mutex<DnsPlan>>,
+    plan: Arc<Mutex<Option<DnsPlan>>>,
     script: Script,
 }
 
@@ -24,19 +24,19 @@ impl FakeDns {
 
     /// The plan that is answered from; the default one when stopped.
     pub fn plan(&self) -> DnsPlan {
-        self.current().clone()
+        self.current().clone().unwrap_or_default()
     }
 
     /// The addresses answered for an absolute name at this socket; `None` when nobody listens there, or when the name
     /// is outside of our zones.
     pub fn ask(&self, server: SocketAddr, name: &str) -> Option<BTreeSet<IpAddr>> {
-        let plan = self.current();
+        let plan = self.plan();
         let name = name.to_ascii_lowercase();
         let ours = plan.listen.contains(&server) && in_a_zone(&plan, &name);
         ours.then(|| plan.records.get(&name).cloned().unwrap_or_default())
     }
 
-    fn current(&self) -> MutexGuard<'_, DnsPlan> {
+    fn current(&self) -> MutexGuard<'_, Option<DnsPlan>> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,14 +51,29 @@ impl Dns for FakeDns {
         let call = self.script.enter("apply", "").await?;
         check(plan)?;
         self.script.half_way(&call).await?;
-        *self.current() = plan.clone();
+        *self.current() = Some(plan.clone());
+        Ok(())
+    }
+
+    async fn change_records(&self, changes: &[DnsChange]) -> Result<()> {
+        let call = self.script.enter("change_records", "").await?;
+        let mut plan = self.current().clone().ok_or_else(|| Error::NotFound("a DNS plan".into()))?;
+        for change in changes {
+            match change.clone() {
+                DnsChange::Set(name, addresses) => plan.records.insert(name, addresses),
+                DnsChange::Remove(name) => plan.records.remove(&name),
+            };
+        }
+        check(&plan)?;
+        self.script.half_way(&call).await?;
+        *self.current() = Some(plan);
         Ok(())
     }
 
     async fn clear(&self) -> Result<()> {
         let call = self.script.enter("clear", "").await?;
         self.script.half_way(&call).await?;
-        *self.current() = DnsPlan::default();
+        *self.current() = None;
         Ok(())
     }
 }
