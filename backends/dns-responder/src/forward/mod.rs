@@ -1,0 +1,141 @@
+//! Names that are not ours: asked of others, at most once at a time for each question, and remembered as long as they
+//! allow.
+
+mod answer;
+mod cache;
+mod exchange;
+mod question;
+mod upstreams;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use overlayd_core::contract::Upstreams;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+pub use self::answer::Answer;
+pub(crate) use self::question::Question;
+use self::{cache::Cache, exchange::ask, upstreams::Source};
+use crate::answer::{Outcome, Wanted};
+
+/// Questions asked of others at a time; more fail at once.
+const MAX_ASKED: usize = 512;
+/// How long a question may take in all; usual askers repeat theirs after five seconds.
+const DEADLINE: Duration = Duration::from_millis(4500);
+/// How often each server is tried.
+const ROUNDS: usize = 2;
+
+/// Asks others.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    source: Source,
+    cache: Cache,
+    asked: Mutex<HashMap<Question, watch::Receiver<Option<Outcome>>>>,
+    permits: Arc<Semaphore>,
+}
+
+/// Forgets a question when its asking ends, however it ends.
+struct Asking {
+    forwarder: Arc<Forwarder>,
+    question: Question,
+    told: watch::Sender<Option<Outcome>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Forwarder {
+    /// A forwarder to these upstreams, which never asks one of `own`, our own sockets.
+    pub(crate) fn new(upstreams: &Upstreams, own: &[SocketAddr], cache_bytes: usize) -> Self {
+        Self {
+            source: Source::new(upstreams, own),
+            cache: Cache::new(cache_bytes),
+            asked: Mutex::default(),
+            permits: Arc::new(Semaphore::new(MAX_ASKED)),
+        }
+    }
+
+    /// What is remembered of the question.
+    pub(crate) fn remembered(&self, wanted: &Wanted) -> Option<Outcome> {
+        self.cache.get(&wanted.question, Instant::now())
+    }
+
+    /// Asks, or waits for the answer where the same is being asked already. A loop of forwarders that leads back here
+    /// thus waits for itself and ends with the deadline.
+    pub(crate) async fn resolve(self: &Arc<Self>, wanted: Wanted) -> Outcome {
+        let Some(mut told) = self.join(wanted) else { return Outcome::Failed };
+        match told.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Outcome::Failed),
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    fn join(self: &Arc<Self>, wanted: Wanted) -> Option<watch::Receiver<Option<Outcome>>> {
+        let mut asked = self.asked();
+        if let Some(told) = asked.get(&wanted.question) {
+            return Some(told.clone());
+        }
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let (tell, told) = watch::channel(None);
+        asked.insert(wanted.question.clone(), told.clone());
+        let asking = Asking { forwarder: Arc::clone(self), question: wanted.question, told: tell, _permit: permit };
+        tokio::spawn(asking.run(wanted.servers));
+        Some(told)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<Question, watch::Receiver<Option<Outcome>>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find(&self, question: &Question, servers: Option<Arc<[SocketAddr]>>) -> Outcome {
+        let (servers, changed) = match servers {
+            Some(servers) => (servers, false),
+            None => self.source.servers(Instant::now()),
+        };
+        if changed {
+            self.cache.clear();
+        }
+        if servers.is_empty() {
+            return Outcome::Nobody;
+        }
+        match tokio::time::timeout(DEADLINE, self.ask_each(question, &servers)).await {
+            Ok(Some(answer)) => {
+                let answer = Arc::new(answer);
+                self.cache.insert(question.clone(), Arc::clone(&answer), Instant::now());
+                Outcome::Answered(answer, 0)
+            }
+            Ok(None) | Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// The server that answered last is asked first, for as long as it answers.
+    async fn ask_each(&self, question: &Question, servers: &[SocketAddr]) -> Option<Answer> {
+        let good = self.source.good();
+        let first = servers.iter().position(|server| Some(*server) == good).unwrap_or(0);
+        for server in servers.iter().cycle().skip(first).take(servers.len() * ROUNDS) {
+            match ask(*server, question).await {
+                Ok(answer) => {
+                    self.source.answered(*server);
+                    return Some(answer);
+                }
+                Err(error) => tracing::debug!(%server, %error, "an upstream did not help"),
+            }
+        }
+        None
+    }
+}
+
+impl Asking {
+    async fn run(self, servers: Option<Arc<[SocketAddr]>>) {
+        let outcome = self.forwarder.find(&self.question, servers).await;
+        self.told.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.forwarder.asked().remove(&self.question);
+    }
+}

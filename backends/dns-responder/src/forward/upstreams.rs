@@ -1,0 +1,161 @@
+//! Whom to ask.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use overlayd_core::contract::Upstreams;
+
+/// Port of name servers.
+const PORT: u16 = 53;
+/// Most servers taken from a file.
+const MAX_SERVERS: usize = 8;
+/// How often the files are looked at, at most.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Where systemd-resolved listens; it asks the servers that its own file names, and we may be one of them.
+const STUBS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)];
+
+/// Where the servers to ask come from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    files: Vec<PathBuf>,
+    own: Vec<SocketAddr>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    servers: Arc<[SocketAddr]>,
+    /// The one that answered last.
+    good: Option<SocketAddr>,
+    /// What the files looked like, and when they were looked at.
+    seen: Option<(Instant, Vec<Stamp>)>,
+}
+
+/// What tells one version of a file from the next; `None` for an absent file.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Source {
+    pub(crate) fn new(upstreams: &Upstreams, own: &[SocketAddr]) -> Self {
+        let (servers, files) = match upstreams {
+            Upstreams::None => (Vec::new(), Vec::new()),
+            Upstreams::Servers(servers) => (servers.clone(), Vec::new()),
+            Upstreams::ResolvConf(files) => (Vec::new(), files.clone()),
+        };
+        let servers = others(servers, own).into();
+        Self { files, own: own.to_vec(), known: Mutex::new(Known { servers, good: None, seen: None }) }
+    }
+
+    /// The servers to ask now, and whether they are other ones than the last time.
+    pub(crate) fn servers(&self, now: Instant) -> (Arc<[SocketAddr]>, bool) {
+        let mut known = self.known();
+        let fresh = known.seen.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) < LOOK_INTERVAL);
+        if self.files.is_empty() || fresh {
+            return (Arc::clone(&known.servers), false);
+        }
+        let stamps: Vec<Stamp> = self.files.iter().map(stamp).collect();
+        let same = known.seen.as_ref().is_some_and(|(_, seen)| *seen == stamps);
+        known.seen = Some((now, stamps));
+        if same {
+            return (Arc::clone(&known.servers), false);
+        }
+        let servers = self.read();
+        let changed = *known.servers != *servers;
+        if changed {
+            tracing::info!(?servers, "upstream name servers");
+            known.servers = servers.into();
+        }
+        (Arc::clone(&known.servers), changed)
+    }
+
+    /// The server that answered last.
+    pub(crate) fn good(&self) -> Option<SocketAddr> {
+        self.known().good
+    }
+
+    pub(crate) fn answered(&self, server: SocketAddr) {
+        self.known().good = Some(server);
+    }
+
+    /// The servers of the first file that names any but stubs, else the first stubs.
+    fn read(&self) -> Vec<SocketAddr> {
+        let mut stubs = Vec::new();
+        for file in &self.files {
+            let text = match fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) => {
+                    tracing::debug!(file = %file.display(), %error, "no upstreams from here");
+                    continue;
+                }
+            };
+            let (stub, real): (Vec<_>, Vec<_>) = others(parse(&text), &self.own).into_iter().partition(is_stub);
+            if !real.is_empty() {
+                return real;
+            }
+            if stubs.is_empty() {
+                stubs = stub;
+            }
+        }
+        stubs
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The servers but ourselves; a wildcard means this host (as the resolvers of libc read it).
+fn others(servers: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut others: Vec<SocketAddr> = servers.into_iter().map(on_this_host).collect();
+    others.retain(|server| !own.iter().any(|own| (own.ip(), own.port()) == (server.ip(), server.port())));
+    others.truncate(MAX_SERVERS);
+    others
+}
+
+fn on_this_host(server: SocketAddr) -> SocketAddr {
+    match server.ip() {
+        ip if !ip.is_unspecified() => server,
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, server.port()).into(),
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, server.port()).into(),
+    }
+}
+
+fn is_stub(server: &SocketAddr) -> bool {
+    STUBS.iter().any(|stub| server.ip() == IpAddr::V4(*stub))
+}
+
+fn stamp(file: &PathBuf) -> Stamp {
+    // An unreadable file is reported where it is read.
+    let meta = fs::metadata(file).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
+}
+
+/// The `nameserver` lines of `resolv.conf(5)`.
+fn parse(text: &str) -> Vec<SocketAddr> {
+    let lines = text.lines().map(str::split_whitespace);
+    lines
+        .filter_map(|mut words| words.next().filter(|word| *word == "nameserver").and(words.next()))
+        .filter_map(server)
+        .collect()
+}
+
+/// An address, of IPv6 perhaps with the number of its interface behind `%`.
+fn server(text: &str) -> Option<SocketAddr> {
+    match text.split_once('%') {
+        None => text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, PORT)),
+        Some((ip, scope)) => {
+            let scope = scope.parse().ok().or_else(|| interface_index(scope))?;
+            Some(std::net::SocketAddrV6::new(ip.parse().ok()?, PORT, 0, scope).into())
+        }
+    }
+}
+
+/// The number of an interface, by its name.
+fn interface_index(name: &str) -> Option<u32> {
+    let path = PathBuf::from("/sys/class/net").join(name).join("ifindex");
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}

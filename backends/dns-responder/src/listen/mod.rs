@@ -1,0 +1,117 @@
+//! The sockets. Each address has one UDP and one TCP socket, which live until the address is no longer planned.
+
+mod owner;
+mod tcp;
+mod udp;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket},
+    sync::Arc,
+};
+
+use overlayd_core::contract::{Error, Result};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::service::Service;
+
+/// Room for queries that arrive while others are answered, in bytes; the host may grant less.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 256;
+
+/// The sockets of an address, not yet answered on.
+pub(crate) struct Bound {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Bound {
+    /// Binds both sockets, or neither.
+    pub(crate) fn new(address: SocketAddr) -> Result<Self> {
+        let failed = |protocol: Protocol, error: io::Error| failure(address, protocol, error);
+        let udp = bind_udp(address).and_then(UdpSocket::from_std).map_err(|error| failed(Protocol::UDP, error))?;
+        let tcp = bind_tcp(address).and_then(TcpListener::from_std).map_err(|error| failed(Protocol::TCP, error))?;
+        Ok(Self { udp, tcp })
+    }
+}
+
+/// An address that is answered on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    scope: Scope,
+}
+
+impl Listener {
+    /// Starts answering.
+    pub(crate) fn start(bound: Bound, service: &Arc<Service>) -> Self {
+        let scope = Scope::default();
+        scope.spawn(udp::serve(bound.udp, Arc::clone(service), scope.clone()));
+        scope.spawn(tcp::serve(bound.tcp, Arc::clone(service), scope.clone()));
+        Self { scope }
+    }
+
+    /// Begins to stop.
+    pub(crate) fn stop(&self) {
+        self.scope.closing.cancel();
+        self.scope.tasks.close();
+    }
+
+    /// Resolves when the sockets are free, after [`Listener::stop`].
+    pub(crate) async fn stopped(&self) {
+        self.scope.tasks.wait().await;
+    }
+}
+
+/// The tasks of a listener, which end together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Scope {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let closing = self.closing.clone();
+        self.tasks.spawn(async move {
+            // Done or cut off: either way it has ended, and has nothing to tell.
+            let _ = closing.run_until_cancelled(task).await;
+        });
+    }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<StdUdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket.into())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    // On Unix this lets us listen again while old connections linger; elsewhere it means to share the port.
+    socket.set_reuse_address(cfg!(unix))?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn failure(address: SocketAddr, protocol: Protocol, error: io::Error) -> Error {
+    let name = if protocol == Protocol::UDP { "UDP" } else { "TCP" };
+    if error.kind() == io::ErrorKind::AddrInUse {
+        let by = owner::of(address, protocol).unwrap_or_else(|| "another process".to_owned());
+        return Error::Conflict { what: format!("{name} {address}"), by };
+    }
+    Error::host(format!("listen on {name} {address}"), error)
+}

@@ -1,0 +1,157 @@
+//! Queries as they come in: bytes become a question, or the error to answer with.
+
+use domain::{
+    base::{
+        Header, Message, ParsedName, Rtype, Ttl,
+        header::HeaderCounts,
+        iana::{Class, Opcode, OptRcode, Rcode},
+        opt::Opt,
+    },
+    dep::octseq::Parser,
+};
+
+use crate::forward::Question;
+
+/// Largest answer over UDP that we send and ask for: what fits the smallest usual path without fragments (DNS flag day
+/// 2020).
+pub(crate) const UDP_PAYLOAD: u16 = 1232;
+/// Largest answer over UDP without EDNS (RFC 1035, section 2.3.4).
+const PLAIN_PAYLOAD: u16 = 512;
+/// Length of a header in bytes.
+pub(crate) const HEADER: usize = 12;
+
+/// How a query came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// As a datagram: answers are cut to what the asker takes.
+    Udp,
+    /// On a connection.
+    Tcp,
+}
+
+/// A query that can be answered.
+#[derive(Debug)]
+pub(crate) struct Query<'a> {
+    pub(crate) header: Header,
+    /// The question as the asker wrote it, letter case included.
+    pub(crate) question: &'a [u8],
+    pub(crate) name: ParsedName<&'a [u8]>,
+    pub(crate) qtype: Rtype,
+    pub(crate) class: Class,
+    pub(crate) edns: Option<Edns>,
+    /// Largest answer in bytes.
+    pub(crate) limit: usize,
+}
+
+/// What the asker said by EDNS (RFC 6891).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edns {
+    /// Whether signatures are wanted.
+    pub(crate) dnssec_ok: bool,
+    payload: u16,
+    version: u8,
+}
+
+/// Why a query is not answered as asked.
+#[derive(Debug)]
+pub(crate) enum Unanswerable<'a> {
+    /// It deserves no answer at all: no query, or too short to be one.
+    Silence,
+    /// The header is all that could be made sense of.
+    Header(Header, Rcode),
+    /// The question is understood and refused.
+    Question(Query<'a>, OptRcode),
+}
+
+impl<'a> Query<'a> {
+    /// Reads a message that came in.
+    pub(crate) fn parse(bytes: &'a [u8], transport: Transport) -> Result<Self, Unanswerable<'a>> {
+        let message = Message::from_octets(bytes).map_err(|_| Unanswerable::Silence)?;
+        let header = message.header();
+        if header.qr() {
+            return Err(Unanswerable::Silence);
+        }
+        if header.opcode() != Opcode::QUERY {
+            return Err(Unanswerable::Header(header, Rcode::NOTIMP));
+        }
+        let malformed = || Unanswerable::Header(header, Rcode::FORMERR);
+        let (name, qtype, class, question) = read_question(bytes, message.header_counts()).ok_or_else(malformed)?;
+        let edns = read_edns(&message).ok_or_else(malformed)?;
+        let limit = limit(transport, edns);
+        let query = Self { header, question, name, qtype, class, edns, limit };
+        match query.refusal() {
+            Some(code) => Err(Unanswerable::Question(query, code)),
+            None => Ok(query),
+        }
+    }
+
+    /// The question and all else that an answer depends on.
+    pub(crate) fn to_forward(&self) -> Question {
+        let name = self.question[..self.question.len() - 4].to_ascii_lowercase();
+        let dnssec_ok = self.edns.is_some_and(|edns| edns.dnssec_ok);
+        Question { name: name.into(), qtype: self.qtype, dnssec_ok, checking_disabled: self.header.cd() }
+    }
+
+    fn refusal(&self) -> Option<OptRcode> {
+        if self.edns.is_some_and(|edns| edns.version > 0) {
+            return Some(OptRcode::BADVERS);
+        }
+        match self.qtype {
+            Rtype::OPT => Some(OptRcode::FORMERR),
+            _ if self.qtype.to_int() == 0 => Some(OptRcode::FORMERR),
+            Rtype::AXFR | Rtype::IXFR => Some(OptRcode::REFUSED),
+            Rtype::ANY => None,
+            // Reserved for questions with a meaning of their own (RFC 6895, section 3.1), which we do not know.
+            meta if (128..=255).contains(&meta.to_int()) => Some(OptRcode::NOTIMP),
+            _ => (self.class != Class::IN).then_some(OptRcode::REFUSED),
+        }
+    }
+}
+
+type Asked<'a> = (ParsedName<&'a [u8]>, Rtype, Class, &'a [u8]);
+
+/// The one question, with a name that is written out.
+fn read_question(bytes: &[u8], counts: HeaderCounts) -> Option<Asked<'_>> {
+    if counts.qdcount() != 1 {
+        return None;
+    }
+    let mut parser = Parser::from_ref(bytes);
+    parser.advance(HEADER).ok()?;
+    let name = ParsedName::parse(&mut parser).ok()?;
+    let qtype = Rtype::parse(&mut parser).ok()?;
+    let class = Class::parse(&mut parser).ok()?;
+    (!name.is_compressed()).then_some((name, qtype, class, &bytes[HEADER..parser.pos()]))
+}
+
+/// `None` when the rest of the message is malformed; at most one OPT, owned by the root.
+fn read_edns(message: &Message<&[u8]>) -> Option<Option<Edns>> {
+    let mut edns = None;
+    for record in message.additional().ok()? {
+        let record = record.ok()?;
+        if record.rtype() != Rtype::OPT {
+            continue;
+        }
+        if edns.is_some() || !record.owner().is_root() {
+            return None;
+        }
+        record.to_record::<Opt<_>>().ok()??;
+        edns = Some(Edns::of(record.class(), record.ttl()));
+    }
+    Some(edns)
+}
+
+impl Edns {
+    /// Class and TTL of an OPT record carry the fields (RFC 6891, section 6.1.2).
+    fn of(class: Class, ttl: Ttl) -> Self {
+        let [_, version, flags, _] = ttl.as_secs().to_be_bytes();
+        Self { dnssec_ok: flags & 0x80 != 0, payload: class.to_int(), version }
+    }
+}
+
+fn limit(transport: Transport, edns: Option<Edns>) -> usize {
+    match (transport, edns) {
+        (Transport::Tcp, _) => usize::from(u16::MAX),
+        (Transport::Udp, None) => usize::from(PLAIN_PAYLOAD),
+        (Transport::Udp, Some(edns)) => usize::from(edns.payload.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD)),
+    }
+}

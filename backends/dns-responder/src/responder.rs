@@ -1,0 +1,163 @@
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use overlayd_core::contract::{Dns, DnsChange, DnsPlan, Error, Result, Upstreams};
+use tokio::sync::Mutex;
+
+use crate::{
+    forward::Forwarder,
+    listen::{Bound, Listener},
+    plan,
+    service::Service,
+};
+
+/// Answers the overlay's zones and forwards everything else, on the runtime that calls it.
+#[derive(Debug, Default)]
+pub struct DnsResponder {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: Option<Running>,
+    /// Listeners whose sockets may not be free yet.
+    stopping: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Running {
+    service: Arc<Service>,
+    listeners: BTreeMap<SocketAddr, Listener>,
+    outside: Outside,
+}
+
+/// What the forwarder depends on.
+#[derive(Debug, PartialEq, Eq)]
+struct Outside {
+    upstreams: Upstreams,
+    listen: Vec<SocketAddr>,
+    cache_bytes: usize,
+}
+
+impl DnsResponder {
+    /// A responder that answers nothing until a plan is applied.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+#[async_trait]
+impl Dns for DnsResponder {
+    fn name(&self) -> &'static str {
+        "dns-responder"
+    }
+
+    async fn apply(&self, plan: &DnsPlan) -> Result<()> {
+        let mut state = self.state.lock().await;
+        state.settle().await;
+        state.apply(plan)?;
+        state.settle().await;
+        Ok(())
+    }
+
+    async fn change_records(&self, changes: &[DnsChange]) -> Result<()> {
+        let state = self.state.lock().await;
+        let running = state.running.as_ref().ok_or_else(|| Error::NotFound("a DNS plan".into()))?;
+        let changed = plan::changed(&running.service.view.load(), changes)?;
+        running.service.view.store(Arc::new(changed));
+        Ok(())
+    }
+
+    async fn clear(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        if let Some(running) = state.running.take() {
+            state.stop(running.listeners.into_values());
+        }
+        state.settle().await;
+        Ok(())
+    }
+}
+
+impl State {
+    /// All or nothing, and at once: there is no half-way to be dropped at.
+    fn apply(&mut self, plan: &DnsPlan) -> Result<()> {
+        let current = self.running.as_ref().map(|running| running.service.view.load_full());
+        let serial = current.as_ref().map_or_else(first_serial, |view| view.serial.wrapping_add(1));
+        let view = plan::view(plan, plan::settings(plan)?, serial)?;
+        let known =
+            |address: &SocketAddr| self.running.as_ref().is_some_and(|running| running.listeners.contains_key(address));
+        let mut bound = BTreeMap::new();
+        for address in plan.listen.iter().filter(|address| !known(address)) {
+            if !bound.contains_key(address) {
+                bound.insert(*address, Bound::new(*address)?);
+            }
+        }
+
+        let outside = Outside::of(plan);
+        let running = match self.running.take() {
+            Some(mut running) => {
+                if current.is_none_or(|current| !current.same_answers(&view)) {
+                    running.service.view.store(Arc::new(view));
+                }
+                if running.outside != outside {
+                    running.service.forwarder.store(Arc::new(outside.forwarder()));
+                    running.outside = outside;
+                }
+                running
+            }
+            None => {
+                let service = Arc::new(Service::new(view, outside.forwarder()));
+                Running { service, listeners: BTreeMap::new(), outside }
+            }
+        };
+        self.listen(running, bound, &plan.listen);
+        Ok(())
+    }
+
+    fn listen(&mut self, mut running: Running, bound: BTreeMap<SocketAddr, Bound>, planned: &[SocketAddr]) {
+        for (address, bound) in bound {
+            tracing::info!(%address, "answering DNS");
+            running.listeners.insert(address, Listener::start(bound, &running.service));
+        }
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            running.listeners.into_iter().partition(|(address, _)| planned.contains(address));
+        running.listeners = kept;
+        self.stop(gone.into_values());
+        self.running = Some(running);
+    }
+
+    fn stop(&mut self, listeners: impl Iterator<Item = Listener>) {
+        for listener in listeners {
+            listener.stop();
+            self.stopping.push(listener);
+        }
+    }
+
+    /// Waits until the sockets of what was stopped are free; a dropped call leaves the rest to the next one.
+    async fn settle(&mut self) {
+        while let Some(listener) = self.stopping.last() {
+            listener.stopped().await;
+            self.stopping.pop();
+        }
+    }
+}
+
+impl Outside {
+    fn of(plan: &DnsPlan) -> Self {
+        Self { upstreams: plan.upstreams.clone(), listen: plan.listen.clone(), cache_bytes: plan.cache_bytes }
+    }
+
+    fn forwarder(&self) -> Forwarder {
+        Forwarder::new(&self.upstreams, &self.listen, self.cache_bytes)
+    }
+}
+
+/// Serials grow over restarts too, as secondaries expect (RFC 1982).
+fn first_serial() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs() as u32)
+}

@@ -1,0 +1,207 @@
+//! What is answered: zones, names and addresses in one snapshot that never changes. A change makes a new snapshot which
+//! shares all but the changed parts with the old one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use domain::base::Ttl;
+use ipnet::IpNet;
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
+
+use crate::{
+    name::{NameKey, ancestors},
+    reverse::{self, Reverse},
+};
+
+/// The settings of a plan, which changes of records do not touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Apexes of our zones and of split zones.
+    pub(crate) zones: BTreeMap<NameKey, Zone>,
+    /// Ranges whose reverse names are ours.
+    pub(crate) reverse: BTreeSet<IpNet>,
+    /// How long others may keep our answers.
+    pub(crate) ttl: Ttl,
+    /// Addresses of the name server of our zones.
+    pub(crate) server: Arc<[IpAddr]>,
+    /// The name that serves reverse zones.
+    pub(crate) server_name: Option<NameKey>,
+}
+
+/// Who knows the names of a zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// We do; the name is the zone's name server.
+    Ours(NameKey),
+    /// These servers do.
+    Split(Arc<[SocketAddr]>),
+}
+
+/// Everything that is answered, at one moment.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub(crate) settings: Arc<Settings>,
+    /// Grows with every change.
+    pub(crate) serial: u32,
+    names: HashTrieMapSync<NameKey, Arc<[IpAddr]>>,
+    /// The same names in order, for those that exist only as a part of others.
+    tree: RedBlackTreeSetSync<NameKey>,
+    pointers: RedBlackTreeSetSync<(IpAddr, NameKey)>,
+}
+
+/// Who answers for a name.
+#[derive(Debug)]
+pub(crate) enum Found<'v> {
+    /// We do.
+    Ours(Node<'v>),
+    /// These servers do.
+    Split(&'v Arc<[SocketAddr]>),
+    /// The upstreams do, if anyone.
+    Elsewhere,
+}
+
+/// What is at a name of ours.
+#[derive(Debug)]
+pub(crate) struct Node<'v> {
+    /// The zone's key: this much of the name's own.
+    pub(crate) apex_len: usize,
+    /// The zone's name server.
+    pub(crate) server_name: Option<&'v NameKey>,
+    /// What is there.
+    pub(crate) kind: Kind<'v>,
+}
+
+/// What can be at a name of ours.
+#[derive(Debug)]
+pub(crate) enum Kind<'v> {
+    /// Nothing, not even below it.
+    Absent,
+    /// The name exists; its addresses, in order, may be none.
+    Name(&'v [IpAddr]),
+    /// The reverse name of an address that has names.
+    Pointer(IpAddr),
+}
+
+impl View {
+    /// Nothing yet.
+    pub(crate) fn empty(settings: Arc<Settings>, serial: u32) -> Self {
+        let (names, tree, pointers) = Default::default();
+        Self { settings, serial, names, tree, pointers }
+    }
+
+    /// Whether both answer the same, serials aside.
+    pub(crate) fn same_answers(&self, other: &Self) -> bool {
+        self.settings == other.settings && self.names == other.names
+    }
+
+    /// Gives the name these addresses instead of those it had.
+    pub(crate) fn set(&mut self, name: NameKey, addresses: &BTreeSet<IpAddr>) {
+        self.forget_pointers(&name);
+        for ip in addresses {
+            self.pointers.insert_mut((*ip, name.clone()));
+        }
+        self.tree.insert_mut(name.clone());
+        self.names.insert_mut(name, addresses.iter().copied().collect());
+    }
+
+    /// Forgets the name.
+    pub(crate) fn remove(&mut self, name: &NameKey) {
+        self.forget_pointers(name);
+        self.tree.remove_mut(name);
+        self.names.remove_mut(name);
+    }
+
+    fn forget_pointers(&mut self, name: &NameKey) {
+        let old = self.names.get(name).cloned().unwrap_or_default();
+        for ip in old.iter() {
+            self.pointers.remove_mut(&(*ip, name.clone()));
+        }
+    }
+
+    /// The zone of ours that the name is in, or would be.
+    pub(crate) fn zone_of(&self, name: &[u8]) -> Option<&NameKey> {
+        match self.longest_zone(name) {
+            Some((apex, Zone::Ours(_))) => Some(apex),
+            Some((_, Zone::Split(_))) | None => None,
+        }
+    }
+
+    /// The names of an address, in order.
+    pub(crate) fn names_of(&self, ip: IpAddr) -> impl Iterator<Item = &NameKey> {
+        self.pointers.range((ip, NameKey::root())..).take_while(move |(of, _)| *of == ip).map(|(_, name)| name)
+    }
+
+    /// What is known of a name, given by its key.
+    pub(crate) fn find(&self, name: &[u8]) -> Found<'_> {
+        let zone = self.longest_zone(name);
+        if let Some(range) = reverse::parse(name)
+            && let Some(apex_len) = self.reverse_apex(name, range.range())
+            && zone.is_none_or(|(apex, _)| apex.len() < apex_len)
+        {
+            let kind = self.reverse_kind(range, apex_len == name.len());
+            return Found::Ours(Node { apex_len, server_name: self.settings.server_name.as_ref(), kind });
+        }
+        match zone {
+            Some((apex, Zone::Ours(server))) => {
+                let kind = match reverse::parse(name) {
+                    Some(range) => self.reverse_kind(range, apex.len() == name.len()),
+                    None => self.kind(name, apex, server),
+                };
+                Found::Ours(Node { apex_len: apex.len(), server_name: Some(server), kind })
+            }
+            Some((_, Zone::Split(servers))) => Found::Split(servers),
+            None => Found::Elsewhere,
+        }
+    }
+
+    fn kind(&self, name: &[u8], apex: &[u8], server: &[u8]) -> Kind<'_> {
+        match self.names.get(name) {
+            Some(addresses) => Kind::Name(addresses),
+            None if name == server => Kind::Name(&self.settings.server),
+            None if name.len() == apex.len() || self.has_descendant(name) => Kind::Name(&[]),
+            None => Kind::Absent,
+        }
+    }
+
+    fn reverse_kind(&self, name: Reverse, is_apex: bool) -> Kind<'_> {
+        match name {
+            Reverse::Range(range) if range.prefix_len() == range.max_prefix_len() => {
+                match self.names_of(range.addr()).next() {
+                    Some(_) => Kind::Pointer(range.addr()),
+                    None => Kind::Absent,
+                }
+            }
+            Reverse::Range(range) if is_apex || self.has_address_in(&range) => Kind::Name(&[]),
+            Reverse::Range(_) | Reverse::Below(_) => Kind::Absent,
+        }
+    }
+
+    /// The length of the reverse zone's key, where it is ours: part of a range of ours, or one registered address.
+    fn reverse_apex(&self, name: &[u8], asked: IpNet) -> Option<usize> {
+        let ranges = self.settings.reverse.iter().filter(|range| range.contains(&asked));
+        let labels = ranges.map(reverse::apex_labels).max();
+        let complete = asked.prefix_len() == asked.max_prefix_len();
+        let single =
+            || (complete && self.names_of(asked.addr()).next().is_some()).then(|| reverse::apex_labels(&asked));
+        ancestors(name).nth(labels.or_else(single)? - 1).map(<[u8]>::len)
+    }
+
+    fn has_descendant(&self, name: &[u8]) -> bool {
+        self.tree
+            .range::<[u8], _>((std::ops::Bound::Included(name), std::ops::Bound::Unbounded))
+            .next()
+            .is_some_and(|next| next.starts_with(name))
+    }
+
+    fn has_address_in(&self, range: &IpNet) -> bool {
+        let next = self.pointers.range((range.network(), NameKey::root())..).next();
+        next.is_some_and(|(ip, _)| range.contains(ip))
+    }
+
+    fn longest_zone(&self, name: &[u8]) -> Option<(&NameKey, &Zone)> {
+        ancestors(name).filter_map(|key| self.settings.zones.get_key_value(key)).last()
+    }
+}
