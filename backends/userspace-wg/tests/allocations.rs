@@ -77,7 +77,7 @@ fn carry(a: &mut Node, b: &mut Node, lane: &mut Lane) {
     slot[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
     lane.packets.push(1400, None);
     let now = Now::read();
-    let (slot, len) = lane.packets.slot_mut(0);
+    let (slot, len) = lane.packets.padded_mut(0);
     a.engine.packet(now, slot, len, &mut lane.datagrams);
     lane.packets.clear();
     while !lane.datagrams.is_empty() {
@@ -99,7 +99,7 @@ fn a_packet_through_two_devices_costs_no_allocation() {
     a.know(&b, "10.0.0.2/32");
     b.know(&a, "10.0.0.1/32");
     let batch = || Batch::with_slots(Engine::STEP);
-    let mut lane = Lane { packets: batch(), datagrams: batch(), replies: batch(), delivered: batch() };
+    let mut lane = Lane { packets: Batch::with_padding(1), datagrams: batch(), replies: batch(), delivered: batch() };
     carry(&mut a, &mut b, &mut lane);
     assert_eq!(lane.delivered.len(), 1, "the handshake is done and the packet has arrived");
     carry(&mut a, &mut b, &mut lane);

@@ -14,7 +14,7 @@ use crate::noise::{Batch, Now};
 const PACKETS: usize = 64;
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
-    let mut packets = Batch::with_slots(PACKETS);
+    let mut packets = Batch::with_padding(PACKETS);
     let mut datagrams = Batch::with_slots(2 * PACKETS + 2);
     while !shared.is_stopping() {
         fill(shared, &mut packets)?;
@@ -25,7 +25,7 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         let now = Now::read();
         shared.with_engine(|engine| {
             for place in 0..packets.len() {
-                let (slot, len) = packets.slot_mut(place);
+                let (slot, len) = packets.padded_mut(place);
                 engine.packet(now, slot, len, &mut datagrams);
             }
         });

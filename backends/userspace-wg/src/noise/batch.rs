@@ -2,32 +2,39 @@ use std::net::SocketAddr;
 
 /// Several packets or datagrams in one block of memory that is reused from round to round.
 ///
-/// Slots lie at a fixed stride; a slot holds the largest UDP datagram. Memory that no packet ever touched is never
-/// resident, so the large slots cost address space only.
+/// They lie one behind the other, so that a run of datagrams for one endpoint can be handed to the host as one
+/// (`UDP_SEGMENT`), and a batch of small packets touches little memory: what no packet ever reached is never resident.
 #[derive(Debug)]
 pub struct Batch {
     store: Vec<u8>,
     filled: Vec<Filled>,
     slots: usize,
+    gap: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Filled {
+    start: usize,
     len: usize,
     endpoint: Option<SocketAddr>,
 }
 
 impl Batch {
-    /// Bytes that fit into a slot: the largest datagram and room to pad and seal it.
+    /// Bytes offered for one packet: the largest datagram and room to pad and seal it.
     pub const SLOT: usize = 65_536 + 64;
     /// Largest packet that may be put into a slot and still be padded there.
     pub const LARGEST_PACKET: usize = 65_536;
-    /// Distance of two slots; not a power of two, so that their first lines do not share one set of the cache.
-    const STRIDE: usize = Self::SLOT + 8 * 64 + 64;
+    /// Room behind a packet for padding to a multiple of 16.
+    const PADDING: usize = 16;
 
-    /// An empty batch for `slots` packets.
+    /// An empty batch for `slots` packets without a gap between them.
     pub fn with_slots(slots: usize) -> Self {
-        Self { store: vec![0; slots * Self::STRIDE], filled: Vec::with_capacity(slots), slots }
+        Self { store: vec![0; slots * Self::SLOT], filled: Vec::with_capacity(slots), slots, gap: 0 }
+    }
+
+    /// An empty batch for `slots` packets that can be padded where they lie.
+    pub fn with_padding(slots: usize) -> Self {
+        Self { gap: Self::PADDING, ..Self::with_slots(slots) }
     }
 
     /// Packets in the batch.
@@ -51,27 +58,32 @@ impl Batch {
     /// When the batch is full; callers ask [`Batch::room`] first.
     pub fn next_slot(&mut self) -> &mut [u8] {
         assert!(self.room() > 0, "a full batch was written to");
-        let start = self.filled.len() * Self::STRIDE;
+        let start = self.end();
         &mut self.store[start..start + Self::SLOT]
     }
 
     /// Keeps the first `len` bytes of the slot that [`Batch::next_slot`] gave.
     pub fn push(&mut self, len: usize, endpoint: Option<SocketAddr>) {
-        debug_assert!(len <= Self::SLOT && self.room() > 0);
-        self.filled.push(Filled { len, endpoint });
+        assert!(len + self.gap <= Self::SLOT && self.room() > 0, "more was written than fits");
+        let start = self.end();
+        self.filled.push(Filled { start, len, endpoint });
+    }
+
+    /// Where the next packet begins. Each one takes at most a slot, so there is always a slot behind it.
+    fn end(&self) -> usize {
+        self.filled.last().map_or(0, |last| last.start + last.len + self.gap)
     }
 
     /// The packet at `place`, and where it comes from or goes to.
     pub fn get(&self, place: usize) -> (&[u8], Option<SocketAddr>) {
-        let Filled { len, endpoint } = self.filled[place];
-        let start = place * Self::STRIDE;
+        let Filled { start, len, endpoint } = self.filled[place];
         (&self.store[start..start + len], endpoint)
     }
 
-    /// The whole slot at `place` and the length of its packet.
-    pub fn slot_mut(&mut self, place: usize) -> (&mut [u8], usize) {
-        let start = place * Self::STRIDE;
-        (&mut self.store[start..start + Self::SLOT], self.filled[place].len)
+    /// The packet at `place` with the room for padding behind it, and the length of the packet alone.
+    pub fn padded_mut(&mut self, place: usize) -> (&mut [u8], usize) {
+        let Filled { start, len, .. } = self.filled[place];
+        (&mut self.store[start..start + len + self.gap], len)
     }
 
     /// Length and endpoint of the last packet.
@@ -113,6 +125,22 @@ mod tests {
             let seen: Vec<_> = batch.iter().map(|(bytes, _)| bytes.to_vec()).collect();
             assert_eq!(seen, [[round, 0], [round, 1]]);
             batch.clear();
+        }
+    }
+
+    #[test]
+    fn datagrams_lie_side_by_side_and_packets_leave_room_for_padding() {
+        for (mut batch, gap) in [(Batch::with_slots(3), 0), (Batch::with_padding(3), 16)] {
+            for len in [100, 1, Batch::LARGEST_PACKET] {
+                batch.next_slot().fill(len.to_le_bytes()[0]);
+                batch.push(len, None);
+            }
+            let start = |place: usize| batch.get(place).0.as_ptr() as usize;
+            assert_eq!((start(1) - start(0), start(2) - start(1)), (100 + gap, 1 + gap));
+            let (padded, len) = batch.padded_mut(0);
+            assert_eq!((padded.len(), len), (100 + gap, 100));
+            padded[100..].fill(0xee);
+            assert_eq!(batch.get(1).0, [1], "padding reaches no neighbour");
         }
     }
 }

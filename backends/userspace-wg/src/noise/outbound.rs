@@ -11,8 +11,8 @@ use super::{
 };
 
 impl Engine {
-    /// Takes a packet from the TUN device: the first `len` bytes of `slot`, whose rest is scratch for padding. Puts at
-    /// most two datagrams into `out`.
+    /// Takes a packet from the TUN device: the first `len` bytes of `slot`, whose other 15 or more are
+    /// scratch for padding ([`Batch::padded_mut`]). Puts at most two datagrams into `out`.
     pub fn packet(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) {
         if let Err(reason) = self.route(now, slot, len, out) {
             self.env.drops.count(reason);

@@ -1,9 +1,9 @@
-use std::fmt::Write;
-
 /// Writes a key as the interface does: 64 lowercase hexadecimal digits.
 pub(super) fn write(out: &mut String, key: &[u8; 32]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in key {
-        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
+        out.push(DIGITS[usize::from(byte >> 4)].into());
+        out.push(DIGITS[usize::from(byte & 15)].into());
     }
 }
 

@@ -68,7 +68,7 @@ impl Node {
             key: private.public_key(),
             address: address.parse().unwrap(),
             delivered: Vec::new(),
-            packets: Batch::with_slots(2),
+            packets: Batch::with_padding(2),
             datagrams: Batch::with_slots(Engine::STEP + 8),
         }
     }
@@ -77,8 +77,8 @@ impl Node {
     pub(super) fn send(&mut self, now: Now, packet: &[u8]) -> Vec<Vec<u8>> {
         self.packets.next_slot()[..packet.len()].copy_from_slice(packet);
         self.packets.push(packet.len(), None);
-        let (slot, len) = self.packets.slot_mut(0);
-        slot[len..len + 32].fill(0xee);
+        let (slot, len) = self.packets.padded_mut(0);
+        slot[len..].fill(0xee);
         self.engine.packet(now, slot, len, &mut self.datagrams);
         self.packets.clear();
         take(&mut self.datagrams)
