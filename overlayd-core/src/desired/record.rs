@@ -141,6 +141,13 @@ pub struct AttachmentRecord {
     pub phase: Phase,
 }
 
+impl AttachmentRecord {
+    /// Whether the host holds anything of it: interfaces, a fence or ports.
+    pub fn has_host_objects(&self) -> bool {
+        !matches!(self.target, Target::Address(_)) || self.isolation.is_some() || !self.ports.is_empty()
+    }
+}
+
 /// How far an attachment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

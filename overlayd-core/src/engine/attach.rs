@@ -100,10 +100,10 @@ impl Engine {
 
     /// Has the host be as the record says. An address without a fence and without ports needs nothing of it.
     async fn plug(&self, record: &AttachmentRecord) -> Result<Attached, Error> {
-        let plan = self.attach_plan(record)?;
-        if plan.interfaces.is_empty() && plan.fence.is_none() && plan.ports.is_empty() {
+        if !record.has_host_objects() {
             return Ok(Attached { identity: TargetIdentity(record.service_ip.to_string()), namespace: None });
         }
+        let plan = self.attach_plan(record)?;
         self.host.attach(&plan).await
     }
 

@@ -20,6 +20,7 @@ mod parse;
 mod peers;
 mod ports;
 mod prune;
+mod reconcile;
 mod record;
 mod services;
 mod status;
@@ -54,6 +55,8 @@ pub struct EngineConfig {
     pub cool_down: Duration,
     /// How often a host name of a peer is resolved again.
     pub resolve_interval: Duration,
+    /// How often the host is told again what was asked for.
+    pub reconcile_interval: Duration,
     /// Shortest time between two observations of the devices.
     pub observe_interval: Duration,
     /// Who may open connections to the members of isolation networks.
@@ -74,6 +77,7 @@ impl EngineConfig {
             backend_deadline: Duration::from_secs(10),
             cool_down: Duration::from_secs(30),
             resolve_interval: Duration::from_secs(60),
+            reconcile_interval: Duration::from_secs(5),
             observe_interval: Duration::from_secs(1),
             inbound: Inbound::Anyone,
             event_queue: crate::ipc::Limits::default().event_queue,
@@ -168,6 +172,7 @@ impl Engine {
         engine.converge().await;
         observe::spawn(&engine);
         edges::spawn(&engine);
+        reconcile::spawn(&engine);
         peers::spawn_resolver(&engine);
         Ok(engine)
     }

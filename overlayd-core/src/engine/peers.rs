@@ -4,14 +4,17 @@
 mod names;
 mod sent;
 
+use std::collections::{BTreeSet, HashMap};
+
 use ipnet::IpNet;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 pub(super) use self::{names::spawn as spawn_resolver, sent::Sent};
 use super::{Engine, Error, locks::Key, parse, record::Undo};
 use crate::{
-    contract::PeerChange,
+    contract::{PeerChange, PeerEndpoint, PeerStatus},
     desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
+    keys::PublicKey,
     names::LinkName,
     plan,
     protocol::{PeerScope, PeerSpec, Response},
@@ -90,16 +93,21 @@ impl Engine {
         let mut sent = self.sent.lock().await;
         let changes = {
             let desired = self.desired();
-            let mut changes = Vec::new();
-            for peer in known {
-                let id = PeerId { service: service.map(Into::into), public_key: peer.public_key };
-                match desired.peer(&id) {
-                    Some(record) if peer.endpoint.is_some() => sent.assume(&id, record),
-                    Some(_) => {}
-                    None => changes.push(PeerChange::Remove(peer.public_key)),
+            let known: HashMap<PublicKey, &PeerStatus> = known.map(|peer| (peer.public_key, peer)).collect();
+            let id = |public_key: &PublicKey| PeerId { service: service.map(Into::into), public_key: *public_key };
+            let strangers = known.keys().filter(|public_key| desired.peer(&id(public_key)).is_none());
+            let mut changes: Vec<PeerChange> = strangers.map(|public_key| PeerChange::Remove(*public_key)).collect();
+            for (id, record) in desired.peers_of(service) {
+                let peer = known.get(&id.public_key);
+                match peer {
+                    Some(peer) if peer.endpoint.is_some() => sent.assume(id, record),
+                    Some(_) | None => sent.doubt(id),
+                }
+                let change = set(&sent, id, record);
+                if !peer.is_some_and(|peer| is_as_planned(peer, &change)) {
+                    changes.push(change);
                 }
             }
-            changes.extend(desired.peers_of(service).map(|(id, record)| set(&sent, id, record)));
             changes
         };
         if !changes.is_empty() {
@@ -218,6 +226,15 @@ fn check_issued(desired: &Desired, ids: &[PeerId]) -> Result<(), Error> {
 
 fn set(sent: &Sent, id: &PeerId, record: &PeerRecord) -> PeerChange {
     PeerChange::Set(plan::peer(id.public_key, record, sent.endpoint_for(id, record)))
+}
+
+/// Whether telling the device would change nothing.
+fn is_as_planned(peer: &PeerStatus, change: &PeerChange) -> bool {
+    let PeerChange::Set(plan) = change else { return false };
+    let ranges = |ranges: &[IpNet]| ranges.iter().copied().collect::<BTreeSet<_>>();
+    plan.endpoint == PeerEndpoint::Keep
+        && plan.keepalive == peer.keepalive
+        && ranges(&plan.allowed_ips) == ranges(&peer.allowed_ips)
 }
 
 fn peer_of(change: &Change) -> Option<PeerId> {

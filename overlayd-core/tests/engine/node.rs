@@ -101,6 +101,7 @@ async fn start(dir: &tempfile::TempDir, overlay: &FakeOverlay, attacher: &FakeAt
         Backends { overlay: Arc::new(overlay.clone()), attacher: Arc::new(attacher.clone()), dns: None, nat: None };
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.backend_deadline = Duration::from_millis(200);
+    config.reconcile_interval = Duration::from_millis(50);
     Engine::start(config, backends).await.unwrap()
 }
 

@@ -97,3 +97,41 @@ async fn a_second_engine_on_the_same_state_is_refused() {
     node.start_process(7);
     node.ok(attach("web", 7)).await;
 }
+
+#[tokio::test]
+async fn a_bridge_and_a_device_that_somebody_deletes_come_back_with_all_that_was_on_them() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.attach(7).await;
+    node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
+    let host = node.host();
+    node.attacher.vanish(&overlayd_core::contract::NetworkName("zl-bce5df779a-b".into()));
+    node.overlay.vanish(&overlayd_core::names::LinkName::new("zl-atlas-n1-g").unwrap());
+    while node.host() != host {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_dies_without_a_word_is_detached_and_its_address_rests() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.attach(7).await;
+    node.attacher.stop(&Target::Process(7));
+    while node.status().await.services[0].attachments != 0 {
+        tokio::task::yield_now().await;
+    }
+    node.start_process(8);
+    assert_eq!(node.attach(8).await.to_string(), "10.77.78.195");
+}
+
+#[tokio::test]
+async fn a_narrower_underlay_reaches_the_containers() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.attach(7).await;
+    node.overlay.set_underlay_mtu(1400);
+    while node.attacher.inside(&Target::Process(7)).first().map(|eth0| eth0.mtu) != Some(1320) {
+        tokio::task::yield_now().await;
+    }
+}

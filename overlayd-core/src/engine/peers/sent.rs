@@ -31,6 +31,11 @@ impl Sent {
         }
     }
 
+    /// Takes it that the device knows nothing of the peer's endpoint.
+    pub(super) fn doubt(&mut self, id: &PeerId) {
+        self.endpoints.remove(id);
+    }
+
     /// Notes what the device of `service` has accepted.
     pub(in crate::engine) fn note(&mut self, service: Option<&str>, changes: &[PeerChange]) {
         let id = |public_key: PublicKey| PeerId { service: service.map(Into::into), public_key };
