@@ -54,6 +54,11 @@ impl Target {
             other => other.map_err(|e| Error::host(format!("open process {pid}"), e.into()))?,
         };
         let netns = match Netns::of_process(&pidfd) {
+            // A container often has capabilities that the daemon has not, which forbids looking into its process.
+            Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) => Netns::of_stronger_process(pid),
+            other => other,
+        };
+        let netns = match netns {
             Err(error) if error.errno() == Some(Errno::SRCH) => return Err(gone()),
             other => other.map_err(host)?,
         };

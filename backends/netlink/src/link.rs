@@ -19,6 +19,7 @@ mod ifla {
     pub(super) const MASTER: u16 = 10;
     pub(super) const OPERSTATE: u16 = 16;
     pub(super) const LINKINFO: u16 = 18;
+    pub(super) const NET_NS_PID: u16 = 19;
     pub(super) const IFALIAS: u16 = 20;
     pub(super) const AF_SPEC: u16 = 26;
     pub(super) const GROUP: u16 = 27;

@@ -1,3 +1,5 @@
+mod beside;
+
 use std::{
     fmt,
     os::fd::{AsFd, BorrowedFd},
@@ -44,6 +46,14 @@ impl Netns {
     /// That of the process which a pidfd stands for.
     pub fn of_process(pidfd: impl AsFd) -> Result<Self> {
         namespace::Netns::from_pidfd(pidfd).map(Self).map_err(|e| failed("open the process's network namespace", e))
+    }
+
+    /// That of the process with this PID, also where [`Netns::of_process`] is denied because the process has
+    /// capabilities that the caller has not. Takes some milliseconds. Whoever calls this has to see afterwards, by a
+    /// pidfd, that the process still lived: then it was not another one's.
+    pub fn of_stronger_process(pid: u32) -> Result<Self> {
+        let fd = beside::open(pid)?;
+        namespace::Netns::from_fd(fd).map(Self).map_err(|e| failed("take a network namespace over", e))
     }
 
     /// A new one without a name, which ends with the last process, socket and handle in it. Its loopback device is

@@ -204,3 +204,21 @@ fn a_handle_answers_many_threads_at_once() {
     });
     assert_eq!(host.links().unwrap().iter().filter(|l| l.name.starts_with('t')).count(), 80);
 }
+
+#[test]
+fn a_namespace_is_reached_by_pid_without_looking_into_the_process() {
+    #[expect(clippy::disallowed_methods, reason = "a test needs a process to be somewhere")]
+    let sleeper = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let (home, away) = (Netns::create().expect("root is needed"), Netns::create().unwrap());
+    let mut process = away.run(sleeper).unwrap();
+    let found = home.run(|| Netns::of_stronger_process(process.id()).map(|netns| netns.id())).unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(found.unwrap(), away.id());
+    let of_nobody = home.run(|| Netns::of_stronger_process(process.id()).map(|netns| netns.id())).unwrap();
+    assert!(of_nobody.unwrap_err().is_absent());
+    for netns in [home, away] {
+        let links = Rtnl::inside(&netns).unwrap().links().unwrap();
+        assert_eq!(links.len(), 1, "only the loopback is there: {links:?}");
+    }
+}

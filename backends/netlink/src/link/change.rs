@@ -123,6 +123,12 @@ impl<'a> LinkChange<'a> {
         self
     }
 
+    /// Moves it to the network namespace of the process with this PID.
+    pub(crate) fn into_netns_of(mut self, pid: u32) -> Self {
+        self.attributes.append_attr_u32(ifla::NET_NS_PID, pid);
+        self
+    }
+
     /// The request that makes all the changes.
     pub fn request(mut self) -> Request {
         self.append_settings();
