@@ -77,6 +77,7 @@ impl Engine {
             desired.services().iter().map(|(name, service)| (name.clone(), service.mode)).collect()
         };
         for (name, mode) in services {
+            let _service = self.locks.shared(Key::Service(name.clone())).await;
             if mode == OverlayMode::Dedicated {
                 self.ensure_dedicated_device(&name).await?;
                 self.send_all_peers(Some(&name)).await?;

@@ -18,32 +18,45 @@ pub(crate) struct Node {
     pub(crate) attacher: FakeAttacher,
     pub(crate) engine: Arc<Engine>,
     dir: tempfile::TempDir,
+    interval: Duration,
 }
 
 impl Node {
-    /// A daemon that nothing was asked of yet.
+    /// A daemon that nothing was asked of yet, and that looks after drift too seldom for a test to see.
     pub(crate) async fn fresh() -> Self {
+        Self::that_looks_every(Duration::from_secs(3600)).await
+    }
+
+    /// Like [`Node::ready`], but it looks after drift all the time.
+    pub(crate) async fn watchful() -> Self {
+        Self::that_looks_every(Duration::from_millis(20)).await.with_web().await
+    }
+
+    async fn that_looks_every(interval: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (overlay, attacher) = (FakeOverlay::default(), FakeAttacher::linux());
-        let engine = start(&dir, &overlay, &attacher).await;
-        Self { overlay, attacher, engine, dir }
+        let engine = start(&dir, &overlay, &attacher, interval).await;
+        Self { overlay, attacher, engine, dir, interval }
     }
 
     /// A daemon with the overlay 10.77.0.0/16, slice 10.77.4.0/26, and the service `web`.
     pub(crate) async fn ready() -> Self {
-        let node = Self::fresh().await;
-        node.ok(Request::SetLocalNodeId { node_id: 3 }).await;
-        node.ok(setup_global()).await;
-        node.ok(setup_service("web")).await;
-        node
+        Self::fresh().await.with_web().await
+    }
+
+    async fn with_web(self) -> Self {
+        self.ok(Request::SetLocalNodeId { node_id: 3 }).await;
+        self.ok(setup_global()).await;
+        self.ok(setup_service("web")).await;
+        self
     }
 
     /// The process ends without a word, and another one starts on the same host and data directory.
     pub(crate) async fn crash_and_restart(self) -> Self {
         let (overlay, attacher) = (self.overlay.restarted(), self.attacher.restarted());
         drop(self.engine);
-        let engine = start(&self.dir, &overlay, &attacher).await;
-        Self { overlay, attacher, engine, dir: self.dir }
+        let engine = start(&self.dir, &overlay, &attacher, self.interval).await;
+        Self { overlay, attacher, engine, dir: self.dir, interval: self.interval }
     }
 
     pub(crate) async fn ask(&self, request: Request) -> Response {
@@ -96,12 +109,17 @@ impl Node {
     }
 }
 
-async fn start(dir: &tempfile::TempDir, overlay: &FakeOverlay, attacher: &FakeAttacher) -> Arc<Engine> {
+async fn start(
+    dir: &tempfile::TempDir,
+    overlay: &FakeOverlay,
+    attacher: &FakeAttacher,
+    interval: Duration,
+) -> Arc<Engine> {
     let backends =
         Backends { overlay: Arc::new(overlay.clone()), attacher: Arc::new(attacher.clone()), dns: None, nat: None };
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.backend_deadline = Duration::from_millis(200);
-    config.reconcile_interval = Duration::from_millis(50);
+    config.reconcile_interval = interval;
     Engine::start(config, backends).await.unwrap()
 }
 

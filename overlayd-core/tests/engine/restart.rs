@@ -100,7 +100,7 @@ async fn a_second_engine_on_the_same_state_is_refused() {
 
 #[tokio::test]
 async fn a_bridge_and_a_device_that_somebody_deletes_come_back_with_all_that_was_on_them() {
-    let node = Node::ready().await;
+    let node = Node::watchful().await;
     node.start_process(7);
     node.attach(7).await;
     node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
@@ -114,7 +114,7 @@ async fn a_bridge_and_a_device_that_somebody_deletes_come_back_with_all_that_was
 
 #[tokio::test]
 async fn a_container_that_dies_without_a_word_is_detached_and_its_address_rests() {
-    let node = Node::ready().await;
+    let node = Node::watchful().await;
     node.start_process(7);
     node.attach(7).await;
     node.attacher.stop(&Target::Process(7));
@@ -127,7 +127,7 @@ async fn a_container_that_dies_without_a_word_is_detached_and_its_address_rests(
 
 #[tokio::test]
 async fn a_narrower_underlay_reaches_the_containers() {
-    let node = Node::ready().await;
+    let node = Node::watchful().await;
     node.start_process(7);
     node.attach(7).await;
     node.overlay.set_underlay_mtu(1400);
