@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -29,6 +30,8 @@ use crate::{
 
 /// Threads that serve requests; the data plane has its own.
 const WORKERS: usize = 2;
+/// How long calls into the host may go on after the last reply.
+const LAST_CALLS: Duration = Duration::from_secs(5);
 /// Where the engine keeps its state, in the data directory.
 const STATE: &str = "overlayd";
 /// What this daemon can do beyond the published protocol, for `hello`.
@@ -40,7 +43,10 @@ pub(crate) fn run(place: &Place, flags: &DaemonFlags) -> Result<()> {
     let settings = Settings::load(&data_dir, flags)?;
     logging::start(settings.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    runtime.block_on(serve(data_dir, place.socket(), settings))
+    let outcome = runtime.block_on(serve(data_dir, place.socket(), settings));
+    // A call into the host that hangs must not keep the process from ending.
+    runtime.shutdown_timeout(LAST_CALLS);
+    outcome
 }
 
 /// The socket is claimed before the engine touches the host, and answers only after the engine has caught up with it.
@@ -54,10 +60,11 @@ async fn serve(data_dir: PathBuf, socket: PathBuf, settings: Settings) -> Result
     let backends = wiring::backends(&settings, &surroundings(&data_dir, &settings))?;
     let engine = Engine::start(engine(&data_dir, &settings), backends).await?;
     let closing = CancellationToken::new();
-    let serving = tokio::spawn(listener.serve(Arc::clone(&engine), closing.clone()));
+    let mut serving = tokio::spawn(listener.serve(Arc::clone(&engine), closing.clone()));
     Manager.ready();
     tokio::select! {
         signal = signals.received() => tracing::info!(signal, "ending; the host's network stays as it is"),
+        ended = &mut serving => return ended.context("the listener ended badly")?,
         () = engine.shutdown_requested() => tracing::info!("ending; everything of ours was removed from the host"),
     }
     Manager.stopping();

@@ -7,6 +7,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::{getegid, geteuid},
 };
+use rustix::thread::{CapabilitySet, capabilities};
 
 const NEEDS: &str = "the demo builds network namespaces: run it as root, or allow unprivileged user namespaces \
                      (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, \
@@ -26,14 +27,15 @@ pub(super) enum Rights {
 
 /// Obtains the rights, or says what is missing. To be called while the process has a single thread.
 pub(super) fn obtain() -> Result<Rights> {
-    if geteuid().is_root() && may_make_networks() {
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
+    if capabilities(None)?.effective.contains(needed) {
         return Ok(Rights::Root);
     }
     become_root_of_own_namespace().context(NEEDS)?;
     Ok(Rights::UserNamespace)
 }
 
-/// Tries it in a process of its own thread, so that this one stays where it is.
+/// Tries it on a thread of its own, so that this one stays where it is.
 fn may_make_networks() -> bool {
     let attempt = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).is_ok());
     attempt.join().unwrap_or(false)
