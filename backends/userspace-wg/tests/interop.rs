@@ -23,6 +23,13 @@ struct Foreign {
     _process: Running,
 }
 
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // Killed as it is with the test, it leaves its socket.
+        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.name));
+    }
+}
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Foreign {
