@@ -93,12 +93,15 @@ fn make(host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<()> {
     own.chain(bridges).try_for_each(|name| await_carrier(host, name))
 }
 
-/// Waits until the kernel has noticed that the interface is connected, some tenth of a millisecond after it was. Until
-/// then both ends drop packets, and a container whose first one is lost waits a second.
-fn await_carrier(host: &Host, name: &str) -> Result<()> {
+/// Waits until the kernel has noticed that both ends of an interface, or a bridge, are connected, some tenth of a
+/// millisecond after they were. Until then they drop packets, and a container whose first one is lost waits a second.
+fn await_carrier(shared: &Host, name: &str) -> Result<()> {
     for _ in 0..CARRIER_LOOKS {
-        if host.link(name)?.is_none_or(|link| link.is_operational()) {
-            return Ok(());
+        let Some(link) = shared.link(name)? else { return Ok(()) };
+        let other = shared.rtnl.other_end(&link).map_err(host)?;
+        if link.is_operational() && other.is_none_or(|link| link.is_operational()) {
+            // The kernel says so a moment before it is, inside a lock that this request, which changes nothing, awaits.
+            return shared.rtnl.run(link::change(link.index).request()).map_err(host);
         }
         std::thread::sleep(CARRIER_PAUSE);
     }

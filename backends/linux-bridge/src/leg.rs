@@ -70,6 +70,8 @@ impl<'a> Leg<'a> {
             // A container answers by its routed interface what came to its other one.
             change.ipv4(Ipv4Setting::ReversePath, LOOSE).request(),
             link::up(index),
+            // An interface without any address fails even the loose check.
+            address::ensure(index, IpNet::from(source)),
             route::replace(&route),
             // Who is at the other end is known, so nobody asks; in IPv6 nobody could.
             neighbour::pin(index, address, self.inside_mac),

@@ -23,8 +23,8 @@ use crate::{
     settings::Settings,
 };
 
-/// An address that no host route covers, to ask where the internet is (RFC 3849 is for documentation).
-const SOMEWHERE_V6: &str = "2001:db8::1";
+/// An address that no host route covers, to ask where the internet is (RFC 9637 keeps it for documentation).
+const SOMEWHERE_V6: &str = "3fff::1";
 
 /// All networks of the instance.
 #[derive(Debug)]

@@ -25,6 +25,8 @@ mod ifla {
     pub(super) const GROUP: u16 = 27;
     pub(super) const NET_NS_FD: u16 = 28;
     pub(super) const EXT_MASK: u16 = 29;
+    pub(super) const LINK_NETNSID: u16 = 37;
+    pub(super) const TARGET_NETNSID: u16 = 46;
 
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const INFO_DATA: u16 = 2;
@@ -101,6 +103,8 @@ pub struct Link {
     pub group: u32,
     /// Index of the device it is bound to: of the other end for veth, in that end's namespace.
     pub peer: Option<u32>,
+    /// Number that this namespace has for the other end's, where they differ.
+    pub peer_netns: Option<u32>,
     /// Operational state (RFC 2863) as the kernel numbers it; 6 is up.
     pub operstate: u8,
 }
@@ -129,6 +133,7 @@ impl Link {
                 ifla::MASTER => link.master = Some(number(value)),
                 ifla::IFALIAS => link.alias = Some(text(value)),
                 ifla::GROUP => link.group = number(value),
+                ifla::LINK_NETNSID => link.peer_netns = Some(number(value)),
                 ifla::LINK => link.peer = Some(number(value)),
                 ifla::OPERSTATE => link.operstate = value.first().copied().unwrap_or_default(),
                 ifla::LINKINFO => link.kind = kind_of(value),
@@ -158,6 +163,17 @@ impl Rtnl {
         use crate::error::OrAbsent;
         let by = by.into();
         let mut request = header(format!("look up link {by}"), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
+        request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        self.get(request, Link::parse).or_absent()
+    }
+
+    /// The other end of a veth pair, in whichever namespace it is; `None` where it is gone or out of sight.
+    pub fn other_end(&self, link: &Link) -> Result<Option<Link>> {
+        use crate::error::OrAbsent;
+        let (Some(index), Some(netns)) = (link.peer, link.peer_netns) else { return Ok(None) };
+        let action = format!("look up the other end of {}", link.name);
+        let mut request = header(action, NlMsgType::RTM_GETLINK, 0, By::Index(index), Flags::Keep);
+        request.message().append_attr_u32(ifla::TARGET_NETNSID, netns);
         request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         self.get(request, Link::parse).or_absent()
     }

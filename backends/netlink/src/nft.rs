@@ -2,7 +2,15 @@
 //!
 //! The types to say a change with are those of `nlink`, passed on here.
 
-use nlink::{Nftables, blocking::Connection};
+use nlink::{
+    Nftables,
+    blocking::Connection,
+    netlink::{
+        MessageBuilder, NLMSG_HDRLEN,
+        message::{NLM_F_CREATE, NLM_F_EXCL},
+        nftables::{self, RawMessage},
+    },
+};
 
 use crate::{Error, Result};
 
@@ -69,6 +77,29 @@ impl Nft {
             found => found.map_err(|e| failed("list a set", e)),
         }
     }
+}
+
+/// Adds a set of interface names to the change. `id` tells it from other sets of the same change; from 1000 on they are
+/// free.
+///
+/// nft stores the order of the key's bytes with a set and shows names as empty without it, which makes a saved and
+/// restored ruleset another one. nlink has no word for that, so the message is ours (`linux/netfilter/nf_tables.h`).
+pub fn add_interface_set(change: Transaction, family: Family, table: &str, name: &str, id: u32) -> Transaction {
+    /// `NFTNL_UDATA_SET_KEYBYTEORDER`, its length, and nft's number for the host's order.
+    const HOST_ORDER: [u8; 6] = {
+        let [a, b, c, d] = 1u32.to_ne_bytes();
+        [0, 4, a, b, c, d]
+    };
+    let mut attributes = MessageBuilder::new(0, 0);
+    attributes.append_attr_str(nftables::NFTA_SET_TABLE, table);
+    attributes.append_attr_str(nftables::NFTA_SET_NAME, name);
+    attributes.append_attr_u32_be(nftables::NFTA_SET_KEY_TYPE, INTERFACE_NAME.type_id());
+    attributes.append_attr_u32_be(nftables::NFTA_SET_KEY_LEN, INTERFACE_NAME.len());
+    attributes.append_attr_u32_be(nftables::NFTA_SET_ID, id);
+    attributes.append_attr(nftables::NFTA_SET_USERDATA, &HOST_ORDER);
+    let attributes = attributes.as_bytes()[NLMSG_HDRLEN..].to_vec();
+    let message = RawMessage::new(nftables::NFT_MSG_NEWSET, family);
+    change.raw(message.flags(NLM_F_CREATE | NLM_F_EXCL).attrs(attributes))
 }
 
 /// An interface name as an element of a set.

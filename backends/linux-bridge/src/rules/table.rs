@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use overlayd_netlink::nft::{
     BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, INTERFACE_NAME, IcmpxCode,
     LookupExpr, MetaKey, NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags,
-    Transaction, interface,
+    Transaction, add_interface_set, interface,
 };
 
 use super::Elements;
@@ -59,7 +59,11 @@ impl Names {
     /// The whole table with these elements, added to the change.
     pub(super) fn whole(&self, change: Transaction, elements: &Elements) -> Transaction {
         let change = change.add_table(&self.table, Family::Inet);
-        let change = self.sets().into_iter().fold(change, Transaction::add_set);
+        let change = (1000..)
+            .zip([BRIDGES, EGRESS, OVERLAYS])
+            .fold(change, |change, (id, name)| add_interface_set(change, Family::Inet, &self.table, name, id));
+        let [.., ranges_v4, ranges_v6] = self.sets();
+        let change = change.add_set(ranges_v4).add_set(ranges_v6);
         let change = self.fill(change, elements);
         let change = self.chains().into_iter().fold(change, Transaction::add_chain);
         self.rules().into_iter().fold(change, Transaction::add_rule)

@@ -1,0 +1,202 @@
+//! A host with an outside and an overlay, for tests with real packets.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use overlayd_core::{
+    contract::{
+        AttachPlan, AttachmentId, ContainerRoute, Egress, InterfacePlan, NetworkName, NetworkPlan, OverlayLink, Target,
+        Uplink,
+    },
+    names::{InstanceId, LinkName},
+};
+use overlayd_linux_bridge::{Config, LinuxBridge};
+use overlayd_testkit::lab::{self, Confinement, Namespace};
+
+pub const MTU: u16 = 1420;
+
+/// The addresses of one family.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// Of the network `web`, whose first host is the gateway; and of another one.
+    pub web: &'static str,
+    pub db: &'static str,
+    /// This node's address on the overlay, another node's, and the whole overlay.
+    pub node: &'static str,
+    pub remote: &'static str,
+    pub cluster: &'static str,
+    /// A container's address on the overlay.
+    pub global: &'static str,
+    /// The host's uplink and the world behind it.
+    pub uplink: &'static str,
+    pub outside: &'static str,
+    pub bits: u8,
+    /// An address of the overlay that no device leads to.
+    pub lost: &'static str,
+}
+
+pub const V4: Family = Family {
+    web: "10.77.8.{}/26",
+    db: "10.77.9.{}/26",
+    node: "10.77.4.1",
+    remote: "10.77.7.1",
+    cluster: "10.77.0.0/16",
+    global: "10.77.4.9",
+    uplink: "192.0.2.1",
+    outside: "192.0.2.99",
+    bits: 24,
+    lost: "10.77.99.99",
+};
+
+pub const V6: Family = Family {
+    web: "fd77:8::{}/120",
+    db: "fd77:9::{}/120",
+    node: "fd77:4::1",
+    remote: "fd77:7::1",
+    cluster: "fd77::/16",
+    global: "fd77:4::9",
+    uplink: "2001:db8::1",
+    outside: "2001:db8::99",
+    bits: 64,
+    lost: "fd77:99::99",
+};
+
+/// A host in a namespace, its world, its peer on the overlay, and the backend.
+pub struct Bench {
+    pub family: Family,
+    pub host: Namespace,
+    pub outside: Namespace,
+    pub remote: Namespace,
+    pub backend: LinuxBridge,
+    state: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new(family: Family) -> Self {
+        assert!(lab::available(), "SKIPPED");
+        let [host, outside, remote] = [(); 3].map(|()| Namespace::host());
+        wire(&host, "up0", &outside, &[(family.uplink, family.outside, family.bits)]);
+        host.run(&["ip", "route", "add", "default", "via", family.outside]);
+        let state = tempfile::tempdir().unwrap();
+        let config = Config { instance: InstanceId::of_data_dir(state.path()), state_dir: state.path().into() };
+        let backend = host.enter(|| LinuxBridge::new(config)).unwrap();
+        let bench = Self { family, host, outside, remote, backend, state };
+        bench.add_overlay();
+        bench
+    }
+
+    /// A stand-in for the overlay device: what enters it comes out at the remote node.
+    pub fn add_overlay(&self) {
+        let family = self.family;
+        let prefix: IpNet = family.cluster.parse().unwrap();
+        wire(&self.host, "ov0", &self.remote, &[(family.node, family.remote, prefix.prefix_len())]);
+        // On a real device nobody resolves neighbours: the other end takes what comes.
+        let mac = self.remote.run(&["cat", "/sys/class/net/eth0/address"]);
+        for net in [family.web, family.db] {
+            let net: IpNet = net.replace("{}", "0").parse().unwrap();
+            let net = net.trunc().to_string();
+            self.remote.run(&["ip", "route", "add", &net, "via", family.node, "onlink", "dev", "eth0"]);
+        }
+        let global = IpNet::from(family.global.parse::<IpAddr>().unwrap()).to_string();
+        self.remote.run(&["ip", "route", "add", &global, "via", family.node, "onlink", "dev", "eth0"]);
+        self.host.run(&["ip", "neigh", "replace", family.lost, "lladdr", mac.trim(), "dev", "ov0"]);
+    }
+
+    pub fn remove_overlay(&self) {
+        self.host.run(&["ip", "link", "del", "ov0"]);
+    }
+
+    pub fn network(&self, name: &str, template: &str, egress: Egress) -> NetworkPlan {
+        NetworkPlan {
+            name: NetworkName(name.into()),
+            guid: None,
+            gateways: vec![numbered(template, 1)],
+            mtu: MTU,
+            egress,
+            overlay: Some(OverlayLink {
+                device: Some(name_of("ov0")),
+                ranges: vec![self.family.cluster.parse().unwrap()],
+            }),
+        }
+    }
+
+    pub fn web(&self) -> NetworkPlan {
+        self.network("lbt-web", self.family.web, Egress::Masquerade)
+    }
+
+    pub fn plan(&self, container: &Namespace, network: &NetworkPlan, number: u8) -> AttachPlan {
+        let pid = container.pid();
+        let gateway = network.gateways[0];
+        let number = u32::from(number);
+        let address = match gateway {
+            IpNet::V4(net) => IpAddr::V4((u32::from(net.network()) + number).into()),
+            IpNet::V6(net) => IpAddr::V6((u128::from(net.network()) + u128::from(number)).into()),
+        };
+        let eth0 = InterfacePlan {
+            name: name_of("eth0"),
+            host_name: name_of(&format!("veth-{pid}-s")),
+            address: IpNet::new(address, gateway.prefix_len()).unwrap(),
+            routes: vec![ContainerRoute { destination: any(gateway), gateway: Some(gateway.addr()) }],
+            mtu: MTU,
+            uplink: Uplink::Network(network.name.clone()),
+        };
+        AttachPlan {
+            id: AttachmentId::Process(pid),
+            target: Target::Process(pid),
+            known: None,
+            interfaces: vec![eth0],
+            resolver: None,
+            fence: None,
+            ports: Vec::new(),
+        }
+    }
+
+    /// The interface by which a container is part of the overlay itself.
+    pub fn global_leg(&self, container: &Namespace) -> InterfacePlan {
+        let family = self.family;
+        InterfacePlan {
+            name: name_of("eth1"),
+            host_name: name_of(&format!("veth-{}-g", container.pid())),
+            address: IpNet::from(ip(family.global)),
+            routes: vec![ContainerRoute { destination: family.cluster.parse().unwrap(), gateway: None }],
+            mtu: MTU,
+            uplink: Uplink::Routed { source: ip(family.node), overlay: name_of("ov0") },
+        }
+    }
+}
+
+pub fn container() -> Namespace {
+    Namespace::container(Confinement::None)
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn numbered(template: &str, number: u32) -> IpNet {
+    template.replace("{}", &number.to_string()).parse().unwrap()
+}
+
+pub fn name_of(text: &str) -> LinkName {
+    LinkName::new(text).unwrap()
+}
+
+fn any(family: IpNet) -> IpNet {
+    if family.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" }.parse().unwrap()
+}
+
+/// A cable from an interface of this name on the host to `eth0` of another namespace, with these addresses.
+fn wire(host: &Namespace, name: &str, far: &Namespace, addresses: &[(&str, &str, u8)]) {
+    let pid = far.pid().to_string();
+    host.run(&["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
+    for (near_address, far_address, bits) in addresses {
+        let (near_address, far_address) = (format!("{near_address}/{bits}"), format!("{far_address}/{bits}"));
+        let nodad: &[&str] = if near_address.contains(':') { &["nodad"] } else { &[] };
+        host.run(&[&["ip", "addr", "add", &near_address, "dev", name], nodad].concat());
+        far.run(&[&["ip", "addr", "add", &far_address, "dev", "eth0"], nodad].concat());
+    }
+    far.run(&["ip", "link", "set", "eth0", "up"]);
+    host.run(&["ip", "link", "set", name, "up"]);
+}
