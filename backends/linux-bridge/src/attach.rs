@@ -1,7 +1,5 @@
 //! Plugging a container in.
 
-use std::time::Duration;
-
 use overlayd_core::contract::{AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, Uplink};
 use overlayd_netlink::{Link, link};
 
@@ -14,10 +12,6 @@ use crate::{
     mark::{Mark, Owner},
     target::Target,
 };
-
-/// How often, and how long apart, to look whether an interface is connected.
-const CARRIER_LOOKS: usize = 1000;
-const CARRIER_PAUSE: Duration = Duration::from_micros(50);
 
 /// Plugs the container in as planned, or leaves nothing behind.
 pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
@@ -96,14 +90,14 @@ fn make(host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<()> {
 /// Waits until the kernel has noticed that both ends of an interface, or a bridge, are connected, some tenth of a
 /// millisecond after they were. Until then they drop packets, and a container whose first one is lost waits a second.
 fn await_carrier(shared: &Host, name: &str) -> Result<()> {
-    for _ in 0..CARRIER_LOOKS {
+    for _ in 0..inside::LOOKS {
         let Some(link) = shared.link(name)? else { return Ok(()) };
         let other = shared.rtnl.other_end(&link).map_err(host)?;
         if link.is_operational() && other.is_none_or(|link| link.is_operational()) {
             // The kernel says so a moment before it is, inside a lock that this request, which changes nothing, awaits.
             return shared.rtnl.run(link::change(link.index).request()).map_err(host);
         }
-        std::thread::sleep(CARRIER_PAUSE);
+        std::thread::sleep(inside::PAUSE);
     }
     tracing::debug!(interface = name, "the kernel is slow to notice that an interface is connected");
     Ok(())

@@ -1,5 +1,7 @@
 //! Work inside a container's network namespace: one visit by one thread for all interfaces of an attachment.
 
+use std::{net::IpAddr, time::Duration};
+
 use ipnet::IpNet;
 use overlayd_core::contract::{Error, Result};
 use overlayd_netlink::{Link, OrAbsent, Rtnl, link, sysctl};
@@ -9,6 +11,10 @@ use crate::{
     leg::{Among, Leg},
     target::Target,
 };
+
+/// How often, and how long apart, to look whether the kernel has finished what it does in the background.
+pub(crate) const LOOKS: usize = 1000;
+pub(crate) const PAUSE: Duration = Duration::from_micros(50);
 
 /// How an inner end compares with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +38,9 @@ pub(crate) fn configure(target: &Target, legs: &[Leg<'_>]) -> Result<()> {
             settle_ipv6(name, leg.plan.address)?;
             requests.extend(leg.inside(link.index, among));
         }
-        rtnl.run_all(requests).map_err(|error| if error.is_present() { in_the_way(target, error) } else { host(error) })
+        let done = rtnl.run_all(requests);
+        done.map_err(|error| if error.is_present() { in_the_way(target, error) } else { host(error) })?;
+        legs.iter().try_for_each(|leg| await_address(&rtnl, leg.plan.address.addr()))
     };
     target.netns.run(work).map_err(host)?
 }
@@ -61,6 +69,19 @@ pub(crate) fn compare(target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec
             .collect()
     };
     target.netns.run(work).map_err(host)?
+}
+
+/// Waits until the container takes in packets to its address: the kernel does the last step for IPv6 a moment later, and
+/// without it the answers to the container's first packets are lost.
+fn await_address(rtnl: &Rtnl, address: IpAddr) -> Result<()> {
+    for _ in 0..LOOKS {
+        if address.is_ipv4() || rtnl.is_own(address).map_err(host)? {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    tracing::debug!(%address, "the kernel is slow to take a new address into service");
+    Ok(())
 }
 
 /// Keeps other containers from giving this one routes by router advertisements, and allows IPv6 where the container is

@@ -8,6 +8,7 @@ use nlink::netlink::{
     message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     types::route::RtMsg,
 };
+use rustix::io::Errno;
 
 use crate::{
     Request, Result, Rtnl,
@@ -141,18 +142,38 @@ impl Rtnl {
 
     /// The way that a packet to `destination` takes from here; `None` where there is none.
     pub fn route_to(&self, destination: IpAddr) -> Result<Option<Route>> {
-        use rustix::io::Errno;
-        let bits = if destination.is_ipv4() { 32 } else { 128 };
-        let mut request = Request::new(format!("look up the route to {destination}"), NlMsgType::RTM_GETROUTE, 0);
-        let header = RtMsg::new().with_family(destination.family()).with_dst_len(bits);
-        request.message().append_bytes(header.as_bytes());
-        append_ip(request.message(), rta::DST, destination);
-        match self.get(request, Route::parse) {
+        match self.get(look_up(destination), Route::parse) {
             Ok(route) => Ok(Some(route)),
-            Err(e) if matches!(e.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NOENT)) => Ok(None),
-            Err(e) => Err(e),
+            Err(error) if is_nowhere(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
+}
+
+impl Rtnl {
+    /// Whether packets to this address are taken in here. For a new IPv6 address that is so a moment after it was added.
+    pub fn is_own(&self, address: IpAddr) -> Result<bool> {
+        const LOCAL: u8 = 2;
+        let kind = |payload: &[u8]| Some(RtMsg::from_bytes(payload).ok()?.rtm_type);
+        match self.get(look_up(address), kind) {
+            Ok(kind) => Ok(kind == LOCAL),
+            Err(error) if is_nowhere(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_nowhere(error: &crate::Error) -> bool {
+    matches!(error.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NOENT))
+}
+
+fn look_up(destination: IpAddr) -> Request {
+    let bits = if destination.is_ipv4() { 32 } else { 128 };
+    let mut request = Request::new(format!("look up the route to {destination}"), NlMsgType::RTM_GETROUTE, 0);
+    let header = RtMsg::new().with_family(destination.family()).with_dst_len(bits);
+    request.message().append_bytes(header.as_bytes());
+    append_ip(request.message(), rta::DST, destination);
+    request
 }
 
 fn list() -> Request {
