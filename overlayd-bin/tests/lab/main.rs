@@ -8,6 +8,7 @@ mod crowd;
 mod leftovers;
 mod live_changes;
 mod privileges;
+mod restart;
 mod two_hosts;
 mod underlays;
 
