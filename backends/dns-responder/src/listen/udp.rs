@@ -1,10 +1,18 @@
 //! Datagrams. What we know is answered at once, in the order of arrival; what others have to be asked for does not keep
 //! the next query waiting.
 
+#[cfg(target_os = "linux")]
+#[path = "udp/batch_linux.rs"]
+mod batch;
+#[cfg(not(target_os = "linux"))]
+#[path = "udp/batch_single.rs"]
+mod batch;
+
 use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::UdpSocket;
 
+use self::batch::Batch;
 use super::Scope;
 use crate::{
     answer::{Verdict, Wanted},
@@ -12,47 +20,72 @@ use crate::{
     service::Service,
 };
 
-/// Largest query taken: names, options and padding fit, and it is what a datagram can hold at most on the usual links.
+/// Largest query taken; the longest name with options and padding is far below.
 const MAX_QUERY: usize = 4096;
+/// Batches in a row before other tasks of the thread have their turn.
+const ROUNDS: usize = 8;
 
 /// Answers until it is cut off.
 pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, scope: Scope) {
-    let socket = Arc::new(socket);
-    let (mut query, mut reply) = (vec![0; MAX_QUERY], Vec::with_capacity(MAX_QUERY));
+    let server = Server { socket: Arc::new(socket), service, scope };
     loop {
-        let (len, from) = match socket.recv_from(&mut query).await {
-            Ok(received) => received,
-            // What an earlier answer ran into, such as a port that nobody listens on.
-            Err(error) => {
-                tracing::debug!(%error, "receiving failed");
-                tokio::task::yield_now().await;
-                continue;
-            }
+        let more = match server.socket.readable().await {
+            Ok(()) => batch::with(|batch| server.answer_waiting(batch)),
+            Err(error) => Err(error),
         };
-        match service.respond(&query[..len], Transport::Udp, &mut reply) {
-            Verdict::Drop => {}
-            Verdict::Reply => send(&socket, &reply, from).await,
-            Verdict::Forward(wanted) => {
-                let task = forward(Arc::clone(&socket), Arc::clone(&service), query[..len].to_vec(), from, wanted);
-                scope.spawn(task);
-            }
+        if let Err(error) = more {
+            tracing::debug!(%error, "receiving failed");
         }
+        tokio::task::yield_now().await;
     }
 }
 
-async fn forward(socket: Arc<UdpSocket>, service: Arc<Service>, query: Vec<u8>, from: SocketAddr, wanted: Wanted) {
-    let mut reply = Vec::new();
-    service.forward(&query, Transport::Udp, wanted, &mut reply).await;
-    send(&socket, &reply, from).await;
+struct Server {
+    socket: Arc<UdpSocket>,
+    service: Arc<Service>,
+    scope: Scope,
 }
 
-/// A full send buffer is waited for: it drains by itself, whatever the askers do.
+impl Server {
+    /// Answers what has arrived, without waiting.
+    fn answer_waiting(&self, batch: &mut Batch) -> io::Result<()> {
+        for _ in 0..ROUNDS {
+            match batch.receive(&self.socket) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            batch.answer(|query, from, reply| match self.service.respond(query, Transport::Udp, reply) {
+                Verdict::Drop => reply.clear(),
+                Verdict::Reply => {}
+                Verdict::Forward(wanted) => {
+                    reply.clear();
+                    self.forward(query.to_vec(), from, wanted);
+                }
+            });
+            batch.send(&self.socket, |reply, to| self.send_later(reply.to_vec(), to));
+        }
+        Ok(())
+    }
+
+    fn forward(&self, query: Vec<u8>, from: SocketAddr, wanted: Wanted) {
+        let (socket, service) = (Arc::clone(&self.socket), Arc::clone(&self.service));
+        self.scope.spawn(async move {
+            let mut reply = Vec::new();
+            service.forward(&query, Transport::Udp, wanted, &mut reply).await;
+            send(&socket, &reply, from).await;
+        });
+    }
+
+    /// For when the send buffer is full: it drains by itself, whatever the askers do.
+    fn send_later(&self, reply: Vec<u8>, to: SocketAddr) {
+        let socket = Arc::clone(&self.socket);
+        self.scope.spawn(async move { send(&socket, &reply, to).await });
+    }
+}
+
 async fn send(socket: &UdpSocket, reply: &[u8], to: SocketAddr) {
-    let sent = match socket.try_send_to(reply, to) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(reply, to).await,
-        sent => sent,
-    };
-    if let Err(error) = sent {
+    if let Err(error) = socket.send_to(reply, to).await {
         tracing::debug!(%to, %error, "an answer could not be sent");
     }
 }

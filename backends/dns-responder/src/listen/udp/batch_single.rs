@@ -1,0 +1,49 @@
+//! One datagram at a time, for hosts without calls for many.
+
+use std::{cell::RefCell, io, net::SocketAddr};
+
+use tokio::net::UdpSocket;
+
+use super::MAX_QUERY;
+
+/// Buffers for a query and its answer.
+pub(super) struct Batch {
+    query: Vec<u8>,
+    arrived: Option<(usize, SocketAddr)>,
+    reply: Vec<u8>,
+}
+
+/// Lends the thread's buffers.
+pub(super) fn with<T>(work: impl FnOnce(&mut Batch) -> T) -> T {
+    thread_local! {
+        static BATCH: RefCell<Batch> =
+            RefCell::new(Batch { query: vec![0; MAX_QUERY], arrived: None, reply: Vec::new() });
+    }
+    BATCH.with_borrow_mut(work)
+}
+
+impl Batch {
+    /// Takes what has arrived; [`io::ErrorKind::WouldBlock`] when that is nothing.
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        self.arrived = None;
+        self.arrived = Some(socket.try_recv_from(&mut self.query)?);
+        Ok(())
+    }
+
+    /// Has the query answered: query, sender, and where to write the answer; an empty one is not sent.
+    pub(super) fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
+        if let Some((len, from)) = self.arrived {
+            answer(&self.query[..len], from, &mut self.reply);
+        }
+    }
+
+    /// Sends the answer, or has it sent later when the buffer is full.
+    pub(super) fn send(&mut self, socket: &UdpSocket, mut later: impl FnMut(&[u8], SocketAddr)) {
+        let Some((_, to)) = self.arrived.filter(|_| !self.reply.is_empty()) else { return };
+        match socket.try_send_to(&self.reply, to) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => later(&self.reply, to),
+            Err(error) => tracing::debug!(%to, %error, "an answer could not be sent"),
+        }
+    }
+}
