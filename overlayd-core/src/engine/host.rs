@@ -6,7 +6,8 @@ use super::Error;
 use crate::{
     contract::{
         self, AttachPlan, Attached, Attacher, AttachmentId, Candidate, DeviceInfo, DevicePlan, DeviceStatus, Dns,
-        HostNetworks, Nat, NatPlan, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend, PeerChange,
+        DnsChange, DnsPlan, HostNetworks, Nat, NatPlan, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend,
+        PeerChange,
     },
     names::LinkName,
 };
@@ -93,6 +94,32 @@ impl Host {
             None => Err(Error::Unsupported(
                 "NAT traversal is not part of this build; set it up with nat.enabled false".into(),
             )),
+        }
+    }
+
+    /// Whether names can be answered at all.
+    pub(super) fn has_dns(&self) -> bool {
+        self.backends.dns.is_some()
+    }
+
+    pub(super) async fn apply_dns(&self, plan: &DnsPlan) -> Result<(), Error> {
+        match &self.backends.dns {
+            Some(dns) => self.bounded("answer names".into(), dns.apply(plan)).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn change_dns_records(&self, changes: &[DnsChange]) -> Result<(), Error> {
+        match &self.backends.dns {
+            Some(dns) => self.bounded("change names".into(), dns.change_records(changes)).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn clear_dns(&self) -> Result<(), Error> {
+        match &self.backends.dns {
+            Some(dns) => self.bounded("stop answering names".into(), dns.clear()).await,
+            None => Ok(()),
         }
     }
 

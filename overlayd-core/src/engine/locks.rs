@@ -20,6 +20,8 @@ pub(super) enum Key {
     Handle(Handle),
     /// An edge peer.
     Edge(String),
+    /// A registered name.
+    Name(String),
     /// A peer.
     Peer(PeerId),
 }

@@ -40,6 +40,7 @@ use crate::{
     desired::{Change, Desired},
     keyring::Keyring,
     keys::PrivateKey,
+    plan::DnsConfig,
     protocol::{Event, NatStatusWire},
     store::Store,
 };
@@ -61,6 +62,8 @@ pub struct EngineConfig {
     pub observe_interval: Duration,
     /// Who may open connections to the members of isolation networks.
     pub inbound: Inbound,
+    /// How names are answered.
+    pub dns: DnsConfig,
     /// Events that a slow client may lag behind before it loses some.
     pub event_queue: usize,
     /// What identifies the build, for `hello`.
@@ -80,6 +83,7 @@ impl EngineConfig {
             reconcile_interval: Duration::from_secs(5),
             observe_interval: Duration::from_secs(1),
             inbound: Inbound::Anyone,
+            dns: DnsConfig::default(),
             event_queue: crate::ipc::Limits::default().event_queue,
             build: String::new(),
             features: Vec::new(),
@@ -101,6 +105,8 @@ pub struct Engine {
     world: RwLock<()>,
     /// What the global device was last told about its peers.
     sent: tokio::sync::Mutex<Sent>,
+    /// What answers names, as last told.
+    served: tokio::sync::Mutex<dns::Served>,
     /// MTU of the overlay device, in bytes.
     mtu: AtomicU16,
     observed: watch::Sender<Arc<Observed>>,
@@ -161,6 +167,7 @@ impl Engine {
             locks: Locks::default(),
             world: RwLock::new(()),
             sent: tokio::sync::Mutex::new(Sent::default()),
+            served: tokio::sync::Mutex::default(),
             mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
             observed: watch::Sender::new(Arc::default()),
             observing: tokio::sync::Mutex::default(),

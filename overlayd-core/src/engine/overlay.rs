@@ -84,7 +84,12 @@ impl Engine {
         let info = self.host.ensure_device(&plan).await?;
         self.mtu.store(info.mtu, Ordering::Relaxed);
         self.send_all_peers(None).await?;
-        self.ensure_all_networks().await
+        self.ensure_all_networks().await?;
+        // The overlay is up all the same: the next registration tries again, and answers with the reason.
+        if let Err(error) = self.serve_names().await {
+            tracing::error!(%error, "registered names are not answered");
+        }
+        Ok(())
     }
 
     async fn withdraw_overlay(&self, undo: Undo, failed: &OverlayRecord) -> Result<(), Error> {
@@ -113,6 +118,7 @@ impl Engine {
                 devices.chain(desired.overlay().map(|overlay| &overlay.device)).cloned().collect::<Vec<_>>(),
             )
         };
+        self.silence_names().await?;
         for id in &attachments {
             self.host.detach(id).await?;
         }

@@ -1,10 +1,15 @@
 //! From what was asked for to what the host should look like. Pure: no clock, no I/O, no backend; the tests below pin
 //! the output.
 
+mod dns;
+
 use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub use self::dns::{
+    DnsConfig, DnsListen, ServeDns, absolute_name, deployment_zone, dns, dns_change, dns_records, in_a_zone,
+};
 use crate::{
     contract::{
         AttachPlan, AttachmentId, ContainerRoute, DeviceMtu, DevicePlan, Egress, FencePlan, Inbound, InterfacePlan,

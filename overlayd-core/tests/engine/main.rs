@@ -6,6 +6,7 @@ mod attach;
 mod concurrency;
 mod issued;
 mod modes;
+mod names;
 mod node;
 mod overlay;
 mod peers;

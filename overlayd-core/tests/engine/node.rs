@@ -11,11 +11,12 @@ use overlayd_core::{
         StatusSnapshot,
     },
 };
-use overlayd_testkit::fake::{FakeAttacher, FakeOverlay};
+use overlayd_testkit::fake::{FakeAttacher, FakeDns, FakeOverlay};
 
 pub(crate) struct Node {
     pub(crate) overlay: FakeOverlay,
     pub(crate) attacher: FakeAttacher,
+    pub(crate) dns: FakeDns,
     pub(crate) engine: Arc<Engine>,
     dir: tempfile::TempDir,
     interval: Duration,
@@ -34,9 +35,9 @@ impl Node {
 
     async fn that_looks_every(interval: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (overlay, attacher) = (FakeOverlay::default(), FakeAttacher::linux());
-        let engine = start(&dir, &overlay, &attacher, interval).await;
-        Self { overlay, attacher, engine, dir, interval }
+        let (overlay, attacher, dns) = (FakeOverlay::default(), FakeAttacher::linux(), FakeDns::default());
+        let engine = start(&dir, (&overlay, &attacher, &dns), interval).await;
+        Self { overlay, attacher, dns, engine, dir, interval }
     }
 
     /// A daemon with the overlay 10.77.0.0/16, slice 10.77.4.0/26, and the service `web`.
@@ -54,9 +55,11 @@ impl Node {
     /// The process ends without a word, and another one starts on the same host and data directory.
     pub(crate) async fn crash_and_restart(self) -> Self {
         let (overlay, attacher) = (self.overlay.restarted(), self.attacher.restarted());
+        // Sockets end with the process.
+        let dns = FakeDns::default();
         drop(self.engine);
-        let engine = start(&self.dir, &overlay, &attacher, self.interval).await;
-        Self { overlay, attacher, engine, dir: self.dir, interval: self.interval }
+        let engine = start(&self.dir, (&overlay, &attacher, &dns), self.interval).await;
+        Self { overlay, attacher, dns, engine, dir: self.dir, interval: self.interval }
     }
 
     pub(crate) async fn ask(&self, request: Request) -> Response {
@@ -111,12 +114,15 @@ impl Node {
 
 async fn start(
     dir: &tempfile::TempDir,
-    overlay: &FakeOverlay,
-    attacher: &FakeAttacher,
+    (overlay, attacher, dns): (&FakeOverlay, &FakeAttacher, &FakeDns),
     interval: Duration,
 ) -> Arc<Engine> {
-    let backends =
-        Backends { overlay: Arc::new(overlay.clone()), attacher: Arc::new(attacher.clone()), dns: None, nat: None };
+    let backends = Backends {
+        overlay: Arc::new(overlay.clone()),
+        attacher: Arc::new(attacher.clone()),
+        dns: Some(Arc::new(dns.clone())),
+        nat: None,
+    };
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.backend_deadline = Duration::from_millis(200);
     config.reconcile_interval = interval;

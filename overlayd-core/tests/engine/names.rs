@@ -1,0 +1,99 @@
+//! Registered names: who answers them, and when.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use overlayd_core::protocol::Request;
+use overlayd_testkit::fake::{Reaction, Stage};
+
+use crate::node::{Node, setup_global};
+
+/// The node's overlay address, where names are answered.
+fn server() -> SocketAddr {
+    "10.77.4.1:53".parse().unwrap()
+}
+
+fn register(name: &str, ip: &str) -> Request {
+    Request::RegisterDns { name: name.into(), ip: ip.parse().unwrap() }
+}
+
+fn unregister(name: &str) -> Request {
+    Request::UnregisterDns { name: name.into() }
+}
+
+fn answer(node: &Node, name: &str) -> Option<Vec<String>> {
+    node.dns.ask(server(), name).map(|ips| ips.iter().map(ToString::to_string).collect())
+}
+
+#[tokio::test]
+async fn nothing_listens_until_a_name_is_registered() {
+    let node = Node::ready().await;
+    assert!(node.dns.plan().listen.is_empty());
+    node.ok(register("ledger", "10.77.200.66")).await;
+    assert_eq!(node.dns.plan().listen, [server()]);
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.200.66"]);
+}
+
+#[tokio::test]
+async fn a_name_gets_addresses_one_by_one_and_loses_them_at_once() {
+    let node = Node::ready().await;
+    for ip in ["10.77.4.9", "fd77::9", "10.77.4.9"] {
+        node.ok(register("ledger", ip)).await;
+    }
+    node.ok(register("Ledger.Atlas.local.", "10.77.4.8")).await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.8", "10.77.4.9", "fd77::9"]);
+    node.ok(unregister("ledger")).await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.8"]);
+    node.ok(unregister("ledger.atlas.local.")).await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), [""; 0]);
+    node.ok(unregister("never-registered")).await;
+}
+
+#[tokio::test]
+async fn a_name_outside_of_our_zones_is_refused_with_the_zones() {
+    let node = Node::ready().await;
+    let message = node.refused(register("web.example.com.", "10.77.4.9")).await;
+    assert!(message.contains("web.example.com.") && message.contains("atlas.local"), "{message}");
+}
+
+#[tokio::test]
+async fn names_registered_before_the_overlay_are_answered_once_it_is_up() {
+    let node = Node::fresh().await;
+    node.ok(register("early", "10.77.4.9")).await;
+    assert!(node.dns.plan().listen.is_empty());
+    node.ok(setup_global()).await;
+    assert_eq!(answer(&node, "early.atlas.local").unwrap(), ["10.77.4.9"]);
+}
+
+#[tokio::test]
+async fn a_taken_port_refuses_the_name_but_not_the_overlay() {
+    let node = Node::ready().await;
+    node.dns.script().once(Stage::Entry, |call| call.verb == "apply", Reaction::fail("port 53 is taken"));
+    let message = node.refused(register("ledger", "10.77.4.9")).await;
+    assert!(message.contains("answer names"), "{message}");
+    node.ok(register("other", "10.77.4.8")).await;
+    let records: BTreeSet<String> = node.dns.plan().records.into_keys().collect();
+    assert_eq!(records, BTreeSet::from(["other.atlas.local".to_owned()]), "a refused name is forgotten");
+}
+
+#[tokio::test]
+async fn names_outlive_a_restart_and_a_teardown_silences_them() {
+    let node = Node::ready().await;
+    node.ok(register("ledger", "10.77.4.9")).await;
+    let node = node.crash_and_restart().await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.9"]);
+    node.ok(Request::TeardownGlobalOverlay).await;
+    assert!(node.dns.plan().listen.is_empty());
+    node.ok(setup_global()).await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.9"]);
+}
+
+#[tokio::test]
+async fn a_further_name_is_told_alone() {
+    let node = Node::ready().await;
+    node.ok(register("first", "10.77.4.9")).await;
+    for name in ["second", "third"] {
+        node.ok(register(name, "10.77.4.9")).await;
+    }
+    let told = [["apply"].as_slice(), &["change_records"; 2]].concat();
+    assert_eq!(node.dns.script().verbs(), told);
+}
