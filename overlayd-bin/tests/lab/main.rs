@@ -5,6 +5,8 @@
 
 mod crash;
 mod crowd;
+mod every_operation;
+mod isolation;
 mod leftovers;
 mod live_changes;
 mod privileges;
