@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The container overlay network of this host: the daemon, and the commands to talk to it.
 #[derive(Debug, Parser)]
-#[command(name = "overlayd", version, about, long_about = None)]
+#[command(name = "overlayd", version)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) place: Place,
