@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use overlayd_core::protocol::{PeerSpec, Request};
 use overlayd_testkit::lab::{
     self, Cluster, Host, Lab, Namespace, Shape, Underlay,
-    probe::{pings, transfer},
+    probe::{Capture, MARKER, ping, pings, transfer},
 };
 
 use crate::container;
@@ -84,5 +84,35 @@ fn nodes_reach_each_other_without_any_container() {
                 assert!(pings(&host.namespace, *node), "{:?} does not reach {node}", host.v4());
             }
         }
+    }
+}
+
+#[test]
+fn an_overlay_source_that_comes_from_the_underlay_reaches_no_container() {
+    if !lab::available() {
+        return;
+    }
+    for (cluster, forged) in [(Cluster::V4, "10.77.200.1"), (Cluster::V6, "fd77:0:0:f::1")] {
+        let mut lab = crate::lab(2, &Underlay::default());
+        cluster.join(&mut lab.hosts, &["web"], Host::v4);
+        let ends = one_container_each(&lab);
+        let (victim, ip) = (&ends[0].0, ends[0].1);
+        let way = if ip.is_ipv4() { lab.hosts[0].v4() } else { lab.hosts[0].v6() };
+        // `optimistic` addresses serve as a source at once.
+        let at_once: &[&str] = if ip.is_ipv4() { &[] } else { &["nodad", "optimistic"] };
+        lab.core.run(&[&["ip", "address", "add", forged, "dev", "lo"], at_once].concat());
+        lab.core.run(&["ip", "route", "add", &ip.to_string(), "via", &way.to_string(), "src", forged]);
+        let capture = Capture::start(victim, &MARKER);
+        assert!(pings(&ends[1].0, ip), "the far container may");
+        assert!(capture.end().with_marker > 0, "the capture sees what arrives");
+        // The kernel's own check of the way back is not what this is about.
+        for link in ["all", "eth0"] {
+            lab.hosts[0].namespace.set(&format!("ipv4/conf/{link}/rp_filter"), "0");
+        }
+        let (inside, outside) = (Capture::start(victim, &MARKER), Capture::start(&lab.hosts[0].namespace, &MARKER));
+        assert_eq!(ping(&lab.core, ip, 56), None);
+        let (inside, outside) = (inside.end(), outside.end());
+        assert!(outside.with_marker > 0, "the forged packet did not even reach the host: {outside:?}");
+        assert_eq!(inside.with_marker, 0, "the forged packet reached {ip}: {inside:?}");
     }
 }
