@@ -102,6 +102,7 @@ fn surroundings(data_dir: &Path, settings: &Settings) -> Surroundings {
 fn engine(data_dir: &Path, settings: &Settings) -> EngineConfig {
     EngineConfig {
         backend_deadline: settings.deadlines.backend(),
+        dns: settings.dns.config(),
         build: format!("overlayd {}", env!("CARGO_PKG_VERSION")),
         features: ADDITIONS.iter().map(|&addition| addition.to_owned()).collect(),
         ..EngineConfig::new(data_dir.join(STATE))

@@ -1,6 +1,8 @@
 //! What the operator can choose: flags, environment and `overlayd.toml`, merged once at start-up, in this order of
 //! precedence.
 
+mod dns;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -33,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) deadlines: Deadlines,
     /// How much is admitted.
     pub(crate) limits: Limits,
+    /// How names are answered.
+    pub(crate) dns: dns::Dns,
 }
 
 /// How long things may take, in whole seconds.
@@ -109,6 +113,7 @@ impl Settings {
             "a deadline must be at least 1"
         );
         anyhow::ensure!(settings.limits.connections > 0, "limits.connections must be at least 1");
+        settings.dns.check()?;
         Ok(settings)
     }
 

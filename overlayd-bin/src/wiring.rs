@@ -9,6 +9,7 @@ use overlayd_core::{
     engine::Backends,
     names::InstanceId,
 };
+use overlayd_dns_responder::DnsResponder;
 
 use crate::{absent::Absent, cli::args::WireGuardChoice, settings::Settings};
 
@@ -29,7 +30,8 @@ pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Resu
     let attacher = attacher(surroundings)?;
     let control_dir = surroundings.control_dir.display();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, "backends chosen");
-    Ok(Backends { overlay, attacher, dns: None, nat: None })
+    let dns = Arc::new(DnsResponder::new());
+    Ok(Backends { overlay, attacher, dns: Some(dns), nat: None })
 }
 
 fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<dyn OverlayBackend>> {

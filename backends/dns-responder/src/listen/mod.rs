@@ -113,5 +113,12 @@ fn failure(address: SocketAddr, protocol: Protocol, error: io::Error) -> Error {
         let by = owner::of(address, protocol).unwrap_or_else(|| "another process".to_owned());
         return Error::Conflict { what: format!("{name} {address}"), by };
     }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::Unsupported {
+            what: format!("listening on {name} {address}"),
+            reason: "ports below 1024 need CAP_NET_BIND_SERVICE; give it to the daemon or configure another port"
+                .into(),
+        };
+    }
     Error::host(format!("listen on {name} {address}"), error)
 }

@@ -1,0 +1,151 @@
+//! The `[dns]` table of the configuration.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use overlayd_core::{
+    contract::Upstreams,
+    plan::{DnsConfig, DnsListen, ServeDns},
+};
+use serde::Deserialize;
+
+/// How names are answered; each key is explained in docs/operations.md.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Dns {
+    serve: Serve,
+    port: Option<u16>,
+    listen: Vec<SocketAddr>,
+    zones: BTreeSet<String>,
+    ttl_secs: Option<u32>,
+    upstreams: Option<Vec<SocketAddr>>,
+    resolv_conf: Option<Vec<PathBuf>>,
+    split: BTreeMap<String, Vec<SocketAddr>>,
+    cache_bytes: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Serve {
+    #[default]
+    OnceRegistered,
+    Always,
+    Never,
+}
+
+impl Dns {
+    /// Refuses what no plan could be made of.
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(self.port != Some(0), "dns.port must be at least 1");
+        ensure!(self.port.is_none() || self.listen.is_empty(), "dns.port and dns.listen exclude each other");
+        ensure!(
+            self.upstreams.is_none() || self.resolv_conf.is_none(),
+            "dns.upstreams and dns.resolv_conf exclude each other"
+        );
+        ensure!(
+            self.ttl_secs.is_none_or(|secs| i32::try_from(secs).is_ok()),
+            "dns.ttl_secs must be at most {}",
+            i32::MAX
+        );
+        if let Some(socket) = self.listen.iter().find(|socket| socket.ip().is_unspecified() || socket.port() == 0) {
+            anyhow::bail!("dns.listen: {socket} cannot be listened on: name an address and a port");
+        }
+        if let Some(zone) = self.zones.iter().chain(self.split.keys()).find(|zone| !is_name(zone)) {
+            anyhow::bail!("dns: `{zone}` is no lowercase name without final dot");
+        }
+        Ok(())
+    }
+
+    /// What the engine is told.
+    pub(crate) fn config(&self) -> DnsConfig {
+        let usual = DnsConfig::default();
+        let upstreams = match (&self.upstreams, &self.resolv_conf) {
+            (Some(servers), _) if servers.is_empty() => Upstreams::None,
+            (Some(servers), _) => Upstreams::Servers(servers.clone()),
+            (None, Some(files)) => Upstreams::ResolvConf(files.clone()),
+            (None, None) => usual.upstreams,
+        };
+        let listen = match (self.port, self.listen.as_slice()) {
+            (Some(port), _) => DnsListen::Node(port),
+            (None, []) => usual.listen,
+            (None, sockets) => DnsListen::Sockets(sockets.to_vec()),
+        };
+        DnsConfig {
+            serve: match self.serve {
+                Serve::OnceRegistered => ServeDns::OnceRegistered,
+                Serve::Always => ServeDns::Always,
+                Serve::Never => ServeDns::Never,
+            },
+            listen,
+            zones: self.zones.clone(),
+            ttl: self.ttl_secs.map_or(usual.ttl, |secs| Duration::from_secs(secs.into())),
+            upstreams,
+            split: self.split.clone(),
+            cache_bytes: self.cache_bytes.unwrap_or(usual.cache_bytes),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<DnsConfig> {
+        let dns: Dns = toml::from_str(text)?;
+        dns.check()?;
+        Ok(dns.config())
+    }
+
+    #[test]
+    fn without_a_table_the_defaults_hold() {
+        assert_eq!(parsed("").unwrap(), DnsConfig::default());
+    }
+
+    #[test]
+    fn every_key_is_heard() {
+        let config = parsed(
+            "serve = \"always\"\nport = 5353\nzones = [\"zlayer.local\"]\nttl_secs = 30\nupstreams = []\n\
+             cache_bytes = 0\n[split]\n\"corp.example\" = [\"10.0.0.53:53\"]\n",
+        )
+        .unwrap();
+        let expected = DnsConfig {
+            serve: ServeDns::Always,
+            listen: DnsListen::Node(5353),
+            zones: BTreeSet::from(["zlayer.local".to_owned()]),
+            ttl: Duration::from_secs(30),
+            upstreams: Upstreams::None,
+            split: BTreeMap::from([("corp.example".to_owned(), vec!["10.0.0.53:53".parse().unwrap()])]),
+            cache_bytes: 0,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for bad in [
+            "port = 0",
+            "ttl_secs = 2147483648",
+            "port = 53\nlisten = [\"10.0.0.1:53\"]",
+            "listen = [\"0.0.0.0:53\"]",
+            "upstreams = []\nresolv_conf = []",
+            "zones = [\"Atlas.local\"]",
+            "zones = [\"atlas.local.\"]",
+            "serve = \"sometimes\"",
+        ] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+}
