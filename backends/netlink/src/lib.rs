@@ -9,6 +9,7 @@
 
 pub mod address;
 mod bytes;
+pub mod device;
 mod error;
 pub mod link;
 pub mod neighbour;

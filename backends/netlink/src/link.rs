@@ -4,7 +4,7 @@ mod change;
 mod create;
 
 pub use change::{Ipv4Setting, LinkChange, PortState};
-pub use create::{NewBridge, NewVeth};
+pub use create::{NewBridge, NewVeth, NewWireGuard};
 
 use nlink::netlink::{AttrIter, NlMsgType, types::link::IfInfoMsg};
 

@@ -110,6 +110,30 @@ impl<'a> NewVeth<'a> {
     }
 }
 
+/// A device of the kernel's WireGuard to create, down, without key, port and peers. Its UDP sockets will be in the
+/// namespace of the [`crate::Rtnl`] that creates it.
+#[derive(Debug, Clone, Copy)]
+pub struct NewWireGuard<'a> {
+    /// Interface name.
+    pub name: &'a str,
+    /// Interface group, 0 for none.
+    pub group: u32,
+}
+
+impl NewWireGuard<'_> {
+    /// The request that creates it; an existing link of that name is an error, and a kernel without WireGuard answers
+    /// `EOPNOTSUPP`.
+    pub fn request(&self) -> Request {
+        let mut request = creation(format!("create WireGuard device {}", self.name), self.name);
+        let message = request.message();
+        append_common(message, None, None, self.group);
+        let info = message.nest_start(ifla::LINKINFO);
+        message.append_attr_str(ifla::INFO_KIND, "wireguard");
+        message.nest_end(info);
+        request
+    }
+}
+
 fn creation(action: String, name: &str) -> Request {
     header(action, NlMsgType::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, By::Name(name), Flags::Keep)
 }

@@ -1,0 +1,94 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use overlayd_core::{
+    contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
+    names::{InstanceId, LinkName},
+};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{book::Book, devices::Devices, mark::Mark};
+
+/// How a [`KernelWg`] works.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose devices these are.
+    pub instance: InstanceId,
+}
+
+impl Config {
+    /// The usual settings.
+    pub fn new(instance: InstanceId) -> Self {
+        Self { instance }
+    }
+}
+
+/// WireGuard devices of the kernel. They stay when this is dropped, and the next one of the same instance takes them
+/// over.
+pub struct KernelWg {
+    devices: Arc<Devices>,
+    books: Mutex<BTreeMap<LinkName, Slot>>,
+}
+
+/// What is known of a device; whoever holds it is the only one who works on the device.
+type Slot = Arc<tokio::sync::Mutex<Option<Book>>>;
+
+impl KernelWg {
+    /// No device is made or touched yet; they live in the network namespace of the caller's threads.
+    pub fn new(config: Config) -> Self {
+        Self { devices: Arc::new(Devices::new(Mark::new(config.instance))), books: Mutex::default() }
+    }
+
+    /// Does `work` on a device where it may wait for the kernel, after all that was asked of this device before. A
+    /// caller that gives up does not interrupt it.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        device: &LinkName,
+        work: impl FnOnce(&Devices, &mut Option<Book>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let slot = self.books.lock().unwrap_or_else(PoisonError::into_inner).entry(device.clone()).or_default().clone();
+        let mut book: OwnedMutexGuard<_> = slot.lock_owned().await;
+        let devices = self.devices.clone();
+        aside(move || work(&devices, &mut book)).await
+    }
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::host("work on a WireGuard device", std::io::Error::other(error))))
+}
+
+#[async_trait]
+impl OverlayBackend for KernelWg {
+    fn name(&self) -> &'static str {
+        "kernel-wg"
+    }
+
+    async fn ensure_device(&self, plan: &DevicePlan) -> Result<DeviceInfo> {
+        let wanted = plan.clone();
+        self.in_turn(&plan.name, move |devices, book| devices.ensure(&wanted, book)).await
+    }
+
+    async fn change_peers(&self, device: &LinkName, changes: &[PeerChange]) -> Result<()> {
+        let (name, changes) = (device.clone(), changes.to_vec());
+        self.in_turn(device, move |devices, book| devices.change_peers(&name, &changes, book)).await
+    }
+
+    async fn observe(&self) -> Result<Vec<DeviceStatus>> {
+        let devices = self.devices.clone();
+        let mut seen = Vec::new();
+        for name in aside(move || devices.names()).await? {
+            let wanted = name.clone();
+            seen.extend(self.in_turn(&name, move |devices, book| devices.observe(&wanted, book)).await?);
+        }
+        Ok(seen)
+    }
+
+    async fn remove_device(&self, device: &LinkName) -> Result<()> {
+        let name = device.clone();
+        self.in_turn(device, move |devices, book| devices.remove(&name, book)).await
+    }
+}

@@ -1,0 +1,254 @@
+use std::collections::BTreeMap;
+
+use overlayd_core::{
+    contract::{DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, PeerChange, Result},
+    keys::PrivateKey,
+    names::LinkName,
+};
+use overlayd_netlink::{
+    Link, OrAbsent, Rtnl,
+    device::{self, LinkPlan},
+    link as request,
+};
+use rustix::io::Errno;
+
+use crate::{
+    book::Book,
+    changes::{Batch, NOBODY, Step},
+    control::{self, Seen, Settings},
+    mark::Mark,
+};
+
+/// Smallest MTU of an IPv4 interface (RFC 791).
+const LEAST_MTU: u16 = 68;
+
+/// The devices that carry our mark. Everything is looked up where it is used: the kernel is the one who remembers.
+pub(crate) struct Devices {
+    mark: Mark,
+}
+
+impl Devices {
+    pub(crate) fn new(mark: Mark) -> Self {
+        Self { mark }
+    }
+
+    /// Makes the device be as planned.
+    pub(crate) fn ensure(&self, plan: &DevicePlan, book: &mut Option<Book>) -> Result<DeviceInfo> {
+        let rtnl = Rtnl::here().map_err(host)?;
+        let mtu = mtu(&rtnl, plan.mtu)?;
+        let present = rtnl.link(plan.name.as_str()).map_err(host)?;
+        let info = match present {
+            Some(link) if self.mark.is_on(&link) => self.adapt(&rtnl, &link, plan, mtu, book)?,
+            Some(link) => return Err(taken(&link)),
+            None => self.make(&rtnl, plan, mtu)?,
+        };
+        Ok(info)
+    }
+
+    /// Names of the devices.
+    pub(crate) fn names(&self) -> Result<Vec<LinkName>> {
+        let links = Rtnl::here().and_then(|rtnl| rtnl.links()).map_err(host)?;
+        let ours = links.into_iter().filter(|link| self.mark.is_on(link));
+        Ok(ours.filter_map(|link| LinkName::new(link.name).ok()).collect())
+    }
+
+    /// The device as it is; `None` if it is gone by now.
+    pub(crate) fn observe(&self, name: &LinkName, book: &mut Option<Book>) -> Result<Option<DeviceStatus>> {
+        let rtnl = Rtnl::here().map_err(host)?;
+        let Some(link) = self.find(&rtnl, name)? else { return Ok(None) };
+        let seen = match read(name, &link, book) {
+            Err(Error::NotFound(_)) => return Ok(None),
+            seen => seen?,
+        };
+        let addresses = device::addresses(&rtnl, link.index).or_absent().map_err(host)?.unwrap_or_default();
+        Ok(Some(DeviceStatus {
+            name: name.clone(),
+            public_key: seen.public_key(),
+            listen_port: seen.listen_port,
+            mtu: bytes(link.mtu),
+            addresses,
+            peers: seen.peers.iter().map(|(key, peer)| peer.status(*key)).collect(),
+            dropped: BTreeMap::new(),
+        }))
+    }
+
+    /// Applies the changes, all or none.
+    pub(crate) fn change_peers(&self, name: &LinkName, changes: &[PeerChange], book: &mut Option<Book>) -> Result<()> {
+        let rtnl = Rtnl::here().map_err(host)?;
+        let link = self.find(&rtnl, name)?.ok_or_else(|| Error::NotFound(format!("WireGuard device {name}")))?;
+        if book.as_ref().is_none_or(|book| book.index != link.index) {
+            read(name, &link, book)?;
+        }
+        let Some(known) = book else { return Err(Error::NotFound(format!("WireGuard device {name}"))) };
+        changes.iter().try_for_each(|change| known.check(change))?;
+        let batch = Batch::new(known, changes);
+        let outcome = control::carry_out(name, &batch.steps).and_then(|()| still_there(&rtnl, &link));
+        if outcome.is_err() {
+            *book = None;
+            withdraw(&rtnl, &link, name, &batch.undo);
+        }
+        outcome
+    }
+
+    /// Removes the device.
+    pub(crate) fn remove(&self, name: &LinkName, book: &mut Option<Book>) -> Result<()> {
+        *book = None;
+        let rtnl = Rtnl::here().map_err(host)?;
+        if let Some(link) = self.find(&rtnl, name)? {
+            rtnl.run(request::delete(link.index)).or_absent().map_err(host)?;
+            tracing::info!(device = %name, "the device is removed");
+        }
+        Ok(())
+    }
+
+    fn find(&self, rtnl: &Rtnl, name: &LinkName) -> Result<Option<Link>> {
+        Ok(rtnl.link(name.as_str()).map_err(host)?.filter(|link| self.mark.is_on(link)))
+    }
+
+    /// A failure leaves nothing behind.
+    fn make(&self, rtnl: &Rtnl, plan: &DevicePlan, mtu: u16) -> Result<DeviceInfo> {
+        rtnl.run(self.mark.creation(plan.name.as_str())).map_err(|error| match error.errno() {
+            Some(Errno::OPNOTSUPP) => Error::Unsupported {
+                what: "WireGuard in the kernel".to_owned(),
+                reason: format!("{error}; load the module (modprobe wireguard) or choose `wireguard = \"userspace\"`"),
+            },
+            Some(Errno::EXIST) => Error::Conflict {
+                what: format!("interface {}", plan.name),
+                by: "one that was made at this moment".to_owned(),
+            },
+            _ => host(error),
+        })?;
+        let link = rtnl.link(plan.name.as_str()).map_err(host)?;
+        let link = link.ok_or_else(|| Error::NotFound(format!("interface {}, just made,", plan.name)))?;
+        let outcome = self.equip(rtnl, &link, plan, mtu);
+        match &outcome {
+            Ok(info) => {
+                tracing::info!(device = %info.name, port = info.listen_port, mtu = info.mtu, "the device is up");
+            }
+            Err(_) => drop(rtnl.run(request::delete(link.index)).or_absent().map_err(host)?),
+        }
+        outcome
+    }
+
+    fn equip(&self, rtnl: &Rtnl, link: &Link, plan: &DevicePlan, mtu: u16) -> Result<DeviceInfo> {
+        rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
+        let private_key = Some(plan.private_key.clone());
+        let listen_port = (plan.listen_port != 0).then_some(plan.listen_port);
+        control::configure(&plan.name, &Settings { private_key, listen_port })?;
+        still_there(rtnl, link)?;
+        configure_link(rtnl, link, plan, mtu)?;
+        Ok(info(plan, mtu, control::read(&plan.name)?.listen_port))
+    }
+
+    /// Changes what differs, first what the host may refuse.
+    fn adapt(
+        &self,
+        rtnl: &Rtnl,
+        link: &Link,
+        plan: &DevicePlan,
+        mtu: u16,
+        book: &mut Option<Book>,
+    ) -> Result<DeviceInfo> {
+        if link.alias.is_none() {
+            rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
+        }
+        let seen = read(&plan.name, link, book)?;
+        let other_key = seen.private_key.as_ref().map(PrivateKey::as_bytes) != Some(plan.private_key.as_bytes());
+        let other_port = ![0, seen.listen_port].contains(&plan.listen_port);
+        let settings = Settings {
+            private_key: other_key.then(|| plan.private_key.clone()),
+            listen_port: other_port.then_some(plan.listen_port),
+        };
+        control::configure(&plan.name, &settings)?;
+        still_there(rtnl, link)?;
+        if other_key {
+            // A peer of that key is no peer any longer.
+            *book = None;
+        }
+        configure_link(rtnl, link, plan, mtu)?;
+        // One that was down chooses its port when it comes up.
+        let port = if link.up {
+            settings.listen_port.unwrap_or(seen.listen_port)
+        } else {
+            control::read(&plan.name)?.listen_port
+        };
+        Ok(info(plan, mtu, port))
+    }
+}
+
+/// Reads the device and notes it in the book.
+fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
+    let mut seen = control::read(name)?;
+    if seen.peers.remove(&NOBODY).is_some() {
+        control::carry_out(name, &[Step::Remove(NOBODY)])?;
+    }
+    *book = Some(seen.book(link.index));
+    Ok(seen)
+}
+
+fn configure_link(rtnl: &Rtnl, link: &Link, plan: &DevicePlan, mtu: u16) -> Result<()> {
+    let wanted = LinkPlan { addresses: &plan.addresses, routes: &plan.routes, mtu };
+    device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
+        // Coming up binds the port.
+        Some(Errno::ADDRINUSE) => control::port_taken(plan.listen_port),
+        _ => host(error),
+    })
+}
+
+/// Whether the changes went to the device that was looked up. Where that is gone, `wireguard-control` makes another one,
+/// of which nobody knows: that one goes.
+fn still_there(rtnl: &Rtnl, link: &Link) -> Result<()> {
+    let now = rtnl.link(link.name.as_str()).map_err(host)?;
+    match now {
+        Some(now) if now.index == link.index => Ok(()),
+        Some(now) if now.is_kind("wireguard") && now.alias.is_none() && now.group == 0 && !now.up => {
+            rtnl.run(request::delete(now.index)).or_absent().map_err(host)?;
+            Err(Error::NotFound(format!("WireGuard device {}", link.name)))
+        }
+        _ => Err(Error::NotFound(format!("WireGuard device {}", link.name))),
+    }
+}
+
+/// After a failed batch. What cannot be withdrawn is told, and the caller learns of the first failure.
+fn withdraw(rtnl: &Rtnl, link: &Link, name: &LinkName, undo: &[Step]) {
+    match rtnl.link(link.index) {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            if let Err(error) = control::carry_out(name, undo).and_then(|()| still_there(rtnl, link)) {
+                tracing::error!(device = %name, %error, "a refused change of peers could not be withdrawn");
+            }
+        }
+        Err(error) => tracing::error!(device = %name, %error, "a refused change of peers could not be withdrawn"),
+    }
+}
+
+fn mtu(rtnl: &Rtnl, wanted: DeviceMtu) -> Result<u16> {
+    match wanted {
+        DeviceMtu::Bytes(mtu) if mtu < LEAST_MTU => {
+            Err(Error::Invalid(format!("an MTU of {mtu} is less than the {LEAST_MTU} bytes that IPv4 needs")))
+        }
+        DeviceMtu::Bytes(mtu) => Ok(mtu),
+        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl).map_err(host),
+    }
+}
+
+fn info(plan: &DevicePlan, mtu: u16, listen_port: u16) -> DeviceInfo {
+    DeviceInfo { name: plan.name.clone(), public_key: plan.private_key.public_key(), listen_port, mtu }
+}
+
+fn taken(found: &Link) -> Error {
+    let by = match found.alias.as_deref() {
+        Some(alias) => format!("an interface marked `{alias}`"),
+        None => "an interface that is not ours".to_owned(),
+    };
+    Error::Conflict { what: format!("interface {}", found.name), by }
+}
+
+fn bytes(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX)
+}
+
+pub(crate) fn host(error: overlayd_netlink::Error) -> Error {
+    let (action, source) = error.into_parts();
+    Error::host(action, source)
+}

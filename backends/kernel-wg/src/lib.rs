@@ -1,0 +1,16 @@
+//! OverlayBackend on the kernel's WireGuard: devices that outlive the daemon, packets that never leave the kernel.
+//!
+//! `control` is all that is said to WireGuard itself (by `wireguard-control`), `changes` turns peer changes into steps
+//! of which no packet notices more than it must, `devices` makes, adopts, reads and removes devices, and [`KernelWg`] is
+//! the backend around it. [`probe`] tells whether the running kernel has WireGuard at all.
+
+mod backend;
+mod book;
+mod changes;
+mod control;
+mod devices;
+mod mark;
+mod probe;
+
+pub use backend::{Config, KernelWg};
+pub use probe::{Kernel, probe};
