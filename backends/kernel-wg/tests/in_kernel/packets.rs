@@ -1,0 +1,68 @@
+//! What crosses the tunnel, and what the host shows of the device.
+
+use overlayd_core::{
+    contract::{DeviceMtu, DevicePlan, PeerPlan},
+    keys::PresharedKey,
+};
+
+use crate::hosts::{DEVICE, Kind, cable, pair, peer};
+
+#[test]
+fn two_hosts_reach_each_other_in_both_families() {
+    let (a, b) = pair(Kind::Kernel, Kind::Kernel);
+    a.must_ping("10.77.0.2");
+    a.must_ping("fd77::2");
+    b.must_ping("10.77.0.1");
+    let seen = a.peer(&b.public());
+    assert!(seen.last_handshake.is_some());
+    assert!(seen.rx_bytes > 0 && seen.tx_bytes > 0);
+}
+
+#[test]
+fn the_mtu_follows_the_underlay() {
+    let (a, _b) = cable(Kind::Kernel, Kind::Kernel);
+    let plan = a.plan(&["10.77.0.1/24"]);
+    assert_eq!(a.ensure(&plan).unwrap().mtu, 1420);
+    a.must("ip link set cable mtu 1400");
+    assert_eq!(a.ensure(&plan).unwrap().mtu, 1320);
+    assert_eq!(a.status().mtu, 1320);
+    let plan = DevicePlan { mtu: DeviceMtu::Bytes(60), ..plan };
+    assert_eq!(a.ensure(&plan).unwrap_err().code(), "invalid_plan");
+}
+
+#[test]
+fn a_preshared_key_is_used_kept_and_taken_away() {
+    let (a, b) = pair(Kind::Kernel, Kind::Kernel);
+    let psk = Some(PresharedKey::from_bytes([7; 32]));
+    let with = |plan: PeerPlan| PeerPlan { preshared_key: psk.clone(), ..plan };
+    a.set(with(peer(b.public(), "", &["10.77.0.2/32"])));
+    b.set(with(peer(a.public(), "", &["10.77.0.1/32"])));
+    a.must_ping("10.77.0.2");
+    a.ensure(&a.plan(&["10.77.0.1/24"])).unwrap();
+    let show = format!("wg show {DEVICE} preshared-keys");
+    assert!(!a.must(&show).contains("(none)"));
+    a.set(peer(b.public(), "", &["10.77.0.2/32"]));
+    assert!(a.must(&show).contains("(none)"));
+}
+
+#[test]
+fn a_port_in_use_is_a_conflict_when_a_running_device_changes_to_it() {
+    let (a, _b) = pair(Kind::Kernel, Kind::Kernel);
+    let _taken = a.inside(|| std::net::UdpSocket::bind("0.0.0.0:51999").unwrap());
+    let plan = DevicePlan { listen_port: 51999, ..a.plan(&["10.77.0.1/24", "fd77::1/64"]) };
+    assert_eq!(a.ensure(&plan).unwrap_err().code(), "conflict");
+    assert_eq!(a.status().listen_port, 51820);
+    a.must_ping("10.77.0.2");
+}
+
+#[test]
+fn the_device_of_a_process_that_died_before_it_was_marked_is_taken_over() {
+    let (a, _b) = cable(Kind::Kernel, Kind::Kernel);
+    let plan = a.plan(&["10.77.0.1/24"]);
+    a.ensure(&plan).unwrap();
+    let group = |text: &str| text.split("group ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned));
+    assert_eq!(group(&a.must(&format!("ip link show {DEVICE}"))).as_deref(), Some("default"));
+    a.must(&format!("ip link del {DEVICE}"));
+    a.must(&format!("ip link add {DEVICE} type wireguard"));
+    assert_eq!(a.ensure(&plan).unwrap_err().code(), "conflict", "without any mark it is somebody else's");
+}
