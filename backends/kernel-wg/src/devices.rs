@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use overlayd_core::{
     contract::{DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, PeerChange, Result},
-    keys::PrivateKey,
     names::LinkName,
 };
 use overlayd_netlink::{
@@ -153,7 +152,9 @@ impl Devices {
             rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
         }
         let seen = read(&plan.name, link, book)?;
-        let other_key = seen.private_key.as_ref().map(PrivateKey::as_bytes) != Some(plan.private_key.as_bytes());
+        // By their public halves: the kernel fixes some bits of a private key, and being told the same one again without
+        // them would end all sessions.
+        let other_key = seen.public_key() != Some(plan.private_key.public_key());
         let other_port = ![0, seen.listen_port].contains(&plan.listen_port);
         let settings = Settings {
             private_key: other_key.then(|| plan.private_key.clone()),
