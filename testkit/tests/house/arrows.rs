@@ -129,3 +129,28 @@ fn every_wireguard_backend_is_a_feature_of_the_binary() {
         assert!(optional.contains(backend.name.as_str()), "{} is not optional in the binary", backend.name);
     }
 }
+
+#[test]
+fn a_wireguard_backend_brings_its_own_library_and_not_the_others() {
+    for (feature, own, other) in
+        [("kernel-wg", "wireguard-control", "boringtun"), ("userspace-wg", "boringtun", "wireguard-control")]
+    {
+        let crates = in_the_binary(feature);
+        let has = |name: &str| crates.lines().any(|line| line.split(' ').next() == Some(name));
+        assert!(has(own), "{feature} lacks {own}:\n{crates}");
+        assert!(!has(other), "{feature} brings {other}");
+    }
+}
+
+/// The crates of a release of the binary with this feature alone, one a line.
+#[expect(clippy::disallowed_methods, reason = "cargo is the one who knows what a build consists of")]
+fn in_the_binary(feature: &str) -> String {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--package", "overlayd", "--edges", "normal,build", "--prefix", "none"])
+        .args(["--no-default-features", "--features", feature])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,6 +1,7 @@
 //! Hosts in network namespaces of their own, joined by a veth pair, each with a backend.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, mpsc},
@@ -193,16 +194,18 @@ impl Host {
         let lines = BufReader::new(ping.stdout.take().unwrap()).lines();
         let (first, answered) = mpsc::channel();
         let reader = std::thread::spawn(move || {
-            let mut last = Vec::new();
+            let mut seen = Seen::default();
             for line in lines.map_while(Result::ok) {
-                if line.contains("bytes from") {
+                let number = |mark: &str| line.split(mark).nth(1)?.split(' ').next()?.parse::<u32>().ok();
+                if let Some(number) = number("icmp_seq=").filter(|_| line.contains("bytes from")) {
+                    seen.answers.insert(number);
                     // Nobody listens after the first.
                     first.send(()).unwrap_or_default();
-                } else {
-                    last.push(line);
+                } else if line.contains("packets transmitted") {
+                    seen.sent = line.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
                 }
             }
-            last
+            seen
         });
         Flow { ping, answered, reader }
     }
@@ -221,18 +224,34 @@ impl Drop for Host {
 pub(crate) struct Flow {
     ping: Child,
     answered: mpsc::Receiver<()>,
-    reader: JoinHandle<Vec<String>>,
+    reader: JoinHandle<Seen>,
+}
+
+/// What a ping told.
+#[derive(Debug, Default)]
+struct Seen {
+    sent: u32,
+    answers: BTreeSet<u32>,
 }
 
 impl Flow {
-    /// Ends it; how many it sent and how many answers it missed.
-    pub(crate) fn lost(mut self) -> (u32, u32) {
+    /// Ends it; how many requests it sent.
+    pub(crate) fn sent(self) -> u32 {
+        self.seen().sent
+    }
+
+    /// Ends it; how many requests before the last answered one, and how many of them without an answer. Those after it
+    /// may have been under way at the end.
+    pub(crate) fn lost(self) -> (u32, u32) {
+        let answers = self.seen().answers;
+        let last = answers.last().copied().unwrap_or_default();
+        (last, last - answers.len() as u32)
+    }
+
+    fn seen(mut self) -> Seen {
         rustix::process::kill_process(Pid::from_child(&self.ping), Signal::INT).unwrap();
         self.ping.wait().unwrap();
-        let lines = self.reader.join().unwrap();
-        let line = lines.iter().find(|line| line.contains("packets transmitted")).expect("a summary");
-        let numbers: Vec<u32> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-        (numbers[0], numbers[0] - numbers[1])
+        self.reader.join().unwrap()
     }
 }
 
