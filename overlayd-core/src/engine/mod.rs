@@ -212,3 +212,6 @@ impl Engine {
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+#[cfg(all(test, feature = "mock"))]
+mod tests;
