@@ -1,5 +1,7 @@
 //! Which calls the engine makes, in which order, and what it makes of their answers: against mocks.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::{sync::Arc, time::Duration};
 
 use mockall::{Sequence, predicate::eq};
