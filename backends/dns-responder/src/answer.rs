@@ -276,3 +276,6 @@ impl Ours<'_, '_> {
         to_name(self.node.server_name.map_or(&self.key[..self.node.apex_len], |name| name))
     }
 }
+
+#[cfg(test)]
+mod tests;

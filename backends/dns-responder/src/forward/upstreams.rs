@@ -159,3 +159,52 @@ fn interface_index(name: &str) -> Option<u32> {
     let path = PathBuf::from("/sys/class/net").join(name).join("ifindex");
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_lines_of_a_resolv_conf_name_servers() {
+        let text = "# nameserver 192.0.2.9\nsearch example.net\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 \n\
+                    nameserver fe80::1%7\nnameserver nonsense\noptions edns0\n";
+        assert_eq!(parse(text), servers(&["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%7]:53"]));
+    }
+
+    #[test]
+    fn changes_of_a_file_are_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("resolv.conf");
+        let source = Source::new(&Upstreams::ResolvConf(vec![file.clone()]), &[]);
+        let mut now = Instant::now();
+        assert_eq!(source.servers(now), (servers(&[]).into(), false));
+        for text in ["192.0.2.1", "192.0.2.10", "192.0.2.100"] {
+            // Resolvers' files are replaced rather than written in place.
+            let new = directory.path().join("new");
+            fs::write(&new, format!("nameserver {text}\n")).unwrap();
+            fs::rename(&new, &file).unwrap();
+            now += LOOK_INTERVAL;
+            assert_eq!(source.servers(now), (servers(&[&format!("{text}:53")]).into(), true));
+            assert_eq!(source.servers(now), (servers(&[&format!("{text}:53")]).into(), false));
+        }
+    }
+
+    #[test]
+    fn neither_we_nor_a_stub_are_asked_while_there_are_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (stub, real) = (directory.path().join("stub"), directory.path().join("real"));
+        fs::write(&stub, "nameserver 10.77.4.1\nnameserver 127.0.0.53\n").unwrap();
+        let files = Upstreams::ResolvConf(vec![stub, real.clone()]);
+        let own = servers(&["10.77.4.1:53"]);
+        let found = || Source::new(&files, &own).servers(Instant::now()).0.to_vec();
+        assert_eq!(found(), servers(&["127.0.0.53:53"]));
+        fs::write(&real, "nameserver 10.77.4.1\nnameserver 192.0.2.1\n").unwrap();
+        assert_eq!(found(), servers(&["192.0.2.1:53"]));
+        fs::write(&real, "nameserver 0.0.0.0\n").unwrap();
+        assert_eq!(found(), servers(&["127.0.0.1:53"]));
+    }
+}

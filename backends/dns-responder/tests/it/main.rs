@@ -4,5 +4,7 @@
 mod ask;
 mod changes;
 mod contract;
+mod forwarding;
 mod sockets;
+mod upstream;
 mod zones;
