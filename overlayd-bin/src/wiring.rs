@@ -36,21 +36,14 @@ pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Resu
 
 fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<dyn OverlayBackend>> {
     let kernel = match choice {
-        WireGuardChoice::Userspace => Kernel::NotBuilt,
+        WireGuardChoice::Userspace => Err("it was not asked for".to_owned()),
         WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(surroundings),
     };
     choose(choice, kernel, userspace(surroundings))
 }
 
-/// The kernel's WireGuard as this binary and this host have it.
-enum Kernel {
-    /// The binary is built without it.
-    NotBuilt,
-    /// The host has none, and why.
-    Absent(String),
-    /// It can be used.
-    There(Arc<dyn OverlayBackend>),
-}
+/// The kernel's WireGuard, or why this binary on this host has none.
+type Kernel = Result<Arc<dyn OverlayBackend>, String>;
 
 fn choose(
     choice: WireGuardChoice,
@@ -58,20 +51,16 @@ fn choose(
     userspace: Option<Arc<dyn OverlayBackend>>,
 ) -> Result<Arc<dyn OverlayBackend>> {
     match (choice, kernel, userspace) {
-        (WireGuardChoice::Kernel | WireGuardChoice::Auto, Kernel::There(backend), _) => Ok(backend),
-        (WireGuardChoice::Kernel, Kernel::NotBuilt, _) => {
-            bail!("this binary has no kernel WireGuard (feature kernel-wg): choose `userspace` or `auto`")
-        }
-        (WireGuardChoice::Kernel, Kernel::Absent(why), _) => {
-            bail!("`wireguard = kernel` is set, but there is none: {why}; load the module or choose `auto`")
+        (WireGuardChoice::Kernel | WireGuardChoice::Auto, Ok(backend), _) => Ok(backend),
+        (WireGuardChoice::Kernel, Err(why), _) => {
+            bail!("`wireguard = kernel` is set, but there is none: {why}; choose `userspace` or `auto`")
         }
         (WireGuardChoice::Userspace, _, None) => {
             bail!("this binary has no userspace WireGuard (feature userspace-wg): choose `auto`")
         }
-        (WireGuardChoice::Userspace | WireGuardChoice::Auto, kernel, Some(backend)) => {
-            if let Kernel::Absent(why) = kernel {
-                tracing::info!(%why, "no WireGuard in the kernel: packets go through this process");
-            }
+        (WireGuardChoice::Userspace, _, Some(backend)) => Ok(backend),
+        (WireGuardChoice::Auto, Err(why), Some(backend)) => {
+            tracing::info!(%why, "no WireGuard in the kernel: packets go through this process");
             Ok(backend)
         }
         (WireGuardChoice::Auto, _, None) => {
@@ -111,16 +100,16 @@ fn kernel(surroundings: &Surroundings) -> Kernel {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
         Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
-            Kernel::There(Arc::new(KernelWg::new(Config::new(surroundings.instance.clone()))))
+            Ok(Arc::new(KernelWg::new(Config::new(surroundings.instance.clone()))))
         }
-        Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Kernel::Absent(why),
-        Err(error) => Kernel::Absent(format!("the kernel could not be asked: {error}")),
+        Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
+        Err(error) => Err(format!("the kernel could not be asked: {error}")),
     }
 }
 
 #[cfg(not(feature = "kernel-wg"))]
 fn kernel(_: &Surroundings) -> Kernel {
-    Kernel::NotBuilt
+    Err("this binary is built without it (feature kernel-wg)".to_owned())
 }
 
 #[cfg(test)]
@@ -133,29 +122,26 @@ mod tests {
     }
 
     fn absent() -> Kernel {
-        Kernel::Absent("not supported".to_owned())
+        Err("not supported".to_owned())
     }
 
     #[test]
     fn auto_takes_the_kernel_where_it_is_there() {
         let (kernel, userspace) = (some(), some());
-        let chosen = choose(WireGuardChoice::Auto, Kernel::There(kernel.clone()), Some(userspace)).unwrap();
+        let chosen = choose(WireGuardChoice::Auto, Ok(kernel.clone()), Some(userspace)).unwrap();
         assert!(Arc::ptr_eq(&chosen, &kernel));
     }
 
     #[test]
     fn auto_takes_user_space_where_the_kernel_has_none() {
-        for kernel in [Kernel::NotBuilt, absent()] {
-            let userspace = some();
-            let chosen = choose(WireGuardChoice::Auto, kernel, Some(userspace.clone())).unwrap();
-            assert!(Arc::ptr_eq(&chosen, &userspace));
-        }
+        let userspace = some();
+        let chosen = choose(WireGuardChoice::Auto, absent(), Some(userspace.clone())).unwrap();
+        assert!(Arc::ptr_eq(&chosen, &userspace));
     }
 
     #[test]
     fn forcing_what_is_absent_says_what_is_missing() {
         let error = |choice, kernel, userspace| choose(choice, kernel, userspace).err().unwrap().to_string();
-        assert!(error(WireGuardChoice::Kernel, Kernel::NotBuilt, Some(some())).contains("feature kernel-wg"));
         assert!(error(WireGuardChoice::Kernel, absent(), Some(some())).contains("not supported"));
         assert!(error(WireGuardChoice::Userspace, absent(), None).contains("feature userspace-wg"));
     }
