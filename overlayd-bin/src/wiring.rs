@@ -10,6 +10,7 @@ use overlayd_core::{
     names::InstanceId,
 };
 use overlayd_dns_responder::DnsResponder;
+use overlayd_nat_traversal::NatTraversal;
 
 use crate::{absent::Absent, cli::args::WireGuardChoice, settings::Settings};
 
@@ -31,7 +32,7 @@ pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Resu
     let control_dir = surroundings.control_dir.display();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, "backends chosen");
     let dns = Arc::new(DnsResponder::new());
-    Ok(Backends { overlay, attacher, dns: Some(dns), nat: None })
+    Ok(Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)) })
 }
 
 fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<dyn OverlayBackend>> {
