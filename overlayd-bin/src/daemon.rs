@@ -34,6 +34,8 @@ const WORKERS: usize = 2;
 const LAST_CALLS: Duration = Duration::from_secs(5);
 /// Where the engine keeps its state, in the data directory.
 const STATE: &str = "overlayd";
+/// Set, even to nothing, it keeps the daemon from telling network managers of the overlay.
+const ROOTLESS: &str = "ZLAYER_ROOTLESS";
 /// What this daemon can do beyond the published protocol, for `hello`.
 const ADDITIONS: &[&str] = &["linux_netns", "status_services"];
 
@@ -96,6 +98,7 @@ fn surroundings(data_dir: &Path, settings: &Settings) -> Surroundings {
         instance: InstanceId::of_data_dir(data_dir),
         state_dir: data_dir.join(STATE),
         control_dir: settings.control_dir.clone().unwrap_or_else(|| wireguard_dir(data_dir)),
+        managers: std::env::var_os(ROOTLESS).is_none().then(|| PathBuf::from("/run")),
     }
 }
 

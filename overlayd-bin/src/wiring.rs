@@ -23,6 +23,8 @@ pub(crate) struct Surroundings {
     pub(crate) state_dir: PathBuf,
     /// Directory of the control sockets of devices in user space.
     pub(crate) control_dir: PathBuf,
+    /// Where the runtime directories of network managers are; `None` where they are not to be told of the overlay.
+    pub(crate) managers: Option<PathBuf>,
 }
 
 /// The backends for these settings.
@@ -85,8 +87,9 @@ fn attacher(surroundings: &Surroundings) -> Result<Arc<dyn Attacher>> {
 #[cfg(feature = "userspace-wg")]
 fn userspace(surroundings: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
     use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
-    let Surroundings { instance, control_dir, .. } = surroundings.clone();
-    let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, ..Config::new(instance) };
+    let Surroundings { instance, control_dir, managers, .. } = surroundings.clone();
+    let managers = managers.map(overlayd_netlink::Managers::below);
+    let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, ..Config::new(instance) };
     Some(Arc::new(UserspaceWg::new(config)))
 }
 

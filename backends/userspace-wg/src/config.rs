@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use overlayd_core::names::InstanceId;
+use overlayd_netlink::Managers;
 
 use crate::noise::Limits;
 
@@ -23,6 +24,8 @@ pub struct Config {
     pub uapi_dir: PathBuf,
     /// What becomes of devices when the process ends.
     pub at_exit: AtExit,
+    /// Network managers to keep off our links; `None` leaves them alone.
+    pub managers: Option<Managers>,
     /// Handshakes per second that are answered.
     pub limits: Limits,
 }
@@ -33,6 +36,12 @@ impl Config {
 
     /// The usual settings.
     pub fn new(instance: InstanceId) -> Self {
-        Self { instance, uapi_dir: Self::WG_DIR.into(), at_exit: AtExit::default(), limits: Limits::default() }
+        Self {
+            instance,
+            uapi_dir: Self::WG_DIR.into(),
+            at_exit: AtExit::default(),
+            managers: None,
+            limits: Limits::default(),
+        }
     }
 }

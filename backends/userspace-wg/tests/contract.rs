@@ -13,11 +13,11 @@ use boringtun::{
     x25519,
 };
 use overlayd_core::{
-    contract::{DeviceInfo, OverlayBackend},
+    contract::{DeviceInfo, DeviceMtu, DevicePlan, OverlayBackend},
     keys::PrivateKey,
     names::{InstanceId, LinkName},
 };
-use overlayd_netlink::{Netns, Rtnl, link};
+use overlayd_netlink::{Managers, Netns, Rtnl, link};
 use overlayd_testkit::contract::{HostFacts, overlay::OverlayHarness};
 use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -144,6 +144,56 @@ fn ip(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_range_that_would_cut_the_host_off_is_refused_and_one_beside_it_is_not() {
+    let here = Here::new(AtExit::Vanish).await;
+    for arguments in [
+        "link add lan0 type veth peer name lan1",
+        "addr add 192.0.2.4/24 dev lan0",
+        "link set lan0 up",
+        "link set lan1 up",
+        "route add default via 192.0.2.1 dev lan0",
+    ] {
+        ip(arguments);
+    }
+    let before = here.host().await;
+    let error = here.backend().ensure_device(&plan("192.0.2.77/16")).await.unwrap_err();
+    assert_eq!(error.code(), "conflict");
+    let text = error.to_string();
+    assert!(text.contains("192.0.0.0/16") && text.contains("lan0") && text.contains("192.0.2.0/24"), "{text}");
+    assert_eq!(here.host().await, before);
+    here.backend().ensure_device(&plan("10.77.4.1/16")).await.unwrap();
+}
+
+#[tokio::test]
+async fn network_managers_are_told_of_the_first_device_and_not_after_the_last() {
+    let mut here = Here::new(AtExit::Vanish).await;
+    let run = here.dir.path().join("run");
+    std::fs::create_dir_all(run.join("systemd/netif")).unwrap();
+    let mut config = config(&here.dir, "ours", AtExit::Vanish);
+    config.managers = Some(Managers::below(&run));
+    here.backend = Some(UserspaceWg::new(config));
+    let file = run.join("systemd/network/10-zlayer-unmanaged.network");
+    let device = plan("10.77.4.1/16");
+    here.backend().ensure_device(&device).await.unwrap();
+    assert!(file.exists());
+    for _ in 0..2 {
+        here.backend().remove_device(&device.name).await.unwrap();
+        assert!(!file.exists());
+    }
+}
+
+fn plan(address: &str) -> DevicePlan {
+    DevicePlan {
+        name: LinkName::new("zl-atlas-n1-g").unwrap(),
+        private_key: PrivateKey::generate(),
+        listen_port: 0,
+        addresses: vec![address.parse().unwrap()],
+        routes: vec![],
+        mtu: DeviceMtu::FromUnderlay,
+    }
 }
 
 mod a_device_that_vanishes {

@@ -15,7 +15,7 @@ use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result},
     names::LinkName,
 };
-use overlayd_netlink::{OrAbsent, Rtnl, link as request};
+use overlayd_netlink::{Managers, OrAbsent, Rtnl, link as request};
 use running::Running;
 
 use crate::{Config, host::link, uapi};
@@ -34,6 +34,7 @@ impl Devices {
     pub(crate) fn ensure(&self, plan: &DevicePlan) -> Result<DeviceInfo> {
         make::check(plan)?;
         let rtnl = Rtnl::here().map_err(host)?;
+        make::check_overlaps(&rtnl, plan)?;
         let plan = make::Resolved { plan, mtu: link::mtu(&rtnl, plan.mtu).map_err(host)? };
         let present = self.map().get(&plan.plan.name).cloned();
         let heritage = match present {
@@ -48,7 +49,12 @@ impl Devices {
             }
             None => make::Heritage::default(),
         };
-        let device = Arc::new(make::make(&rtnl, &self.config, &plan, &heritage)?);
+        self.manage(Managers::keep_off);
+        let made = make::make(&rtnl, &self.config, &plan, &heritage);
+        if made.is_err() {
+            self.manage(|managers| managers.release(&rtnl));
+        }
+        let device = Arc::new(made?);
         let info = device.info(&plan);
         tracing::info!(device = %info.name, port = info.listen_port, mtu = info.mtu, "the device is up");
         self.map().insert(plan.plan.name.clone(), device);
@@ -110,7 +116,15 @@ impl Devices {
         if was_running {
             tracing::info!(device = %name, "the device is removed");
         }
+        self.manage(|managers| managers.release(&rtnl));
         Ok(())
+    }
+
+    /// A file that cannot be written or removed is told of; the overlay works without it where no manager meddles.
+    fn manage(&self, work: impl FnOnce(&Managers) -> overlayd_netlink::Result<()>) {
+        if let Some(Err(error)) = self.config.managers.as_ref().map(work) {
+            tracing::warn!(%error, "the network managers of this host may not know that overlay links are none of theirs");
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<Running>>> {
