@@ -106,6 +106,8 @@ fn engine(data_dir: &Path, settings: &Settings) -> EngineConfig {
     EngineConfig {
         backend_deadline: settings.deadlines.backend(),
         dns: settings.dns.config(),
+        inbound: settings.isolation.inbound(),
+        cool_down: settings.cool_down_secs.time(),
         build: format!("overlayd {}", env!("CARGO_PKG_VERSION")),
         features: ADDITIONS.iter().map(|&addition| addition.to_owned()).collect(),
         ..EngineConfig::new(data_dir.join(STATE))

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use overlayd_core::contract::Inbound;
 use serde::Deserialize;
 
 use crate::cli::args::{DaemonFlags, LogFormat, WireGuardChoice};
@@ -31,12 +32,55 @@ pub(crate) struct Settings {
     pub(crate) control_dir: Option<PathBuf>,
     /// Form of the log.
     pub(crate) log_format: LogFormat,
+    /// Who may open connections to members of isolation networks.
+    pub(crate) isolation: Isolation,
+    /// Seconds that a released address rests before it is leased again.
+    pub(crate) cool_down_secs: CoolDown,
     /// How long things may take.
     pub(crate) deadlines: Deadlines,
     /// How much is admitted.
     pub(crate) limits: Limits,
     /// How names are answered.
     pub(crate) dns: dns::Dns,
+}
+
+/// Who may open connections to members of isolation networks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Isolation {
+    /// Everybody.
+    #[default]
+    Open,
+    /// Of the overlay only members and this node.
+    Strict,
+}
+
+impl Isolation {
+    /// The same in the engine's words.
+    pub(crate) fn inbound(self) -> Inbound {
+        match self {
+            Self::Open => Inbound::Anyone,
+            Self::Strict => Inbound::MembersOnly,
+        }
+    }
+}
+
+/// Seconds that a released address rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct CoolDown(u64);
+
+impl Default for CoolDown {
+    fn default() -> Self {
+        Self(30)
+    }
+}
+
+impl CoolDown {
+    /// The same as a time.
+    pub(crate) fn time(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
 }
 
 /// How long things may take, in whole seconds.
@@ -141,6 +185,18 @@ mod tests {
         assert_eq!(merged.group.as_deref(), Some("net"));
         assert_eq!(merged.wireguard, WireGuardChoice::Userspace);
         assert_eq!(merged.deadlines, Deadlines { request_secs: 5, ..Deadlines::default() });
+    }
+
+    #[test]
+    fn isolation_is_open_unless_it_is_strict() {
+        assert_eq!(Settings::default().isolation.inbound(), Inbound::Anyone);
+        let strict = Settings::parse("isolation = \"strict\"\ncool_down_secs = 0\n").unwrap();
+        assert_eq!(strict.isolation.inbound(), Inbound::MembersOnly);
+        assert_eq!(
+            (strict.cool_down_secs.time(), Settings::default().cool_down_secs.time()),
+            (Duration::ZERO, Duration::from_secs(30))
+        );
+        assert!(Settings::parse("isolation = \"closed\"\n").is_err());
     }
 
     #[test]

@@ -104,7 +104,9 @@ fn kernel(surroundings: &Surroundings) -> Kernel {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
         Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
-            Ok(Arc::new(KernelWg::new(Config::new(surroundings.instance.clone()))))
+            let Surroundings { instance, managers, .. } = surroundings.clone();
+            let managers = managers.map(overlayd_netlink::Managers::below);
+            Ok(Arc::new(KernelWg::new(Config { managers, ..Config::new(instance) })))
         }
         Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
         Err(error) => Err(format!("the kernel could not be asked: {error}")),

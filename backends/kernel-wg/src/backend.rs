@@ -8,6 +8,7 @@ use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
     names::{InstanceId, LinkName},
 };
+use overlayd_netlink::Managers;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{book::Book, devices::Devices, mark::Mark};
@@ -17,12 +18,14 @@ use crate::{book::Book, devices::Devices, mark::Mark};
 pub struct Config {
     /// Whose devices these are.
     pub instance: InstanceId,
+    /// Network managers to keep off our links; `None` leaves them alone.
+    pub managers: Option<Managers>,
 }
 
 impl Config {
     /// The usual settings.
     pub fn new(instance: InstanceId) -> Self {
-        Self { instance }
+        Self { instance, managers: None }
     }
 }
 
@@ -39,7 +42,8 @@ type Slot = Arc<tokio::sync::Mutex<Option<Book>>>;
 impl KernelWg {
     /// No device is made or touched yet; they live in the network namespace of the caller's threads.
     pub fn new(config: Config) -> Self {
-        Self { devices: Arc::new(Devices::new(Mark::new(config.instance))), books: Mutex::default() }
+        let devices = Devices::new(Mark::new(config.instance), config.managers);
+        Self { devices: Arc::new(devices), books: Mutex::default() }
     }
 
     /// Does `work` on a device where it may wait for the kernel, after all that was asked of this device before. A

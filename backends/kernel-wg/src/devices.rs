@@ -5,9 +5,10 @@ use overlayd_core::{
     names::LinkName,
 };
 use overlayd_netlink::{
-    Link, OrAbsent, Rtnl,
+    Link, Managers, OrAbsent, Rtnl,
     device::{self, LinkPlan},
     link as request,
+    overlap::{self, CutOff},
 };
 use rustix::io::Errno;
 
@@ -24,22 +25,24 @@ const LEAST_MTU: u16 = 68;
 /// The devices that carry our mark. Everything is looked up where it is used: the kernel is the one who remembers.
 pub(crate) struct Devices {
     mark: Mark,
+    managers: Option<Managers>,
 }
 
 impl Devices {
-    pub(crate) fn new(mark: Mark) -> Self {
-        Self { mark }
+    pub(crate) fn new(mark: Mark, managers: Option<Managers>) -> Self {
+        Self { mark, managers }
     }
 
     /// Makes the device be as planned.
     pub(crate) fn ensure(&self, plan: &DevicePlan, book: &mut Option<Book>) -> Result<DeviceInfo> {
         let rtnl = Rtnl::here().map_err(host)?;
+        check_overlaps(&rtnl, plan)?;
         let mtu = mtu(&rtnl, plan.mtu)?;
         let present = rtnl.link(plan.name.as_str()).map_err(host)?;
         let info = match present {
             Some(link) if self.mark.is_on(&link) => self.adapt(&rtnl, &link, plan, mtu, book)?,
             Some(link) => return Err(taken(&link)),
-            None => self.make(&rtnl, plan, mtu)?,
+            None => self.make_alone(&rtnl, plan, mtu)?,
         };
         Ok(info)
     }
@@ -97,7 +100,26 @@ impl Devices {
             rtnl.run(request::delete(link.index)).or_absent().map_err(host)?;
             tracing::info!(device = %name, "the device is removed");
         }
+        self.release_managers(&rtnl);
         Ok(())
+    }
+
+    fn release_managers(&self, rtnl: &Rtnl) {
+        if let Some(managers) = &self.managers {
+            managers.release(rtnl);
+        }
+    }
+
+    /// The network managers know before the device appears that it is none of theirs.
+    fn make_alone(&self, rtnl: &Rtnl, plan: &DevicePlan, mtu: u16) -> Result<DeviceInfo> {
+        if let Some(managers) = &self.managers {
+            managers.keep_off();
+        }
+        let made = self.make(rtnl, plan, mtu);
+        if made.is_err() {
+            self.release_managers(rtnl);
+        }
+        made
     }
 
     fn find(&self, rtnl: &Rtnl, name: &LinkName) -> Result<Option<Link>> {
@@ -178,6 +200,15 @@ impl Devices {
 }
 
 /// Reads the device and notes it in the book.
+/// Refuses ranges whose routes would cut this host off from its own network.
+fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
+    let ranges: Vec<_> = plan.addresses.iter().chain(&plan.routes).copied().collect();
+    match overlap::check(rtnl, plan.name.as_str(), &ranges).map_err(host)? {
+        None => Ok(()),
+        Some(CutOff { what, by }) => Err(Error::Conflict { what, by }),
+    }
+}
+
 fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
     let mut seen = control::read(name)?;
     if seen.peers.remove(&NOBODY).is_some() {

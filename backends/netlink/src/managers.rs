@@ -58,8 +58,18 @@ impl Managers {
         Self { root: root.into() }
     }
 
-    /// Writes the files that are missing or say something else.
-    pub fn keep_off(&self) -> Result<()> {
+    /// Writes the files that are missing or say something else. One that cannot be written is logged: the overlay works
+    /// without it where no manager meddles.
+    pub fn keep_off(&self) {
+        warn(self.write());
+    }
+
+    /// Removes the files once no daemon has a device or a network in the namespace of `rtnl`.
+    pub fn release(&self, rtnl: &Rtnl) {
+        warn(self.remove_unused(rtnl));
+    }
+
+    fn write(&self) -> Result<()> {
         for drop_in in DROP_INS.iter().filter(|drop_in| self.is_running(drop_in)) {
             let path = self.root.join(drop_in.path);
             if write(&path, drop_in.text)? {
@@ -73,8 +83,7 @@ impl Managers {
         Ok(())
     }
 
-    /// Removes the files once no daemon has a device or a network in the namespace of `rtnl`.
-    pub fn release(&self, rtnl: &Rtnl) -> Result<()> {
+    fn remove_unused(&self, rtnl: &Rtnl) -> Result<()> {
         if rtnl.links()?.iter().any(is_lasting) { Ok(()) } else { self.remove() }
     }
 
@@ -92,6 +101,12 @@ impl Managers {
 
     fn is_running(&self, drop_in: &DropIn) -> bool {
         drop_in.runs.iter().any(|directory| self.root.join(directory).is_dir())
+    }
+}
+
+fn warn(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "the network managers of this host may not know that overlay links are none of theirs");
     }
 }
 
@@ -126,7 +141,6 @@ fn remove_if_empty(path: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 
@@ -157,7 +171,7 @@ mod tests {
     #[test]
     fn a_host_without_managers_gets_no_file() {
         let (root, managers) = host(&[]);
-        managers.keep_off().unwrap();
+        managers.write().unwrap();
         assert!(tree(root.path()).is_empty());
     }
 
@@ -166,7 +180,7 @@ mod tests {
         let (root, managers) = host(&["systemd/netif", "NetworkManager"]);
         let before = tree(root.path());
         for _ in 0..2 {
-            managers.keep_off().unwrap();
+            managers.write().unwrap();
         }
         let text = |path| fs::read_to_string(root.path().join(path)).unwrap();
         let networkd = text("systemd/network/10-zlayer-unmanaged.network");
@@ -185,7 +199,7 @@ mod tests {
         let (root, managers) = host(&["systemd/network"]);
         let theirs = root.path().join("systemd/network/20-lan.network");
         fs::write(&theirs, "[Match]\nName=eth0\n").unwrap();
-        managers.keep_off().unwrap();
+        managers.write().unwrap();
         managers.remove().unwrap();
         assert_eq!(tree(root.path()), ["systemd", "systemd/network", "systemd/network/20-lan.network"]);
     }
@@ -193,10 +207,10 @@ mod tests {
     #[test]
     fn a_file_that_was_changed_is_put_right() {
         let (root, managers) = host(&["systemd/network"]);
-        managers.keep_off().unwrap();
+        managers.write().unwrap();
         let path = root.path().join("systemd/network/10-zlayer-unmanaged.network");
         fs::write(&path, "").unwrap();
-        managers.keep_off().unwrap();
+        managers.write().unwrap();
         assert!(fs::read_to_string(path).unwrap().contains("Unmanaged=yes"));
     }
 

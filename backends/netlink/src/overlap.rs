@@ -1,4 +1,4 @@
-//! Where a range that is to be routed into an overlay meets what the host already reaches. Pure, but for [`found`].
+//! Where a range that is to be routed into an overlay meets what the host already reaches. [`overlaps`] is pure.
 
 use std::fmt;
 
@@ -66,9 +66,33 @@ impl fmt::Display for Overlap {
     }
 }
 
-/// What `ranges`, which are to be routed into the link `device`, meet on this host; ranges that the device has already
-/// are left out.
-pub fn found(rtnl: &Rtnl, device: &str, ranges: &[IpNet]) -> Result<Vec<Overlap>> {
+/// Why ranges must not be routed into an overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutOff {
+    /// The range, in words.
+    pub what: String,
+    /// What it meets, by interface and route, and what to do.
+    pub by: String,
+}
+
+/// Whether routing `ranges` into the link `device` would cut this host off from its own network. What else they meet is
+/// logged. Ranges that the device has already are not asked about again.
+pub fn check(rtnl: &Rtnl, device: &str, ranges: &[IpNet]) -> Result<Option<CutOff>> {
+    let overlaps = found(rtnl, device, ranges)?;
+    let fatal: Vec<&Overlap> = overlaps.iter().filter(|overlap| overlap.effect == Effect::CutsOff).collect();
+    if let Some(first) = fatal.first() {
+        let met: Vec<String> = fatal.iter().map(ToString::to_string).collect();
+        let by = format!("it would cut this host off, because it covers {}; use another range", met.join(", "));
+        return Ok(Some(CutOff { what: format!("the overlay range {}", first.range), by }));
+    }
+    for overlap in &overlaps {
+        let Overlap { range, link, .. } = overlap;
+        tracing::warn!(device, %range, interface = link, meets = %overlap, "the overlay overlaps with this host");
+    }
+    Ok(None)
+}
+
+fn found(rtnl: &Rtnl, device: &str, ranges: &[IpNet]) -> Result<Vec<Overlap>> {
     let mut new: Vec<IpNet> = ranges.iter().map(IpNet::trunc).collect();
     let own = rtnl.link(device)?.map(|link| link.index);
     if let Some(own) = own {
@@ -146,7 +170,6 @@ fn is_hardware(link: &Link) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 
@@ -248,7 +271,8 @@ mod tests {
             let mut seen = against(ranges);
             assert!(seen.is_sorted_by_key(|line| line.starts_with("Ambiguous")), "worst first: {seen:?}");
             let mut expected = expected.to_vec();
-            (seen.sort(), expected.sort());
+            seen.sort();
+            expected.sort();
             assert_eq!(seen, expected, "{ranges:?}");
         }
     }

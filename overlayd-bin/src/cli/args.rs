@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use overlayd_core::protocol::PortSpec;
 
 /// The container overlay network of this host: the daemon, and the commands to talk to it.
 #[derive(Debug, Parser)]
@@ -101,6 +102,10 @@ pub(crate) enum Command {
     Attach(Attach),
     /// Unplug a container
     Detach(Detach),
+    /// Lead ports of this host to an attached container, in place of those that led to it before
+    Publish(Publish),
+    /// Show the edge peers of this node
+    Edges(Output),
     /// Send a request as it is and print the reply
     Call(Call),
     /// Build two hosts on this machine, connect containers across them, and show that it works
@@ -173,6 +178,18 @@ pub(crate) struct Attach {
 pub(crate) struct Detach {
     #[command(flatten)]
     pub(crate) handle: Handle,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("container-handle").required(true))]
+pub(crate) struct Publish {
+    #[command(flatten)]
+    pub(crate) handle: Handle,
+    /// [ADDRESS:]HOST[-LAST]:CONTAINER[/udp], as 8080:80 or [2001:db8::1]:5000-5010:5000/udp; none unpublishes all
+    #[arg(value_name = "PORTS", value_parser = super::ports::parse)]
+    pub(crate) ports: Vec<PortSpec>,
     #[command(flatten)]
     pub(crate) output: Output,
 }

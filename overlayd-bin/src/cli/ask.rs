@@ -78,6 +78,33 @@ pub(super) fn detach(place: &Place, detach: args::Detach) -> Result<(), Failure>
     Ok(())
 }
 
+/// `overlayd publish`.
+pub(super) fn publish(place: &Place, publish: args::Publish) -> Result<(), Failure> {
+    let count = publish.ports.len();
+    let request = Request::PublishPorts { handle: publish.handle.try_into()?, ports: publish.ports };
+    let reply = accepted(remote::ask_once(place, request)?)?;
+    match (publish.output.json, count) {
+        (true, _) => return print_json(&reply),
+        (false, 0) => println!("no port leads to it any more"),
+        (false, _) => println!("published"),
+    }
+    Ok(())
+}
+
+/// `overlayd edges`.
+pub(super) fn edges(place: &Place, output: Output) -> Result<(), Failure> {
+    let reply = accepted(remote::ask_once(place, Request::ListEdgePeers)?)?;
+    let Response::EdgePeers { peers } = &reply else {
+        return Err(Failure::Refused(format!("it answered `{}` where `edge_peers` was due", reply.result())));
+    };
+    match peers.as_slice() {
+        peers if output.json => return print_json(&peers),
+        [] => println!("no edge peers"),
+        peers => println!("{}", tables::edges(peers, SystemTime::now())),
+    }
+    Ok(())
+}
+
 /// `overlayd call`.
 pub(super) fn call(place: &Place, call: &Call) -> Result<(), Failure> {
     let text = match call.request.as_str() {

@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod ask;
 mod exit;
 pub(crate) mod place;
+mod ports;
 pub(crate) mod remote;
 pub(crate) mod tables;
 
@@ -42,6 +43,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Services(output) => ask::services(place, output),
         Command::Attach(attach) => ask::attach(place, attach),
         Command::Detach(detach) => ask::detach(place, detach),
+        Command::Publish(publish) => ask::publish(place, publish),
+        Command::Edges(output) => ask::edges(place, output),
         Command::Call(call) => ask::call(place, &call),
         Command::Demo(options) => Ok(demo::run(options)?),
         Command::DemoPart(part) => Ok(demo::run_part(&part)?),

@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use comfy_table::{Table, presets::NOTHING};
-use overlayd_core::protocol::{DedicatedServiceStatus, OverlayMode, PeerStatus, ServiceStatus, StatusSnapshot};
+use overlayd_core::protocol::{
+    DedicatedServiceStatus, EdgePeerStatus, OverlayMode, PeerStatus, ServiceStatus, StatusSnapshot,
+};
 
 /// The node, its peers and its services.
 pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
@@ -37,6 +39,19 @@ pub(super) fn peers(peers: &[PeerStatus], now: SystemTime) -> String {
         let endpoint = if peer.endpoint.is_empty() { "-" } else { &peer.endpoint };
         let handshake = since(peer.last_handshake_unix_secs, now);
         table.add_row([&peer.public_key, endpoint, &handshake, &peer.allowed_ips]);
+    }
+    trimmed(&table)
+}
+
+/// One line an edge peer.
+pub(super) fn edges(edges: &[EdgePeerStatus], now: SystemTime) -> String {
+    let mut table = headed(["EDGE", "ADDRESS", "EXPIRES IN", "LAST HANDSHAKE", "MAY REACH"]);
+    let now_secs = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    for edge in edges {
+        let left = format!("{} s", edge.expires_at_unix.saturating_sub(now_secs));
+        let handshake = since(edge.last_handshake_unix_secs.unwrap_or(0), now);
+        let allowed = if edge.allowed.is_empty() { "everything".into() } else { edge.allowed.join(",") };
+        table.add_row([edge.name.clone(), edge.overlay_ip.to_string(), left, handshake, allowed]);
     }
     trimmed(&table)
 }

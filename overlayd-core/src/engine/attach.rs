@@ -7,7 +7,7 @@ mod shared;
 use std::{net::IpAddr, sync::atomic::Ordering};
 
 pub(super) use self::guest::{KEEPALIVE, issued_peer};
-use super::{Engine, Error, locks::Key};
+use super::{Engine, Error, locks::Key, parse};
 use crate::{
     contract::{self, AttachPlan, Attached, AttachmentId, TargetIdentity},
     desired::{AttachmentRecord, Change, Desired, Handle, Lifetime, Phase, ResolverRecord, ServiceRecord},
@@ -17,6 +17,7 @@ use crate::{
 
 impl Engine {
     pub(super) async fn attach_container(&self, request: AttachContainer) -> Result<Response, Error> {
+        let request = checked(request)?;
         let _world = self.world.read().await;
         let _service = self.locks.shared(Key::Service(request.service.clone())).await;
         let Some((handle, _)) = names_of(&request.handle) else {
@@ -141,6 +142,35 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Highest process id that Linux gives (`PID_MAX_LIMIT`).
+const LAST_PID: u32 = 1 << 22;
+
+/// The request, if every member makes sense by itself.
+fn checked(request: AttachContainer) -> Result<AttachContainer, Error> {
+    parse::name("service", &request.service)?;
+    parse::name("isolation_network", request.isolation_network.as_deref().unwrap_or_default())?;
+    match &request.handle {
+        AttachHandle::LinuxPid { pid } if !(1..=LAST_PID).contains(pid) => {
+            return Err(Error::invalid("pid", format_args!("{pid} is no process")));
+        }
+        AttachHandle::LinuxNetns { path, .. } if !path.starts_with('/') => {
+            return Err(Error::invalid("path", format_args!("`{path}` is no absolute path")));
+        }
+        AttachHandle::LinuxNetns { id, .. } | AttachHandle::GuestManaged { id } | AttachHandle::HostShared { id } => {
+            parse::name("id", id)?;
+            if id.is_empty() {
+                return Err(Error::invalid("id", "an empty one names nothing"));
+            }
+        }
+        AttachHandle::LinuxPid { .. } | AttachHandle::WindowsContainer { .. } => {}
+    }
+    Ok(AttachContainer {
+        dns_server: request.dns_server.map(parse::resolver).transpose()?,
+        dns_domain: request.dns_domain.as_deref().map(parse::domain).transpose()?.flatten(),
+        ..request
+    })
 }
 
 /// What a handle names here; `None` for kinds that this host does not have.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Engine, Error};
+use super::{Engine, Error, parse};
 use crate::{
     desired::{Change, Desired},
     protocol::Response,
@@ -10,6 +10,7 @@ use crate::{
 
 impl Engine {
     pub(super) async fn allocate_ip(&self, service: String) -> Result<Response, Error> {
+        parse::name("service", &service)?;
         let _world = self.world.read().await;
         let now = self.now();
         let (_, ip) = self

@@ -25,6 +25,7 @@ impl Engine {
     }
 
     pub(super) async fn set_local_wg_pubkey(&self, pubkey: String) -> Result<Response, Error> {
+        parse::name("pubkey", &pubkey)?;
         self.record(|desired| {
             let mut node = desired.node().clone();
             node.announced_pubkey = Some(pubkey);
@@ -139,11 +140,14 @@ fn changed(desired: &Desired, node: crate::desired::NodeRecord) -> Vec<Change> {
 }
 
 fn asked(desired: &Desired, request: SetupGlobalOverlay) -> Result<OverlayRecord, Error> {
-    let cluster = parse::range("cluster CIDR", &request.cluster_cidr)?;
-    let slice = request.slice_cidr.as_deref().map(|slice| parse::range("slice CIDR", slice)).transpose()?;
-    if let Some(slice) = slice {
-        check_slice(cluster, slice)?;
+    parse::name("deployment", &request.deployment)?;
+    parse::name("instance_id", &request.instance_id)?;
+    if request.wg_port == 0 {
+        return Err(Error::invalid("wg_port", "port 0 is none that other nodes could send to"));
     }
+    let cluster = parse::overlay_range("cluster CIDR", &request.cluster_cidr)?;
+    let slice = request.slice_cidr.as_deref().map(|slice| parse::range("slice CIDR", slice)).transpose()?;
+    check_slice(cluster, slice.unwrap_or(cluster))?;
     let device = interface_name(&[&request.deployment, &request.instance_id], "g")?;
     let known = desired.overlay().filter(|known| known.device == device);
     Ok(OverlayRecord {
@@ -166,7 +170,8 @@ fn check_slice(cluster: IpNet, slice: IpNet) -> Result<(), Error> {
     }
     let room = slice.max_prefix_len() - slice.prefix_len();
     if room < 2 {
-        return Err(Error::invalid("slice CIDR", format_args!("{slice} has no room for this node and its containers")));
+        let member = if slice == cluster { "cluster CIDR" } else { "slice CIDR" };
+        return Err(Error::invalid(member, format_args!("{slice} has no room for this node and its containers")));
     }
     Ok(())
 }

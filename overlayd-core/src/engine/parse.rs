@@ -1,29 +1,107 @@
 //! The door: texts of the wire become types here, or a clear error.
 
-use std::{net::SocketAddr, num::NonZeroU16};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
 
 use ipnet::IpNet;
 
 use super::Error;
-use crate::{desired::EndpointSpec, keys::PublicKey};
+use crate::{desired::EndpointSpec, keys::PublicKey, protocol::NatCandidateWire};
 
 pub(super) fn range(member: &'static str, text: &str) -> Result<IpNet, Error> {
     text.trim().parse().map_err(|_| Error::invalid(member, format_args!("`{text}` is no CIDR such as 10.77.0.0/16")))
 }
 
+/// Ranges that no overlay can have: unspecified, loopback, link-local, multicast and IPv4-mapped addresses, and what is
+/// reserved (RFC 6890).
+const UNUSABLE: [&str; 9] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/127",
+    "::ffff:0:0/96",
+    "fe80::/10",
+    "ff00::/8",
+];
+
+/// A range that nodes and containers can have addresses of.
+pub(super) fn overlay_range(member: &'static str, text: &str) -> Result<IpNet, Error> {
+    let asked = range(member, text)?;
+    let unusable = UNUSABLE.iter().filter_map(|text| text.parse::<IpNet>().ok());
+    let mut met = unusable.filter(|net| net.contains(&asked.trunc()) || asked.contains(net));
+    match met.next() {
+        None => Ok(asked),
+        Some(net) => Err(Error::invalid(member, format_args!("{asked} meets {net}, which is no range for hosts"))),
+    }
+}
+
+/// Longest name of anything, in bytes.
+const LONGEST_NAME: usize = 255;
+
+/// Most AllowedIPs of a peer.
+const MOST_RANGES: usize = 16_384;
+/// Most candidates that are kept of a peer.
+const MOST_CANDIDATES: usize = 64;
+
+/// Refuses longer lists than anybody has a use for.
+pub(super) fn at_most(member: &'static str, most: usize, count: usize) -> Result<(), Error> {
+    if count <= most {
+        Ok(())
+    } else {
+        Err(Error::invalid(member, format_args!("{count} entries are more than {most}")))
+    }
+}
+
+/// A name of the caller's choice; any text will do, the empty one too.
+pub(super) fn name<'a>(member: &'static str, text: &'a str) -> Result<&'a str, Error> {
+    match text.len() {
+        0..=LONGEST_NAME => Ok(text),
+        bytes => Err(Error::invalid(member, format_args!("{bytes} bytes are more than {LONGEST_NAME}"))),
+    }
+}
+
+/// A search domain; the empty text names none.
+pub(super) fn domain(text: &str) -> Result<Option<String>, Error> {
+    match text.strip_suffix('.').unwrap_or(text) {
+        "" => Ok(None),
+        domain if is_dns_name(domain) => Ok(Some(text.to_owned())),
+        _ => Err(Error::invalid("dns_domain", format_args!("`{text}` is no DNS name"))),
+    }
+}
+
+/// The address of a resolver.
+pub(super) fn resolver(ip: IpAddr) -> Result<IpAddr, Error> {
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(Error::invalid("dns_server", format_args!("{ip} is no address to ask")));
+    }
+    Ok(ip)
+}
+
+/// The first of the candidates that can be understood: a kind that is known, and an address that can be sent to.
+pub(super) fn candidates(all: Vec<NatCandidateWire>) -> Vec<NatCandidateWire> {
+    let known = |kind: &str| ["host", "server-reflexive", "relay"].contains(&kind);
+    let is_place = |text: &str| matches!(endpoint(text), Ok(EndpointSpec::Address(_)));
+    let usable = all.into_iter().filter(|found| known(&found.candidate_type) && is_place(&found.address));
+    usable.take(MOST_CANDIDATES).collect()
+}
+
+/// The public key of a peer.
 pub(super) fn public_key(member: &'static str, text: &str) -> Result<PublicKey, Error> {
     PublicKey::from_base64(text).map_err(|error| Error::key(member, error))
 }
 
 /// A comma-separated list of CIDRs; a bare address stands for itself. Host bits are dropped and repetitions too.
 pub(super) fn allowed_ips(text: &str) -> Result<Vec<IpNet>, Error> {
-    let mut ranges = Vec::new();
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        let range = allowed_ip("allowed_ips", item)?;
-        if !ranges.contains(&range) {
-            ranges.push(range);
-        }
-    }
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    at_most("allowed_ips", MOST_RANGES, items.clone().count())?;
+    let mut seen = HashSet::new();
+    let mut ranges = items.map(|item| allowed_ip("allowed_ips", item)).collect::<Result<Vec<_>, _>>()?;
+    ranges.retain(|range| seen.insert(*range));
     Ok(ranges)
 }
 

@@ -26,7 +26,7 @@ impl Engine {
             endpoint: parse::endpoint(&spec.endpoint)?,
             allowed_ips: parse::allowed_ips(&spec.allowed_ips)?,
             keepalive: parse::keepalive(spec.persistent_keepalive_secs)?,
-            candidates: spec.candidates,
+            candidates: parse::candidates(spec.candidates),
             origin: Origin::Asked,
         };
         let id = self.peer_id(&spec.public_key, scope)?;

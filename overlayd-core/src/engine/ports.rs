@@ -1,15 +1,19 @@
 //! Ports of the host that lead to containers.
 
-use super::{Engine, Error, attach::names_of, locks::Key};
+use super::{Engine, Error, attach::names_of, locks::Key, parse};
 use crate::{
     contract::{PortPlan, PortProtocol},
     desired::{AttachmentRecord, Change, Desired, Handle},
     protocol::{AttachHandle, PortSpec, Response},
 };
 
+/// Most entries of one attachment; a range is one.
+const MOST_PORTS: usize = 1024;
+
 impl Engine {
     /// Replaces the published ports of an attachment; an empty list unpublishes them all.
     pub(super) async fn publish_ports(&self, handle: AttachHandle, ports: Vec<PortSpec>) -> Result<Response, Error> {
+        parse::at_most("ports", MOST_PORTS, ports.len())?;
         let ports = ports.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
         let Some((handle, _)) = names_of(&handle) else {
             return Err(Error::Unsupported("ports of Windows containers are published by their network".into()));
@@ -21,6 +25,7 @@ impl Engine {
                 let known = desired.attachment(&handle).cloned();
                 let known =
                     known.ok_or_else(|| Error::Missing(format!("{handle} is not attached; attach it first")))?;
+                check_family(&known, &ports)?;
                 check_free(desired, &handle, &ports)?;
                 if known.ports == ports {
                     return Ok((vec![], ()));
@@ -56,6 +61,17 @@ fn port(spec: PortSpec) -> Result<PortPlan, Error> {
             host_ports: (spec.host_port, last),
             container_port: spec.container_port,
         }),
+    }
+}
+
+fn check_family(record: &AttachmentRecord, ports: &[PortPlan]) -> Result<(), Error> {
+    let other = |ip: &std::net::IpAddr| ip.is_ipv4() != record.service_ip.is_ipv4();
+    match ports.iter().filter_map(|port| port.host_ip).find(other) {
+        None => Ok(()),
+        Some(ip) => {
+            let reason = format_args!("{ip} is of another family than the container's {}", record.service_ip);
+            Err(Error::invalid("ports", reason))
+        }
     }
 }
 

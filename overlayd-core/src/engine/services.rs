@@ -5,7 +5,7 @@ mod new;
 
 use std::sync::atomic::Ordering;
 
-use super::{Engine, Error, locks::Key};
+use super::{Engine, Error, locks::Key, parse};
 use crate::{
     desired::{Change, Desired, Handle, Lifetime, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
@@ -18,6 +18,7 @@ impl Engine {
         if name == SHARED_SERVICE {
             return Err(Error::invalid("service", format_args!("`{name}` is a reserved name")));
         }
+        parse::name("service", &name)?;
         let _world = self.world.read().await;
         let _shared = self.lock_shared_bridge(mode).await;
         let _service = self.locks.exclusive(Key::Service(name.clone())).await;

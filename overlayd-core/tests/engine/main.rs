@@ -12,3 +12,4 @@ mod overlay;
 mod peers;
 mod ports;
 mod restart;
+mod validation;

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use overlayd_core::contract::{DeviceMtu, DevicePlan, Error, Result};
 use overlayd_netlink::{
     Link, OrAbsent, Rtnl, link as request,
-    overlap::{self, Effect, Overlap},
+    overlap::{self, CutOff},
 };
 
 use super::{
@@ -50,22 +50,13 @@ pub(super) fn check(plan: &DevicePlan) -> Result<()> {
     }
 }
 
-/// Refuses ranges whose routes would cut this host off from its own network, and tells of others that it reaches
-/// already. What the device routes since earlier is not asked about again.
+/// Refuses ranges whose routes would cut this host off from its own network.
 pub(super) fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
     let ranges: Vec<IpNet> = plan.addresses.iter().chain(&plan.routes).copied().collect();
-    let overlaps = overlap::found(rtnl, plan.name.as_str(), &ranges).map_err(host)?;
-    let cut_off: Vec<&Overlap> = overlaps.iter().filter(|overlap| overlap.effect == Effect::CutsOff).collect();
-    if let Some(first) = cut_off.first() {
-        let met: Vec<String> = cut_off.iter().map(ToString::to_string).collect();
-        let by = format!("it would cut this host off, because it covers {}; use another range", met.join(", "));
-        return Err(Error::Conflict { what: format!("the overlay range {}", first.range), by });
+    match overlap::check(rtnl, plan.name.as_str(), &ranges).map_err(host)? {
+        None => Ok(()),
+        Some(CutOff { what, by }) => Err(Error::Conflict { what, by }),
     }
-    for overlap in &overlaps {
-        let Overlap { range, link, .. } = overlap;
-        tracing::warn!(device = %plan.name, %range, interface = link, meets = %overlap, "the overlay overlaps with this host");
-    }
-    Ok(())
 }
 
 /// Binds the port in both families.

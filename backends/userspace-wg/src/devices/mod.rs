@@ -15,7 +15,7 @@ use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result},
     names::LinkName,
 };
-use overlayd_netlink::{Managers, OrAbsent, Rtnl, link as request};
+use overlayd_netlink::{OrAbsent, Rtnl, link as request};
 use running::Running;
 
 use crate::{Config, host::link, uapi};
@@ -49,10 +49,12 @@ impl Devices {
             }
             None => make::Heritage::default(),
         };
-        self.manage(Managers::keep_off);
+        if let Some(managers) = &self.config.managers {
+            managers.keep_off();
+        }
         let made = make::make(&rtnl, &self.config, &plan, &heritage);
         if made.is_err() {
-            self.manage(|managers| managers.release(&rtnl));
+            self.release_managers(&rtnl);
         }
         let device = Arc::new(made?);
         let info = device.info(&plan);
@@ -116,14 +118,13 @@ impl Devices {
         if was_running {
             tracing::info!(device = %name, "the device is removed");
         }
-        self.manage(|managers| managers.release(&rtnl));
+        self.release_managers(&rtnl);
         Ok(())
     }
 
-    /// A file that cannot be written or removed is told of; the overlay works without it where no manager meddles.
-    fn manage(&self, work: impl FnOnce(&Managers) -> overlayd_netlink::Result<()>) {
-        if let Some(Err(error)) = self.config.managers.as_ref().map(work) {
-            tracing::warn!(%error, "the network managers of this host may not know that overlay links are none of theirs");
+    fn release_managers(&self, rtnl: &Rtnl) {
+        if let Some(managers) = &self.config.managers {
+            managers.release(rtnl);
         }
     }
 

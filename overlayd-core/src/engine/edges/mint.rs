@@ -1,11 +1,9 @@
 //! Minting an edge peer.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
 
 use crate::{
-    desired::{Change, Desired, EdgeRecord, PeerId},
+    desired::{Change, Desired, EdgeRecord, EndpointSpec, PeerId},
     engine::{
         Engine, Error,
         attach::{KEEPALIVE, issued_peer},
@@ -17,6 +15,9 @@ use crate::{
     plan,
     protocol::{EdgeConfig, PeerSpec, Response},
 };
+
+/// Most entries of what one edge may reach.
+const MOST_GRANTS: usize = 1024;
 
 /// An edge peer as it was asked for.
 pub(in crate::engine) struct Asked {
@@ -33,6 +34,8 @@ impl Engine {
         if name.is_empty() {
             return Err(Error::invalid("name", "edge peer name must not be empty"));
         }
+        parse::name("name", &name)?;
+        parse::at_most("allow", MOST_GRANTS, asked.allow.len())?;
         check_endpoint(&asked.node_endpoint)?;
         let _world = self.world.read().await;
         let _edge = self.locks.exclusive(Key::Edge(name.clone())).await;
@@ -138,17 +141,12 @@ fn grants(desired: &Desired, allow: &[String]) -> Result<Vec<IpNet>, Error> {
 }
 
 fn check_endpoint(text: &str) -> Result<(), Error> {
-    let bad = |why: &str| Err(Error::invalid("node_endpoint", format_args!("`{text}`: {why}")));
-    let trimmed = text.trim();
-    if let Ok(address) = trimmed.parse::<SocketAddr>() {
-        return match (address.ip().is_unspecified(), address.port()) {
-            (true, _) => bad("the wildcard address is nowhere to send to"),
-            (_, 0) => bad("port 0 cannot be sent to"),
-            _ => Ok(()),
-        };
-    }
-    match trimmed.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
-        Some((host, Ok(port))) if !host.is_empty() && port != 0 => Ok(()),
-        _ => bad("an address or a name, and a port that is not 0, are needed"),
+    match parse::endpoint(text.trim()) {
+        Ok(EndpointSpec::Address(_) | EndpointSpec::Name { .. }) => Ok(()),
+        Ok(EndpointSpec::Roaming) => {
+            Err(Error::invalid("node_endpoint", format_args!("`{text}` is nowhere to send to")))
+        }
+        Err(Error::Invalid { reason, .. }) => Err(Error::Invalid { member: "node_endpoint", reason }),
+        Err(error) => Err(error),
     }
 }
