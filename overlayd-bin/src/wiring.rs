@@ -32,7 +32,8 @@ pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Resu
     let overlay = overlay(settings.wireguard, surroundings)?;
     let attacher = attacher(surroundings)?;
     let control_dir = surroundings.control_dir.display();
-    tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, "backends chosen");
+    let managers = surroundings.managers.is_some();
+    tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
     let dns = Arc::new(DnsResponder::new());
     Ok(Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)) })
 }
