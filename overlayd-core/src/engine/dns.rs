@@ -18,6 +18,8 @@ pub(super) enum Served {
     Nothing,
     /// This plan.
     Plan(DnsPlan),
+    /// A plan that it refused, and why.
+    Refused(String),
 }
 
 impl Engine {
@@ -59,12 +61,24 @@ impl Engine {
         Ok(Response::Ok)
     }
 
-    /// Has all names answered, where any are to be; what listened for them stays as it is otherwise.
-    pub(super) async fn serve_names(&self) -> Result<(), Error> {
+    /// Has all names answered, where any are to be. The overlay is up all the same when that is refused: it is tried
+    /// again by every pass, said once per reason, and the next registration answers with it.
+    pub(super) async fn serve_names(&self) {
         let mut served = self.served.lock().await;
-        match self.dns_plan(&served) {
-            Some((plan, zone)) => self.serve_all(&mut served, plan, &zone).await,
-            None => Ok(()),
+        let Some((plan, zone)) = self.dns_plan(&served) else { return };
+        if matches!(&*served, Served::Plan(known) if *known == plan) {
+            return;
+        }
+        let before = match &*served {
+            Served::Refused(reason) => Some(reason.clone()),
+            Served::Nothing | Served::Plan(_) => None,
+        };
+        if let Err(error) = self.serve_all(&mut served, plan, &zone).await {
+            let reason = error.to_string();
+            if before.as_ref() != Some(&reason) {
+                tracing::error!(%error, "registered names are not answered");
+            }
+            *served = Served::Refused(reason);
         }
     }
 

@@ -86,10 +86,7 @@ impl Engine {
         self.mtu.store(info.mtu, Ordering::Relaxed);
         self.send_all_peers(None).await?;
         self.ensure_all_networks().await?;
-        // The overlay is up all the same: the next registration tries again, and answers with the reason.
-        if let Err(error) = self.serve_names().await {
-            tracing::error!(%error, "registered names are not answered");
-        }
+        self.serve_names().await;
         Ok(())
     }
 
