@@ -100,6 +100,17 @@ fn status_is_a_table_for_people_and_the_wire_s_fields_for_programs() {
 }
 
 #[test]
+fn ports_are_published_to_attached_containers_alone_and_edges_are_listed() {
+    let daemon = Daemon::start();
+    let refused = daemon.ask(&["publish", "--pid", "1", "8080:80"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("not attached"), "{}", refused.err);
+    assert_eq!(daemon.ask(&["publish", "--pid", "1", "80"]).code, Some(2));
+    assert_eq!(daemon.ask(&["edges"]).out, "no edge peers\n");
+    assert_eq!(daemon.ask(&["edges", "--json"]).out, "[]\n");
+}
+
+#[test]
 fn sigterm_ends_the_daemon_with_zero_and_takes_its_socket_away() {
     let mut daemon = Daemon::start();
     daemon.terminate();

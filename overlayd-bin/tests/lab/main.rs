@@ -3,6 +3,7 @@
 //! Every test builds the lab it needs (the topology is drawn in each file) and takes it away again.
 #![cfg(target_os = "linux")]
 
+mod coexistence;
 mod crash;
 mod crowd;
 mod every_operation;
