@@ -9,6 +9,7 @@ use overlayd_netlink::{
     device::{self, LinkPlan},
     link as request,
     overlap::{self, CutOff},
+    sysctl,
 };
 use rustix::io::Errno;
 
@@ -21,6 +22,10 @@ use crate::{
 
 /// Smallest MTU of an IPv4 interface (RFC 791).
 const LEAST_MTU: u16 = 68;
+
+/// A setting of the whole host that the kernel switches off whenever a WireGuard device comes up. It is not ours to
+/// change, and nobody would ever switch it on again.
+const REDIRECTS: &str = "ipv4/conf/all/send_redirects";
 
 /// The devices that carry our mark. Everything is looked up where it is used: the kernel is the one who remembers.
 pub(crate) struct Devices {
@@ -220,11 +225,16 @@ fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
 
 fn configure_link(rtnl: &Rtnl, link: &Link, plan: &DevicePlan, mtu: u16) -> Result<()> {
     let wanted = LinkPlan { addresses: &plan.addresses, routes: &plan.routes, mtu };
-    device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
+    let redirects = if link.up { None } else { sysctl::read(rtnl.netns(), REDIRECTS).map_err(host)? };
+    let outcome = device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
         // Coming up binds the port.
         Some(Errno::ADDRINUSE) => control::port_taken(plan.listen_port),
         _ => host(error),
-    })
+    });
+    if let Some(value) = redirects {
+        sysctl::write(rtnl.netns(), REDIRECTS, &value).map_err(host)?;
+    }
+    outcome
 }
 
 /// Whether the changes went to the device that was looked up. Where that is gone, `wireguard-control` makes another one,

@@ -66,3 +66,16 @@ fn the_device_of_a_process_that_died_before_it_was_marked_is_taken_over() {
     a.must(&format!("ip link add {DEVICE} type wireguard"));
     assert_eq!(a.ensure(&plan).unwrap_err().code(), "conflict", "without any mark it is somebody else's");
 }
+
+#[test]
+fn settings_of_the_host_stay_as_they_were() {
+    let (a, _b) = cable(Kind::Kernel, Kind::Kernel);
+    let plan = a.plan(&["10.77.0.1/24"]);
+    let redirects = "cat /proc/sys/net/ipv4/conf/all/send_redirects";
+    for value in ["1", "0"] {
+        a.must(&format!("sysctl -qw net.ipv4.conf.all.send_redirects={value}"));
+        a.ensure(&plan).unwrap();
+        assert_eq!(a.must(redirects).trim(), value);
+        a.must(&format!("ip link del {DEVICE}"));
+    }
+}
