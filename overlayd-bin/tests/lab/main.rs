@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod coexistence;
+mod against_by_hand;
 mod crash;
 mod crowd;
 mod every_operation;
