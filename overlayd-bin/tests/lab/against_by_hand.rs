@@ -1,7 +1,12 @@
 //! How fast containers reach each other through what overlayd sets up, compared with the kernel's WireGuard, a bridge and
 //! veth pairs set up by hand, on the same underlay and in turns. `--ignored --nocapture` shows it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    process::Stdio,
+    thread::sleep,
+    time::Duration,
+};
 
 use overlayd_core::keys::PrivateKey;
 use overlayd_testkit::lab::{Cluster, Host, Lab, Namespace, Underlay, probe::pings};
@@ -42,17 +47,15 @@ impl Ends {
     fn megabits(&self) -> f64 {
         assert!(pings(&self.from, self.address), "{} is not reached", self.address);
         let address = self.address.to_string();
-        let server = self.to.spawn({
-            let mut server = self.to.command(&["iperf3", "-s", "-1", "-B", &address]);
-            move || server.output().expect("iperf3 serves")
-        });
-        let text = loop {
-            // It refuses until the server listens.
-            if let Ok(text) = self.from.try_run(&["iperf3", "-c", &address, "-t", "4", "-O", "1", "-J"]) {
-                break text;
-            }
+        let mut server = self.to.command(&["iperf3", "-s", "-1", "-B", &address]);
+        let mut server = server.stdout(Stdio::null()).spawn().expect("iperf3 starts");
+        // It refuses until the server listens.
+        let measure = |_| {
+            sleep(Duration::from_millis(200));
+            self.from.try_run(&["iperf3", "-c", &address, "-t", "4", "-J"]).map_err(|error| eprintln!("{error}")).ok()
         };
-        server.join().expect("the server ends");
+        let text = (0..20).find_map(measure).expect("iperf3 measures");
+        server.wait().expect("the server ends");
         let rates = text.rsplit("\"sum_received\"").next().expect("a sum");
         let rate = rates.split("\"bits_per_second\":").nth(1).and_then(|rest| rest.split([',', '\n']).next());
         rate.and_then(|rate| rate.trim().parse::<f64>().ok()).expect("a rate") / 1e6
