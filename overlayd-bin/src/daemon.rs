@@ -110,6 +110,7 @@ fn engine(data_dir: &Path, settings: &Settings) -> EngineConfig {
         cool_down: settings.cool_down_secs.time(),
         build: format!("overlayd {}", env!("CARGO_PKG_VERSION")),
         features: ADDITIONS.iter().map(|&addition| addition.to_owned()).collect(),
+        legacy_marker: Some(data_dir.join(overlayd_core::legacy::FILE)),
         ..EngineConfig::new(data_dir.join(STATE))
     }
 }

@@ -56,6 +56,11 @@ impl Keyring {
 
     /// The key called `name`, generated and stored on first use; `name` must be safe as a file name.
     pub fn load_or_generate(&self, name: &str) -> Result<PrivateKey, KeyringError> {
+        self.load_or_store(name, PrivateKey::generate)
+    }
+
+    /// The key called `name`, or else `new`, which is stored; `name` must be safe as a file name.
+    pub fn load_or_store(&self, name: &str, new: impl FnOnce() -> PrivateKey) -> Result<PrivateKey, KeyringError> {
         let path = self.dir.join(format!("{name}.key"));
         match std::fs::read_to_string(&path).map(Zeroizing::new) {
             Ok(text) => {
@@ -63,7 +68,7 @@ impl Keyring {
                 PrivateKey::from_base64(text.trim()).map_err(|source| KeyringError::Damaged { path, source })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = PrivateKey::generate();
+                let key = new();
                 let text = Zeroizing::new(format!("{}\n", *Zeroizing::new(key.reveal_base64())));
                 private_file::replace(&path, text.as_bytes()).map_err(|source| KeyringError::Io { path, source })?;
                 Ok(key)

@@ -9,6 +9,7 @@ pub mod ipam;
 pub mod ipc;
 pub mod keyring;
 pub mod keys;
+pub mod legacy;
 pub mod names;
 pub mod plan;
 mod private_file;

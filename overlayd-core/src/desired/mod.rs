@@ -33,6 +33,7 @@ pub struct Desired {
     peers: BTreeMap<PeerId, Arc<PeerRecord>>,
     dns: BTreeMap<String, BTreeSet<IpAddr>>,
     edges: BTreeMap<String, EdgeRecord>,
+    dedicated_ports: BTreeMap<String, u16>,
     ipam: Ipam,
     /// Which peer holds a range, per device.
     routes: BTreeMap<(Option<String>, IpNet), PublicKey>,
@@ -89,6 +90,10 @@ impl Desired {
                 old.iter().for_each(|old| self.ipam.set_used(old.ip, false));
                 ip.into_iter().for_each(|ip| self.ipam.set_used(ip, true));
                 Change::Edge(name, old)
+            }
+            Change::DedicatedPort(name, port) => {
+                let old = swap(&mut self.dedicated_ports, name.clone(), port);
+                Change::DedicatedPort(name, old)
             }
         }
     }
@@ -203,6 +208,11 @@ impl Desired {
     /// The edge peers.
     pub fn edges(&self) -> &BTreeMap<String, EdgeRecord> {
         &self.edges
+    }
+
+    /// UDP ports that dedicated services had under an earlier daemon.
+    pub fn dedicated_ports(&self) -> &BTreeMap<String, u16> {
+        &self.dedicated_ports
     }
 
     /// Whether an attachment or an allocation holds `ip`.

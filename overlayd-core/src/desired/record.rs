@@ -257,6 +257,8 @@ pub enum Change {
     Dns(String, Option<BTreeSet<IpAddr>>),
     /// An edge peer.
     Edge(String, Option<EdgeRecord>),
+    /// The UDP port that a dedicated service had under an earlier daemon, set up or not.
+    DedicatedPort(String, Option<u16>),
 }
 
 impl Change {
@@ -275,6 +277,7 @@ impl Change {
             }
             Self::Dns(name, _) => format!("dns/{name}"),
             Self::Edge(name, _) => format!("edge/{name}"),
+            Self::DedicatedPort(name, _) => format!("dedicated_port/{name}"),
         }
     }
 
@@ -291,6 +294,7 @@ impl Change {
             Self::Peer(_, record) => record.is_none(),
             Self::Dns(_, record) => record.is_none(),
             Self::Edge(_, record) => record.is_none(),
+            Self::DedicatedPort(_, record) => record.is_none(),
         }
     }
 }

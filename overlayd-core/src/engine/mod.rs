@@ -4,6 +4,7 @@
 //! backend is touched. Work on the host runs outside the mutex: concurrently for different objects, in order for the
 //! same one, and always under a deadline.
 
+mod adopt;
 mod attach;
 mod converge;
 mod dispatch;
@@ -50,6 +51,8 @@ use crate::{
 pub struct EngineConfig {
     /// Directory for the state and the keys; created (0700) when absent.
     pub state_dir: PathBuf,
+    /// The file of an earlier daemon, whose identities are taken over as long as nothing is recorded.
+    pub legacy_marker: Option<PathBuf>,
     /// How long one call to a backend may take.
     pub backend_deadline: Duration,
     /// How long a released address rests before it is leased again.
@@ -77,6 +80,7 @@ impl EngineConfig {
     pub fn new(state_dir: PathBuf) -> Self {
         Self {
             state_dir,
+            legacy_marker: None,
             backend_deadline: Duration::from_secs(10),
             cool_down: Duration::from_secs(30),
             resolve_interval: Duration::from_secs(60),
@@ -146,6 +150,9 @@ pub enum StartError {
     /// The keys cannot be read.
     #[error(transparent)]
     Keyring(#[from] crate::keyring::KeyringError),
+    /// The identities of an earlier daemon cannot be taken over.
+    #[error(transparent)]
+    Legacy(#[from] crate::legacy::LegacyError),
 }
 
 impl Engine {
@@ -155,7 +162,10 @@ impl Engine {
         crate::private_file::create_dir(&config.state_dir).map_err(directory)?;
         let keyring = Keyring::open(config.state_dir.join("keys"))?;
         let node_key = keyring.load_or_generate("node")?;
-        let (store, records) = Store::open(&config.state_dir.join("state.redb"))?;
+        let (store, mut records) = Store::open(&config.state_dir.join("state.redb"))?;
+        if let (true, Some(path)) = (records.is_empty(), &config.legacy_marker) {
+            records = adopt::adopt(path, &keyring, &store).await?;
+        }
         let engine = Arc::new(Self {
             host: Host::new(backends, config.backend_deadline),
             store,

@@ -6,6 +6,7 @@ use overlayd_core::{
     contract::Target,
     engine::{Backends, Engine, EngineConfig},
     keys::{PrivateKey, PublicKey},
+    legacy::FILE,
     protocol::{
         AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, Request, Response, SetupGlobalOverlay,
         StatusSnapshot,
@@ -33,8 +34,18 @@ impl Node {
         Self::that_looks_every(Duration::from_millis(20)).await.with_web().await
     }
 
-    async fn that_looks_every(interval: Duration) -> Self {
+    /// Like [`Node::fresh`], in a directory where an earlier daemon has left this `agent_network.json`.
+    pub(crate) async fn after_an_earlier_daemon(file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), file).unwrap();
+        Self::in_directory(dir, Duration::from_secs(3600)).await
+    }
+
+    async fn that_looks_every(interval: Duration) -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap(), interval).await
+    }
+
+    async fn in_directory(dir: tempfile::TempDir, interval: Duration) -> Self {
         let (overlay, attacher, dns) = (FakeOverlay::default(), FakeAttacher::linux(), FakeDns::default());
         let engine = start(&dir, (&overlay, &attacher, &dns), interval).await;
         Self { overlay, attacher, dns, engine, dir, interval }
@@ -124,6 +135,7 @@ async fn start(
         nat: None,
     };
     let mut config = EngineConfig::new(dir.path().to_owned());
+    config.legacy_marker = Some(dir.path().join(FILE));
     config.backend_deadline = Duration::from_millis(200);
     config.reconcile_interval = interval;
     Engine::start(config, backends).await.unwrap()

@@ -21,6 +21,7 @@ impl Engine {
     /// Device first, then the bridge in front of it. A port that somebody else on the host has is passed over.
     pub(super) async fn setup_dedicated(&self, name: &str) -> Result<ServiceRecord, Error> {
         let public_key = self.service_key(name)?.public_key();
+        let mut known_port = self.desired().dedicated_ports().get(name).copied();
         let mut first = *PORTS.start();
         loop {
             let (undo, record) = self
@@ -28,7 +29,7 @@ impl Engine {
                     if let Some(known) = desired.service(name) {
                         return Ok((vec![], known.clone()));
                     }
-                    let record = new(desired, name, first, public_key)?;
+                    let record = new(desired, name, (known_port, first), public_key)?;
                     Ok((vec![Change::Service(name.to_owned(), Some(record.clone()))], record))
                 })
                 .await?;
@@ -41,7 +42,9 @@ impl Engine {
                 (Error::Host { source: contract::Error::Conflict { what, .. }, .. }, Some(dedicated))
                     if what.contains(&dedicated.port.to_string()) && self.desired().service(name).is_none() =>
                 {
-                    first = dedicated.port + 1;
+                    if known_port.take().is_none() {
+                        first = dedicated.port + 1;
+                    }
                 }
                 _ => return Err(error),
             }
@@ -79,13 +82,20 @@ impl Engine {
     }
 }
 
-fn new(desired: &Desired, name: &str, first_port: u16, public_key: PublicKey) -> Result<ServiceRecord, Error> {
+/// A record with the port that the service is known by, or else the first free one from `first` on.
+fn new(
+    desired: &Desired,
+    name: &str,
+    (known, first): (Option<u16>, u16),
+    public_key: PublicKey,
+) -> Result<ServiceRecord, Error> {
     let taken = |port: &u16| {
         let mut devices = desired.services().values().filter_map(|service| service.dedicated.as_ref());
         devices.any(|dedicated| dedicated.port == *port)
             || desired.overlay().is_some_and(|overlay| overlay.port == *port)
+            || desired.dedicated_ports().iter().any(|(other, known)| known == port && other != name)
     };
-    let port = (first_port..=*PORTS.end()).find(|port| !taken(port)).ok_or_else(|| {
+    let port = known.into_iter().chain(first..=*PORTS.end()).find(|port| !taken(port)).ok_or_else(|| {
         Error::Missing(format!("no UDP port from {} to {} is free for service {name}", PORTS.start(), PORTS.end()))
     })?;
     let [deployment, instance] = names(desired);
