@@ -3,8 +3,8 @@
 //! Every test builds the lab it needs (the topology is drawn in each file) and takes it away again.
 #![cfg(target_os = "linux")]
 
-mod coexistence;
 mod against_by_hand;
+mod coexistence;
 mod crash;
 mod crowd;
 mod every_operation;
