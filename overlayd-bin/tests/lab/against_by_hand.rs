@@ -55,7 +55,8 @@ impl Ends {
             self.from.try_run(&["iperf3", "-c", &address, "-t", "4", "-J"]).map_err(|error| eprintln!("{error}")).ok()
         };
         let text = (0..20).find_map(measure).expect("iperf3 measures");
-        server.wait().expect("the server ends");
+        server.kill().expect("the server ends");
+        server.wait().expect("the server has ended");
         let rates = text.rsplit("\"sum_received\"").next().expect("a sum");
         let rate = rates.split("\"bits_per_second\":").nth(1).and_then(|rest| rest.split([',', '\n']).next());
         rate.and_then(|rate| rate.trim().parse::<f64>().ok()).expect("a rate") / 1e6
