@@ -21,7 +21,7 @@ use crate::{
         args::{DaemonFlags, Place},
         place::wireguard_dir,
     },
-    host::{Manager, Signals},
+    host::{Manager, Signals, keep_memory_private, watchdog},
     ipc::{InstanceLock, Listener, ListenerConfig},
     logging,
     settings::Settings,
@@ -41,6 +41,7 @@ const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services"];
 
 /// Runs the daemon until it is told to end.
 pub(crate) fn run(place: &Place, flags: &DaemonFlags) -> Result<()> {
+    keep_memory_private()?;
     let data_dir = place.data_dir();
     let settings = Settings::load(&data_dir, flags)?;
     logging::start(settings.log_format)?;
@@ -64,11 +65,13 @@ async fn serve(data_dir: PathBuf, socket: PathBuf, settings: Settings) -> Result
     let closing = CancellationToken::new();
     let mut serving = tokio::spawn(listener.serve(Arc::clone(&engine), closing.clone()));
     Manager.ready();
+    let alive = tokio::spawn(watchdog::feed(Arc::clone(&engine)));
     tokio::select! {
         signal = signals.received() => tracing::info!(signal, "ending; the host's network stays as it is"),
         ended = &mut serving => return ended.context("the listener ended badly")?,
         () = engine.shutdown_requested() => tracing::info!("ending; everything of ours was removed from the host"),
     }
+    alive.abort();
     Manager.stopping();
     closing.cancel();
     serving.await.context("the listener ended badly")?

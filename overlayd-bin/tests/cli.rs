@@ -157,3 +157,33 @@ fn state_that_cannot_be_read_stops_the_start_and_is_named() {
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.err.contains("state.redb"), "{}", outcome.err);
 }
+
+#[test]
+fn the_daemon_s_memory_is_closed_to_others_and_never_in_a_core_file() {
+    use std::os::unix::{fs::MetadataExt as _, process::CommandExt as _};
+    // What belongs to a process that can be dumped has its group, and else root's.
+    let group = if rustix::process::geteuid().is_root() { 65_534 } else { rustix::process::getegid().as_raw() };
+    let daemon = Daemon::start_as(|command| command.gid(group));
+    let proc = format!("/proc/{}", daemon.pid());
+    let memory = std::fs::metadata(format!("{proc}/mem")).unwrap();
+    assert_eq!(std::fs::metadata(&proc).unwrap().gid(), group);
+    assert_eq!((memory.uid(), memory.gid()), (0, 0));
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+}
+
+#[test]
+fn a_watchdog_is_fed_while_requests_are_answered_and_where_none_is_set_nobody_is() {
+    let mut watched = Daemon::start_as(|command| command.env("WATCHDOG_USEC", "300000"));
+    for _ in 0..3 {
+        assert_eq!(watched.told(), "WATCHDOG=1");
+    }
+    watched.terminate();
+    while watched.told() == "WATCHDOG=1" {}
+    assert!(watched.wait().success());
+    let mut alone = Daemon::start();
+    alone.terminate();
+    assert_eq!(alone.told(), "STOPPING=1");
+    assert!(alone.wait().success());
+}

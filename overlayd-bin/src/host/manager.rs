@@ -10,6 +10,11 @@ impl Manager {
         self.tell(NotifyState::Ready);
     }
 
+    /// Requests are still answered.
+    pub(super) fn alive(self) {
+        self.tell(NotifyState::Watchdog);
+    }
+
     /// The daemon is about to end.
     pub(crate) fn stopping(self) {
         self.tell(NotifyState::Stopping);

@@ -3,7 +3,7 @@
 use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -18,32 +18,48 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Daemon {
     data_dir: PathBuf,
     process: Child,
+    manager: UnixDatagram,
     _directory: TempDir,
 }
 
 impl Daemon {
     /// Starts one in a new directory and waits until it says that it is ready.
     pub(crate) fn start() -> Self {
+        Self::start_as(|command| command)
+    }
+
+    /// The same, with more said about the process.
+    pub(crate) fn start_as(more: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
         let notify = directory.path().join("notify");
-        let ready = UnixDatagram::bind(&notify).unwrap();
-        ready.set_read_timeout(Some(PATIENCE)).unwrap();
+        let manager = UnixDatagram::bind(&notify).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let process = overlayd()
+        let mut command = overlayd();
+        command
             .args(["--service", "--data-dir"])
             .arg(&data_dir)
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let daemon = Self { data_dir, process, _directory: directory };
-        let mut message = [0; 64];
-        let length = ready.recv(&mut message).expect("the daemon says that it is ready");
-        assert_eq!(message[..length].trim_ascii_end(), b"READY=1", "what a service manager hears first");
+            .stderr(log);
+        let process = more(&mut command).spawn().unwrap();
+        let daemon = Self { data_dir, process, manager, _directory: directory };
+        assert_eq!(daemon.told(), "READY=1", "what a service manager hears first");
         daemon
+    }
+
+    /// What it tells the service manager next.
+    pub(crate) fn told(&self) -> String {
+        let mut message = [0; 64];
+        let length = self.manager.recv(&mut message).expect("the daemon says something to the service manager");
+        String::from_utf8(message[..length].trim_ascii_end().to_vec()).unwrap()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// Its data directory.

@@ -1,0 +1,48 @@
+use std::{sync::Arc, time::Duration};
+
+use overlayd_core::{
+    engine::Engine,
+    protocol::{Request, Response},
+};
+
+use super::Manager;
+
+/// Signs of life per period of the service manager's watchdog, so that a late one does no harm.
+const PER_PERIOD: u32 = 3;
+
+/// Shows the service manager that requests are answered, for as long as they are; does nothing when it does not ask.
+pub(crate) async fn feed(engine: Arc<Engine>) {
+    let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut beat = tokio::time::interval(period / PER_PERIOD);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        if answers_within(period / PER_PERIOD, engine.answer(Request::Status)).await {
+            Manager.alive();
+        } else {
+            tracing::error!("no status within a third of the watchdog's period; the service manager is not told");
+        }
+    }
+}
+
+async fn answers_within(bound: Duration, reply: impl Future<Output = Response>) -> bool {
+    matches!(tokio::time::timeout(bound, reply).await, Ok(Response::Status(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use overlayd_core::protocol::StatusSnapshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_status_in_time_is_a_sign_of_life() {
+        let status = Response::Status(StatusSnapshot::default());
+        assert!(answers_within(Duration::from_secs(60), ready(status)).await);
+        assert!(!answers_within(Duration::from_millis(1), pending()).await);
+        let refused = Response::Err { message: "the store is gone".into() };
+        assert!(!answers_within(Duration::from_secs(60), ready(refused)).await);
+    }
+}
