@@ -13,6 +13,7 @@ mod leftovers;
 mod live_changes;
 mod privileges;
 mod restart;
+mod secrets;
 mod two_hosts;
 mod underlays;
 

@@ -14,6 +14,8 @@ use crate::contract::HostFacts;
 pub struct Host {
     /// Network and mounts.
     pub namespace: Namespace,
+    /// What the daemon is to log, in the form of `RUST_LOG`; `None` is the usual.
+    pub log_filter: Option<String>,
     overlayd: PathBuf,
     directory: PathBuf,
     addresses: (IpAddr, IpAddr),
@@ -36,7 +38,7 @@ impl Host {
     pub(super) fn new(namespace: Namespace, directory: &Path, overlayd: &Path, addresses: (IpAddr, IpAddr)) -> Self {
         fs::create_dir_all(directory).expect("a directory for the host");
         let (overlayd, directory) = (overlayd.to_owned(), directory.to_owned());
-        Self { namespace, overlayd, directory, addresses, daemon: None }
+        Self { namespace, log_filter: None, overlayd, directory, addresses, daemon: None }
     }
 
     /// IPv4 address on the underlay.
@@ -85,7 +87,8 @@ impl Host {
         command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
         // Where `wg` looks, in the host's own `/run`.
         command.env("OVERLAYD_CONTROL_DIR", "/run/wireguard");
-        command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info,overlayd=debug".into()));
+        let usual = || std::env::var("RUST_LOG").unwrap_or_else(|_| "info,overlayd=debug".into());
+        command.env("RUST_LOG", self.log_filter.clone().unwrap_or_else(usual));
         self.daemon = Some(command.spawn().expect("the daemon starts"));
         self.client()
     }
