@@ -1,0 +1,118 @@
+//! What must hold for any input; the fuzzer searches for one that breaks it, and the tests replay the corpus.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use overlayd_core::keys::PrivateKey;
+use overlayd_userspace_wg::{
+    noise::{Batch, Endpoint, Engine, Limits, Moment, Now, PeerConfig},
+    uapi::SetRequest,
+};
+
+/// Any text is a request or it is not, and says so without panicking. A refusal names the line, and no line that is
+/// understood hides one that is not.
+pub(crate) fn uapi(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let lines = text.lines().count();
+    match SetRequest::parse(text) {
+        Err(refused) => assert!((1..=lines).contains(&refused.line), "line {} of {lines}", refused.line),
+        Ok(request) => {
+            let edits: usize = request.peers.iter().map(|peer| 1 + peer.edits.len()).sum();
+            assert!(request.device.len() + edits <= lines, "more was understood than was said");
+            let refused = SetRequest::parse(&format!("{}\nx=y\n", text.trim_end_matches(['\n', '\r'])));
+            assert!(refused.is_err(), "nonsense after it was taken");
+        }
+    }
+}
+
+/// Whatever reaches a device, only what its peer sent comes out of it, one packet a datagram at most, and the replies
+/// fit. The input is a list of steps: what to do, a length, and so many bytes.
+pub(crate) fn datagrams(mut data: &[u8]) {
+    let mut pair = Pair::new();
+    while let [what, len, rest @ ..] = data {
+        let (bytes, next) = rest.split_at(rest.len().min(usize::from(*len)));
+        match what % 3 {
+            0 => pair.receive(bytes),
+            1 => pair.meddle(bytes),
+            _ => pair.wait(Duration::from_secs(u64::from(*len))),
+        }
+        data = next;
+    }
+}
+
+/// What the peer sends: the smallest IPv4 packet from 10.0.0.2 to 10.0.0.1.
+const PACKET: [u8; 20] = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+const MTU: u16 = 1420;
+
+/// A device and its one peer, with a network in between that may change what it carries.
+struct Pair {
+    device: Engine,
+    peer: Engine,
+    now: Now,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let [device, peer] = [1, 2].map(|seed| PrivateKey::from_bytes([seed; 32]));
+        let now = Now { steady: Moment::from_nanos(1 << 40), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
+        let make = |own: &PrivateKey, other: &PrivateKey, range: &str| {
+            let mut engine = Engine::new(*own.as_bytes(), MTU, Limits::default());
+            let allowed_ips = vec![range.parse().expect("a range")];
+            let endpoint = Endpoint::Set(address());
+            let peer = PeerConfig { key: other.public_key(), psk: None, endpoint, keepalive: None, allowed_ips };
+            engine.set_peer(now.steady, &peer);
+            engine
+        };
+        Self { device: make(&device, &peer, "10.0.0.2/32"), peer: make(&peer, &device, "10.0.0.1/32"), now }
+    }
+
+    /// The device gets these bytes; the peer gets the replies.
+    fn receive(&mut self, datagram: &[u8]) {
+        let replies = checked(&mut self.device, self.now, datagram);
+        for reply in replies {
+            for answer in checked(&mut self.peer, self.now, &reply) {
+                checked(&mut self.device, self.now, &answer);
+            }
+        }
+    }
+
+    /// The peer sends a packet, and the network changes the bits that are set in `bytes`.
+    fn meddle(&mut self, bytes: &[u8]) {
+        let mut slot = [0; PACKET.len() + 16];
+        slot[..PACKET.len()].copy_from_slice(&PACKET);
+        let mut out = Batch::with_slots(2);
+        self.peer.packet(self.now, &mut slot, PACKET.len(), &mut out);
+        for mut datagram in taken(&out) {
+            datagram.iter_mut().zip(bytes).for_each(|(byte, bits)| *byte ^= bits);
+            self.receive(&datagram);
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now = Now { steady: self.now.steady.after(time), wall: self.now.wall + time };
+        let mut out = Batch::with_slots(Engine::STEP + 8);
+        self.device.wake(self.now, &mut out);
+        out.clear();
+        self.peer.wake(self.now, &mut out);
+    }
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 51820))
+}
+
+/// Hands a datagram to an engine and returns its replies.
+fn checked(engine: &mut Engine, now: Now, datagram: &[u8]) -> Vec<Vec<u8>> {
+    let (mut packets, mut replies) = (Batch::with_padding(1), Batch::with_slots(Engine::STEP));
+    engine.datagram(now, address(), datagram, &mut packets, &mut replies);
+    for packet in taken(&packets) {
+        assert_eq!(packet, PACKET, "something came out that nobody sent");
+    }
+    taken(&replies)
+}
+
+fn taken(batch: &Batch) -> Vec<Vec<u8>> {
+    batch.iter().map(|(bytes, _)| bytes.to_vec()).collect()
+}
