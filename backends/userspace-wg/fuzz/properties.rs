@@ -56,7 +56,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let [device, peer] = [1, 2].map(|seed| PrivateKey::from_bytes([seed; 32]));
-        let now = Now { steady: Moment::from_nanos(1 << 40), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
+        let now =
+            Now { steady: Moment::from_nanos(1 << 40), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
         let make = |own: &PrivateKey, other: &PrivateKey, range: &str| {
             let mut engine = Engine::new(*own.as_bytes(), MTU, Limits::default());
             let allowed_ips = vec![range.parse().expect("a range")];
