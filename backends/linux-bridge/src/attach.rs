@@ -1,6 +1,10 @@
 //! Plugging a container in.
 
-use overlayd_core::contract::{AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, Uplink};
+use std::net::IpAddr;
+
+use overlayd_core::contract::{
+    self, AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, TargetIdentity, Uplink,
+};
 use overlayd_netlink::{Link, link};
 
 use crate::{
@@ -10,12 +14,16 @@ use crate::{
     inside::{self, Inner},
     leg::Leg,
     mark::{Mark, Owner},
+    rules::items_of,
     target::Target,
 };
 
 /// Plugs the container in as planned, or leaves nothing behind.
 pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
     check(plan)?;
+    if let contract::Target::Address(address) = plan.target {
+        return surround(host, plan, address);
+    }
     let target = Target::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
     if plan.known.as_ref().is_some_and(|known| *known != target.identity) {
         return Err(Error::TargetChanged(format!("{} is another container than the one attached", plan.id)));
@@ -27,11 +35,26 @@ pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
         .iter()
         .map(|interface| Ok(Leg::new(interface, &alias, bridge_of(host, interface)?, &host.marks)))
         .collect::<Result<Vec<_>>>()?;
-    if !is_attached(host, &target, &legs)? {
-        make(host, &target, &legs).inspect_err(|_| undo(host, &legs))?;
+    if is_attached(host, &target, &legs)? {
+        host.rules().hold(&plan.id, items_of(plan, &host.marks)?)?;
+    } else {
+        let items = items_of(plan, &host.marks)?;
+        // The fence first: the container's interfaces may send from the moment in which they are there.
+        host.rules().hold(&plan.id, items)?;
+        make(host, &target, &legs).inspect_err(|_| undo(host, &plan.id, &legs))?;
         tracing::info!(container = %plan.id, interfaces = legs.len(), "attached a container");
     }
     Ok(Attached { identity: target.identity, namespace: None })
+}
+
+/// Puts a fence around an address that is not in a container of ours, and has the ports lead to it.
+fn surround(host: &Host, plan: &AttachPlan, address: IpAddr) -> Result<Attached> {
+    let identity = TargetIdentity(address.to_string());
+    if plan.known.as_ref().is_some_and(|known| *known != identity) {
+        return Err(Error::TargetChanged(format!("{} had another address than {address}", plan.id)));
+    }
+    host.rules().hold(&plan.id, items_of(plan, &host.marks)?)?;
+    Ok(Attached { identity, namespace: None })
 }
 
 /// Whether the container is plugged in as planned already. Where it is so but for some of it, all of ours under these
@@ -116,12 +139,15 @@ fn finish(shared: &Host, leg: &Leg<'_>, link: &Link) -> Result<()> {
 }
 
 /// Takes away what a failed attach made.
-fn undo(host: &Host, legs: &[Leg<'_>]) {
+fn undo(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
     for leg in legs {
         let removed = leftover(host, leg).and_then(|link| link.map_or(Ok(()), |link| host.delete(link.index)));
         if let Err(error) = removed {
             tracing::warn!(interface = %leg.plan.host_name, %error, "a failed attach is not undone");
         }
+    }
+    if let Err(error) = host.rules().release(id) {
+        tracing::warn!(container = %id, %error, "the rules of a failed attach are not undone");
     }
 }
 
@@ -133,21 +159,23 @@ fn bridge_of(host: &Host, interface: &InterfacePlan) -> Result<Option<u32>> {
 }
 
 fn check(plan: &AttachPlan) -> Result<()> {
-    if !matches!(plan.id, AttachmentId::Process(_) | AttachmentId::Namespace(_)) {
-        return Err(unsupported(plan, "", "containers are named by process or network namespace here"));
-    }
-    if plan.fence.is_some() {
-        return Err(unsupported(plan, " behind a fence", "this backend has no isolation networks yet"));
-    }
-    if !plan.ports.is_empty() {
-        return Err(unsupported(plan, " with published ports", "this backend publishes no ports yet"));
+    let fits = match plan.id {
+        AttachmentId::Process(_) | AttachmentId::Namespace(_) => !matches!(plan.target, contract::Target::Address(_)),
+        AttachmentId::Guest(_) | AttachmentId::Host(_) | AttachmentId::Edge(_) => {
+            matches!(plan.target, contract::Target::Address(_))
+        }
+        AttachmentId::Compute(_) | AttachmentId::ComputeNamespace(_) => false,
+    };
+    if !fits {
+        return Err(unsupported(plan, "containers are named by process or network namespace here"));
     }
     let families_differ = |interface: &InterfacePlan| match interface.uplink {
         Uplink::Routed { source, .. } => source.is_ipv4() != interface.address.addr().is_ipv4(),
         Uplink::Network(_) => false,
     };
-    if plan.interfaces.is_empty() {
-        return Err(Error::Invalid(format!("{} is to get no interface", plan.id)));
+    let needs_none = matches!(plan.target, contract::Target::Address(_));
+    if plan.interfaces.is_empty() != needs_none {
+        return Err(Error::Invalid(format!("{} is to get no interface, or one for a mere address", plan.id)));
     }
     if let Some(interface) = plan.interfaces.iter().find(|interface| families_differ(interface)) {
         return Err(Error::Invalid(format!("{} of {} mixes IPv4 and IPv6", interface.name, plan.id)));
@@ -155,8 +183,8 @@ fn check(plan: &AttachPlan) -> Result<()> {
     Ok(())
 }
 
-fn unsupported(plan: &AttachPlan, how: &str, reason: &str) -> Error {
-    Error::Unsupported { what: format!("attaching {}{how}", plan.id), reason: reason.into() }
+fn unsupported(plan: &AttachPlan, reason: &str) -> Error {
+    Error::Unsupported { what: format!("attaching {}", plan.id), reason: reason.into() }
 }
 
 fn id_too_long(id: &AttachmentId) -> Error {

@@ -8,7 +8,7 @@ use overlayd_netlink::Link;
 
 use crate::{error::host, host::Host, mark::Mark};
 
-/// Puts every interface of the container out of service; they are deleted a little later.
+/// Puts every interface of the container out of service; they are deleted a little later. Its fence and ports go last.
 pub(crate) fn detach(host: &Host, id: &AttachmentId) -> Result<()> {
     let mut found = by_name(host, id)?;
     if found.is_empty() && matches!(id, AttachmentId::Namespace(_)) {
@@ -18,7 +18,7 @@ pub(crate) fn detach(host: &Host, id: &AttachmentId) -> Result<()> {
         host.reap(link.index)?;
         tracing::info!(container = %id, interface = link.name, "detached a container");
     }
-    Ok(())
+    host.rules().release(id)
 }
 
 /// The interfaces under the names that derive from the id.

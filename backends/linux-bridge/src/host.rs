@@ -1,4 +1,7 @@
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use overlayd_core::{
     contract::{Error, Result},
@@ -6,7 +9,7 @@ use overlayd_core::{
 };
 use overlayd_netlink::{Link, OrAbsent, Rtnl, link};
 
-use crate::{error::host, mark::Marks, reaper::Reaper};
+use crate::{error::host, mark::Marks, reaper::Reaper, rules::Rules};
 
 /// The host as all calls share it.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub(crate) struct Host {
     pub(crate) rtnl: Arc<Rtnl>,
     pub(crate) marks: Marks,
     pub(crate) reaper: Reaper,
+    rules: Mutex<Rules>,
     /// Tells this boot from others.
     pub(crate) boot: String,
 }
@@ -26,7 +30,13 @@ impl Host {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::host("read the identity of this boot", e))?;
         let reaper = Reaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
-        Ok(Self { rtnl, marks, reaper, boot: boot.trim_end().to_owned() })
+        let rules = Mutex::new(Rules::here(&marks)?);
+        Ok(Self { rtnl, marks, reaper, rules, boot: boot.trim_end().to_owned() })
+    }
+
+    /// The rules, for one change at a time: the kernel makes no two at once either.
+    pub(crate) fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The link of that name, if there is one.

@@ -1,6 +1,6 @@
 //! What tells the host objects of this daemon from everybody else's.
 
-use std::hash::Hasher;
+use std::{hash::Hasher, net::Ipv6Addr};
 
 use ipnet::IpNet;
 use overlayd_core::{contract::AttachmentId, names::InstanceId};
@@ -129,6 +129,13 @@ impl Marks {
         let outside = derived_mac(&[b"outside", self.instance.as_str().as_bytes(), address.as_bytes()]);
         (inside, outside)
     }
+}
+
+/// The link-local address that derives from a hardware address (RFC 4291, appendix A).
+pub(crate) fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])
 }
 
 /// A locally administered unicast address from these parts.

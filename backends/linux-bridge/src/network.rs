@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv6Addr,
     path::Path,
     sync::Arc,
 };
@@ -19,7 +18,8 @@ use crate::{
     error::host,
     forwarding::{self, Ipv6Switch},
     host::Host,
-    rules::{Elements, Rules},
+    mark::link_local,
+    rules::Elements,
     settings::Settings,
 };
 
@@ -30,7 +30,6 @@ const SOMEWHERE_V6: &str = "3fff::1";
 #[derive(Debug)]
 pub(crate) struct Networks {
     host: Arc<Host>,
-    rules: Rules,
     settings: Settings,
     switch: Ipv6Switch,
     /// Those this process was told of.
@@ -52,7 +51,6 @@ impl Networks {
     pub(crate) fn found(shared: Arc<Host>, state_dir: &Path) -> Result<Self> {
         let netns = shared.rtnl.netns().try_clone().map_err(host)?;
         let settings = Settings::load(netns, state_dir, &shared.boot)?;
-        let rules = Rules::here(&shared.marks)?;
         let mut inherited = BTreeSet::new();
         for link in shared.rtnl.links().map_err(host)? {
             if shared.marks.is_network(&link) {
@@ -61,9 +59,9 @@ impl Networks {
                 shared.reap(link.index)?;
             }
         }
-        let inherited_elements = if inherited.is_empty() { Elements::default() } else { rules.found()? };
+        let inherited_elements = if inherited.is_empty() { Elements::default() } else { shared.rules().of_networks() };
         let switch = Ipv6Switch::of_kernel(&settings)?;
-        Ok(Self { host: shared, rules, settings, switch, known: BTreeMap::new(), inherited, inherited_elements })
+        Ok(Self { host: shared, settings, switch, known: BTreeMap::new(), inherited, inherited_elements })
     }
 
     /// Makes the network be as planned; a new one that cannot be made is taken away again.
@@ -92,9 +90,9 @@ impl Networks {
         }
         let was_ours = self.known.remove(name).is_some() | self.inherited.remove(name);
         if !self.known.is_empty() || !self.inherited.is_empty() {
-            return if was_ours { self.rules.install(&self.elements()) } else { Ok(()) };
+            return if was_ours { self.host.rules().install(&self.elements()) } else { Ok(()) };
         }
-        self.rules.remove()?;
+        self.host.rules().remove()?;
         self.settings.restore()
     }
 
@@ -103,7 +101,7 @@ impl Networks {
         self.known.insert(name.clone(), Spec { egress: plan.egress, overlay: plan.overlay.clone() });
         self.inherited.remove(name);
         // The fence first: no packet passes before it is known which may.
-        self.rules.install(&self.elements())?;
+        self.host.rules().install(&self.elements())?;
         let bridge = match present {
             Some(link) => link,
             None => self.create(name)?,
@@ -201,11 +199,7 @@ impl Networks {
 fn addresses(plan: &NetworkPlan, mac: Mac) -> Vec<IpNet> {
     let mut wanted = plan.gateways.clone();
     if wanted.iter().any(|net| net.addr().is_ipv6()) {
-        let [a, b, c, d, e, f] = mac;
-        // The interface identifier of RFC 4291, appendix A.
-        let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
-        let address = Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3]);
-        wanted.push(Ipv6Net::new_assert(address, 64).into());
+        wanted.push(Ipv6Net::new_assert(link_local(mac), 64).into());
     }
     wanted
 }

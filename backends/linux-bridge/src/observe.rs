@@ -1,6 +1,6 @@
 //! What the host has of ours, from one listing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachmentId, HostNetworks, NetworkName, ObservedAttachment, ObservedNetwork, Result};
@@ -21,7 +21,7 @@ pub(crate) fn observe(shared: &Host) -> Result<HostNetworks> {
     let networks = links.iter().filter(|link| shared.marks.is_network(link));
     Ok(HostNetworks {
         networks: networks.map(|bridge| network(bridge, &links, &addresses)).collect(),
-        attachments: attachments(shared, &links),
+        attachments: attachments(shared, &links)?,
     })
 }
 
@@ -37,7 +37,9 @@ fn network(bridge: &Link, links: &[Link], addresses: &[Address]) -> ObservedNetw
     }
 }
 
-fn attachments(host: &Host, links: &[Link]) -> Vec<ObservedAttachment> {
+fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
+    let mut rules = host.rules();
+    let standing: BTreeSet<AttachmentId> = rules.standing()?.into_iter().collect();
     let mut alive: BTreeMap<AttachmentId, bool> = BTreeMap::new();
     for link in links {
         if let Some(Mark::Attachment(owner)) = host.marks.read(link) {
@@ -47,7 +49,14 @@ fn attachments(host: &Host, links: &[Link]) -> Vec<ObservedAttachment> {
             alive.entry(id).or_insert(true);
         }
     }
-    alive.into_iter().map(|(id, alive)| ObservedAttachment { id, namespace: None, alive }).collect()
+    // Without its fence and ports an attachment is not what was asked for, and has to be made again.
+    alive.retain(|id, _| standing.contains(id) || !rules.is_needed_by(id));
+    drop(rules);
+    for id in standing {
+        let is_address = matches!(id, AttachmentId::Guest(_) | AttachmentId::Host(_) | AttachmentId::Edge(_));
+        alive.entry(id).or_insert(is_address);
+    }
+    Ok(alive.into_iter().map(|(id, alive)| ObservedAttachment { id, namespace: None, alive }).collect())
 }
 
 /// A process that ended may have left its namespace to others; a namespace itself takes its interfaces along.

@@ -9,6 +9,7 @@
 
 pub mod address;
 mod bytes;
+pub mod conntrack;
 pub mod device;
 mod error;
 pub mod link;

@@ -8,15 +8,19 @@ use nlink::{
     netlink::{
         MessageBuilder, NLMSG_HDRLEN,
         message::{NLM_F_CREATE, NLM_F_EXCL},
-        nftables::{self, RawMessage},
+        nftables::{self, RawExpr, RawMessage},
     },
 };
 
 use crate::{Error, Result};
 
-pub use nlink::netlink::nftables::{
-    BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, IcmpxCode, LookupExpr, MetaKey,
-    NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags, Transaction,
+pub use nlink::netlink::{
+    nftables::{
+        BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FibFlags, FilterHook, IcmpxCode,
+        LookupExpr, MetaKey, NatHook, PacketField, PayloadBase, PayloadCsum, Policy, Priority, Register, Rule, Set,
+        SetDataType, SetElement, SetElementData, SetKeyType, TcpFlags, Transaction, Verdict,
+    },
+    types::route::RouteType,
 };
 
 /// The key type of sets of interface names, as nft itself writes it (datatype 41, 16 bytes).
@@ -68,6 +72,21 @@ impl Nft {
         Ok(tables.map_err(|e| failed("list tables", e))?.iter().any(|table| table.name == name))
     }
 
+    /// The names of a table's sets.
+    pub fn sets(&self, family: Family, table: &str) -> Result<Vec<String>> {
+        let table = table.to_owned();
+        let sets = self.0.run(move |conn| Box::pin(async move { conn.list_sets_in(&table, family).await }));
+        let sets = sets.map_err(|e| failed("list sets", e))?;
+        Ok(sets.into_iter().filter(|set| !set.name.starts_with("__")).map(|set| set.name).collect())
+    }
+
+    /// How many rules a table has.
+    pub fn count_rules(&self, family: Family, table: &str) -> Result<usize> {
+        let table = table.to_owned();
+        let rules = self.0.run(move |conn| Box::pin(async move { conn.list_rules(&table, family).await }));
+        Ok(rules.map_err(|e| failed("list rules", e))?.len())
+    }
+
     /// The elements of a set; none where there is no such set.
     pub fn elements(&self, family: Family, table: &str, set: &str) -> Result<Vec<SetElement>> {
         let (table, set) = (table.to_owned(), set.to_owned());
@@ -100,6 +119,20 @@ pub fn add_interface_set(change: Transaction, family: Family, table: &str, name:
     let attributes = attributes.as_bytes()[NLMSG_HDRLEN..].to_vec();
     let message = RawMessage::new(nftables::NFT_MSG_NEWSET, family);
     change.raw(message.flags(NLM_F_CREATE | NLM_F_EXCL).attrs(attributes))
+}
+
+/// Destination NAT to the address and port that these registers hold. nlink's own holds them in fixed registers, which
+/// are not those that a lookup in a map fills (`linux/netfilter/nf_tables.h`, `nft_nat_attributes`).
+pub fn destination_nat(family: Family, address: Register, port: Register) -> Expr {
+    /// `NFT_NAT_DNAT`, and `NF_NAT_RANGE_MAP_IPS` with `NF_NAT_RANGE_PROTO_SPECIFIED`.
+    const DNAT: u32 = 1;
+    const ADDRESS_AND_PORT: u32 = 3;
+    let mut attributes = MessageBuilder::new(0, 0);
+    let (address, port) = (address as u32, port as u32);
+    for (kind, value) in (1..).zip([DNAT, family as u32, address, address, port, port, ADDRESS_AND_PORT]) {
+        attributes.append_attr_u32_be(kind, value);
+    }
+    Expr::Raw(RawExpr::new("nat", attributes.as_bytes()[NLMSG_HDRLEN..].to_vec()))
 }
 
 /// An interface name as an element of a set.

@@ -1,16 +1,27 @@
 //! The text of the table, in the kernel's terms.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use overlayd_core::contract::AttachmentId;
 use overlayd_netlink::nft::{
-    BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, INTERFACE_NAME, IcmpxCode,
+    BaseChain, Chain, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, INTERFACE_NAME, IcmpxCode,
     LookupExpr, MetaKey, NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags,
     Transaction, add_interface_set, interface,
 };
 
-use super::Elements;
+use super::{
+    Elements, fence, guard, publish,
+    sets::{self, Item, Place, Scope, SetName},
+    words::goto,
+};
 use crate::mark::Marks;
+
+/// Elements that fit into one message, whose length has 16 bits.
+const BATCH: usize = 256;
 
 /// Set of our bridges.
 pub(super) const BRIDGES: &str = "bridges";
@@ -56,17 +67,29 @@ impl Names {
         Self { table: marks.table(), legs: marks.live_group() }
     }
 
-    /// The whole table with these elements, added to the change.
-    pub(super) fn whole(&self, change: Transaction, elements: &Elements) -> Transaction {
-        let change = change.add_table(&self.table, Family::Inet);
+    /// Both tables with these elements and contents of sets, added to the change.
+    pub(super) fn whole(
+        &self,
+        change: Transaction,
+        elements: &Elements,
+        contents: Vec<(AttachmentId, Item)>,
+    ) -> Transaction {
+        let change = change.add_table(&self.table, Family::Inet).add_table(&self.table, Family::Bridge);
         let change = (1000..)
             .zip([BRIDGES, EGRESS, OVERLAYS])
             .fold(change, |change, (id, name)| add_interface_set(change, Family::Inet, &self.table, name, id));
         let [.., ranges_v4, ranges_v6] = self.sets();
         let change = change.add_set(ranges_v4).add_set(ranges_v6);
+        let change = self.add_sets(change, Scope::Instance, None);
         let change = self.fill(change, elements);
         let change = self.chains().into_iter().fold(change, Transaction::add_chain);
-        self.rules().into_iter().fold(change, Transaction::add_rule)
+        let change = self.rules().into_iter().fold(change, Transaction::add_rule);
+        self.put(change, contents)
+    }
+
+    /// How many rules both tables have with these contents.
+    pub(super) fn rule_count(&self, contents: &[(AttachmentId, Item)]) -> usize {
+        self.rules().len() + contents.iter().map(|(_, item)| self.own_rules(item).len()).sum::<usize>()
     }
 
     /// What turns `have` into `wanted`, added to the change. The ranges are the same in both.
@@ -83,6 +106,73 @@ impl Names {
             let change = if gone.is_empty() { change } else { change.del_set_elements(&set, &gone) };
             if new.is_empty() { change } else { change.add_set_elements(&set, &new) }
         })
+    }
+
+    /// Puts what attachments need there, added to the change.
+    pub(super) fn put(&self, change: Transaction, items: Vec<(AttachmentId, Item)>) -> Transaction {
+        let change = items.iter().fold(change, |change, (_, item)| match item {
+            Item::Network(network) => self.add_sets(change, Scope::Network, Some(network)),
+            Item::Group(_, group) => self.add_sets(change, Scope::Group, Some(group)),
+            Item::Element(_) => change,
+        });
+        let change = items.iter().flat_map(|(_, item)| self.own_chains(item)).fold(change, Transaction::add_chain);
+        let change = items.iter().flat_map(|(_, item)| self.own_rules(item)).fold(change, Transaction::add_rule);
+        self.batches(items).into_iter().fold(change, |change, (set, batch)| change.add_set_elements(&set, &batch))
+    }
+
+    /// Takes away what attachments do not need any more, added to the change.
+    pub(super) fn take(&self, change: Transaction, items: Vec<(AttachmentId, Item)>) -> Transaction {
+        let batches = self.batches(items.clone());
+        let change = batches.into_iter().fold(change, |change, (set, batch)| change.del_set_elements(&set, &batch));
+        let change = items.iter().flat_map(|(_, item)| own_chains(item)).fold(change, |change, (family, chain)| {
+            change.del_chain(&self.table, &chain, family)
+        });
+        items.iter().fold(change, |change, (_, item)| {
+            let (scope, of) = match item {
+                Item::Network(network) => (Scope::Network, network),
+                Item::Group(_, group) => (Scope::Group, group),
+                Item::Element(_) => return change,
+            };
+            sets::ALL.iter().filter(|kind| kind.scope == scope).fold(change, |change, kind| {
+                change.del_set(&self.table, &kind.name_of(of), kind.place.family())
+            })
+        })
+    }
+
+    fn add_sets(&self, change: Transaction, scope: Scope, of: Option<&String>) -> Transaction {
+        let kinds = sets::ALL.iter().filter(|kind| kind.scope == scope);
+        kinds.fold(change, |change, kind| change.add_set(SetName { kind, of: of.cloned() }.set(&self.table)))
+    }
+
+    fn own_chains(&self, item: &Item) -> Vec<Chain> {
+        let chain = |(family, name): (Family, String)| {
+            Chain::new(self.table.as_str(), name).expect("names of chains derive from hashes").family(family)
+        };
+        own_chains(item).into_iter().map(chain).collect()
+    }
+
+    fn own_rules(&self, item: &Item) -> Vec<Rule> {
+        match item {
+            Item::Network(network) => {
+                guard::network_rules(&|chain| Rule::new(&self.table, chain).family(Family::Bridge), network)
+            }
+            Item::Group(network, group) => fence::group_rules(&|chain| self.rule(chain), network, group),
+            Item::Element(_) => Vec::new(),
+        }
+    }
+
+    fn batches(&self, items: Vec<(AttachmentId, Item)>) -> Vec<(Set, Vec<SetElement>)> {
+        let mut by_set: BTreeMap<SetName, Vec<SetElement>> = BTreeMap::new();
+        for (owner, item) in items {
+            if let Item::Element(element) = item {
+                by_set.entry(element.set.clone()).or_default().push(element.told(&owner));
+            }
+        }
+        let batches = by_set.into_iter().flat_map(|(name, elements)| {
+            let batches: Vec<_> = elements.chunks(BATCH).map(|batch| (name.set(&self.table), batch.to_vec())).collect();
+            batches
+        });
+        batches.collect()
     }
 
     fn set(&self, name: &str, key: SetKeyType) -> Set {
@@ -121,19 +211,37 @@ impl Names {
     fn chains(&self) -> Vec<Chain> {
         let forward = BaseChain::filter(FilterHook::Forward, FORWARD_PRIORITY).policy(Policy::Accept);
         let source = BaseChain::nat(NatHook::Postrouting, Priority::SrcNat).policy(Policy::Accept);
-        let named = [("forward", Some(forward)), ("source", Some(source)), (FROM_MEMBERS, None), (TO_MEMBERS, None)];
-        let chain = |(name, base): (&str, Option<BaseChain>)| {
-            let chain = Chain::new(self.table.as_str(), name).expect("the names above are valid");
-            base.into_iter().fold(chain.family(Family::Inet), Chain::base)
+        let mut named =
+            vec![("forward", Some(forward)), ("source", Some(source)), (FROM_MEMBERS, None), (TO_MEMBERS, None)];
+        named.extend(fence::chains());
+        named.extend(guard::chains());
+        named.extend(publish::chains());
+        let chain = |family: Family| {
+            move |(name, base): (&str, Option<BaseChain>)| {
+                let chain = Chain::new(self.table.as_str(), name).expect("the names above are valid");
+                base.into_iter().fold(chain.family(family), Chain::base)
+            }
         };
-        named.into_iter().map(chain).collect()
+        let bridged = guard::bridge_chains().into_iter().map(chain(Place::Bridge.family()));
+        named.into_iter().map(chain(Place::Host.family())).chain(bridged).collect()
     }
 
     fn rules(&self) -> Vec<Rule> {
-        [self.forward_rules(), self.members_rules(), self.arrivals_rules(), self.source_rules()]
-            .into_iter()
-            .flatten()
-            .collect()
+        let host = |chain: &str| self.rule(chain);
+        let bridge = |chain: &str| Rule::new(&self.table, chain).family(Family::Bridge);
+        [
+            self.forward_rules(),
+            self.members_rules(),
+            self.arrivals_rules(),
+            self.source_rules(),
+            fence::rules(&host),
+            guard::rules(&host, self.legs),
+            publish::rules(&host),
+            guard::bridge_rules(&bridge, self.legs),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Sorts packets by whose they are; what is not ours is not looked at further.
@@ -168,8 +276,12 @@ impl Names {
     fn arrivals_rules(&self) -> Vec<Rule> {
         let rule = || self.rule(TO_MEMBERS);
         let from_overlay = || by_name(rule(), Side::In, OVERLAYS, Is::Member);
+        let from_elsewhere = || by_name(rule(), Side::In, OVERLAYS, Is::Other);
         vec![
             clamp(rule()),
+            // Whoever says so on another interface is not of the overlay, not even when the connection is known.
+            from_elsewhere().match_in_interval_set(PacketField::Ip4Saddr, RANGES_V4).drop(),
+            from_elsewhere().match_in_interval_set(PacketField::Ip6Saddr, RANGES_V6).drop(),
             answers(rule()).accept(),
             by_name(from_overlay(), Side::Out, BRIDGES, Is::Member).accept(),
             by_name(from_overlay(), Side::Out, OVERLAYS, Is::Member).accept(),
@@ -221,8 +333,9 @@ fn by_name(rule: Rule, side: Side, set: &str, is: Is) -> Rule {
     rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(if is == Is::Member { lookup } else { lookup.invert() })
 }
 
-fn goto(rule: Rule, chain: &str) -> Rule {
-    rule.goto(ChainName::new(chain).expect("the names above are valid"))
+/// Matches by a set of interface names.
+pub(super) fn by_name_of(rule: Rule, key: MetaKey, set: &str) -> Rule {
+    rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(LookupExpr::new(set, Register::R0))
 }
 
 /// Matches packets of connections that were let through before.
@@ -233,6 +346,15 @@ fn answers(rule: Rule) -> Rule {
 /// Keeps the segments of a new TCP connection within what the packets' way carries.
 fn clamp(rule: Rule) -> Rule {
     rule.match_tcp_flags(TcpFlags::SYN, TcpFlags::SYN | TcpFlags::RST).clamp_tcp_mss_to_pmtu()
+}
+
+/// The chains that a network or group has of its own.
+fn own_chains(item: &Item) -> Vec<(Family, String)> {
+    match item {
+        Item::Network(network) => guard::network_chains(network).map(|chain| (Family::Bridge, chain)).into(),
+        Item::Group(network, group) => fence::group_chains(network, group).map(|chain| (Family::Inet, chain)).into(),
+        Item::Element(_) => Vec::new(),
+    }
 }
 
 fn element_of(range: &IpNet) -> SetElement {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
+pub mod reach;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -85,6 +87,13 @@ impl Bench {
         let bench = Self { family, host, outside, remote, backend, state };
         bench.add_overlay();
         bench
+    }
+
+    /// The backend of a new process of the same daemon.
+    pub fn restart(&mut self) {
+        let state_dir = self.state.path();
+        let config = Config { instance: InstanceId::of_data_dir(state_dir), state_dir: state_dir.into() };
+        self.backend = self.host.enter(|| LinuxBridge::new(config)).unwrap();
     }
 
     /// A stand-in for the overlay device: what enters it comes out at the remote node.
