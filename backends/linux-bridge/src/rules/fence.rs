@@ -10,7 +10,7 @@ use overlayd_netlink::nft::{
 use super::{
     sets::{self, Place, SetKind},
     table::{BRIDGES, by_name_of},
-    words::{End, Ip, among, back, equal, follow, jump, load, version},
+    words::{End, Ip, among, back, equal, follow, icmpv6, jump, load, version},
 };
 
 type Pair = [&'static SetKind; 2];
@@ -42,7 +42,16 @@ pub(super) fn chains() -> Vec<(&'static str, Option<BaseChain>)> {
 }
 
 pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let mut rules = vec![answers(rule(FORWARD)), jump(rule(FORWARD), LEAVING), jump(rule(FORWARD), ENTERING)];
+    let neighbours = icmpv6(version(rule(FORWARD), Place::Host, Ip::V6), 135, 136);
+    let hop_limit = load(PayloadBase::Network, 7, 1, Register::R0);
+    let mut rules = vec![
+        answers(rule(FORWARD)),
+        // Where bridged packets come by here (`br_netfilter`), neighbours still find each other. What the host passes on
+        // has a lower hop limit.
+        neighbours.expr(hop_limit).expr(equal(vec![255])).accept(),
+        jump(rule(FORWARD), LEAVING),
+        jump(rule(FORWARD), ENTERING),
+    ];
     rules.extend(output(rule));
     rules.extend(input(rule));
     for ip in Ip::BOTH {
