@@ -21,13 +21,13 @@ use overlayd_netlink::{
     nft::{self, Family, Nft, Outcome, SetElement, Transaction},
 };
 
+pub(crate) use self::items::of as items_of;
 use self::{
     items::udp_ports,
     sets::{Element, Item, Place, SetName},
     store::Store,
     table::Names,
 };
-pub(crate) use self::items::of as items_of;
 use crate::{error::host, mark::Marks};
 
 /// How often a change is made again because somebody else changed the ruleset at the same time.
@@ -90,7 +90,12 @@ impl Rules {
 
     /// Takes all of the attachment out of the sets.
     pub(crate) fn release(&mut self, id: &AttachmentId) -> contract::Result<()> {
-        if self.store.items_of(id).is_none() { Ok(()) } else { self.hold(id, BTreeSet::new())?; self.tidy() }
+        if self.store.items_of(id).is_none() {
+            Ok(())
+        } else {
+            self.hold(id, BTreeSet::new())?;
+            self.tidy()
+        }
     }
 
     /// The attachments that have in the ruleset what they need. None of them where somebody took it away.

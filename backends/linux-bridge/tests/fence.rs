@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use common::{
     Bench, V4, V6, container, ip,
-    reach::{self, Way, WAYS},
+    reach::{self, WAYS, Way},
 };
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, Egress, FencePlan, Inbound, Target};
@@ -54,7 +54,9 @@ impl Yard {
         let db = bench.network("lbt-db", bench.family.db, Egress::Masquerade);
         bench.outside.run(&["ip", "route", "add", "default", "via", bench.family.uplink]);
         let mut people = Vec::new();
-        for (network, residents) in [(&web, ["red", "red too", "blue", "free"]), (&db, ["far red", "-", "-", "far free"])] {
+        for (network, residents) in
+            [(&web, ["red", "red too", "blue", "free"]), (&db, ["far red", "-", "-", "far free"])]
+        {
             bench.backend.ensure_network(network).await.unwrap();
             for (number, name) in (2..).zip(residents) {
                 let one = container();

@@ -99,8 +99,7 @@ fn output(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 
 /// The host's own addresses are open to members, but for those that are members themselves.
 fn input(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let to_member =
-        |ip: Ip| jump(among(rule(INPUT), Place::Host, ip, End::Destination, ip.of(FENCED).name), LEAVING);
+    let to_member = |ip: Ip| jump(among(rule(INPUT), Place::Host, ip, End::Destination, ip.of(FENCED).name), LEAVING);
     vec![
         answers(rule(INPUT)),
         to_member(Ip::V4),

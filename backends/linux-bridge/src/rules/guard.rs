@@ -213,5 +213,9 @@ fn nameless(rule: Rule, place: Place) -> Rule {
 
 fn of_group(rule: Rule, op: CmpOp, group: u32) -> Rule {
     let data = group.to_ne_bytes().to_vec();
-    rule.expr(Expr::Meta { dreg: Register::R0, key: MetaKey::IifGroup }).expr(Expr::Cmp { sreg: Register::R0, op, data })
+    rule.expr(Expr::Meta { dreg: Register::R0, key: MetaKey::IifGroup }).expr(Expr::Cmp {
+        sreg: Register::R0,
+        op,
+        data,
+    })
 }

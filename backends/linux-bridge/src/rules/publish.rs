@@ -23,9 +23,7 @@ pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     let mut rules = vec![
         // A packet to the loopback cannot leave the host by another interface.
         version(rule(OWN), Place::Host, Ip::V4).match_daddr_v4([127, 0, 0, 0].into(), 8).accept(),
-        version(rule(OWN), Place::Host, Ip::V6)
-            .match_daddr_v6(std::net::Ipv6Addr::LOCALHOST, 128)
-            .accept(),
+        version(rule(OWN), Place::Host, Ip::V6).match_daddr_v6(std::net::Ipv6Addr::LOCALHOST, 128).accept(),
     ];
     for chain in [ARRIVING, OWN] {
         for ip in Ip::BOTH {

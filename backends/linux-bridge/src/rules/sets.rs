@@ -1,7 +1,9 @@
 //! The sets that hold what attachments need of the rules, and what is put into them.
 
 use overlayd_core::contract::AttachmentId;
-use overlayd_netlink::nft::{Family, INTERFACE_NAME, Set, SetDataType, SetElement, SetElementData, SetKeyType, Verdict};
+use overlayd_netlink::nft::{
+    Family, INTERFACE_NAME, Set, SetDataType, SetElement, SetElementData, SetKeyType, Verdict,
+};
 
 /// A set or map of ours.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,7 +184,8 @@ impl SetName {
     /// The set that is called so in the table.
     pub(crate) fn read(place: Place, text: &str) -> Option<Self> {
         let named = |kind: &&&'static SetKind| {
-            kind.place == place && (kind.name == text || text.strip_prefix(kind.name).is_some_and(|rest| rest.len() == 17))
+            kind.place == place
+                && (kind.name == text || text.strip_prefix(kind.name).is_some_and(|rest| rest.len() == 17))
         };
         let kind = *ALL.iter().find(named)?;
         let of = text.strip_prefix(kind.name)?.strip_prefix('-').map(str::to_owned);

@@ -8,8 +8,8 @@ use std::{
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use overlayd_core::contract::AttachmentId;
 use overlayd_netlink::nft::{
-    BaseChain, Chain, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, INTERFACE_NAME, IcmpxCode,
-    LookupExpr, MetaKey, NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags,
+    BaseChain, Chain, CmpOp, CtState, CtStatus, Expr, Family, FilterHook, INTERFACE_NAME, IcmpxCode, LookupExpr,
+    MetaKey, NatHook, PacketField, Policy, Priority, Register, Rule, Set, SetElement, SetKeyType, TcpFlags,
     Transaction, add_interface_set, interface,
 };
 
@@ -124,18 +124,20 @@ impl Names {
     pub(super) fn take(&self, change: Transaction, items: Vec<(AttachmentId, Item)>) -> Transaction {
         let batches = self.batches(items.clone());
         let change = batches.into_iter().fold(change, |change, (set, batch)| change.del_set_elements(&set, &batch));
-        let change = items.iter().flat_map(|(_, item)| own_chains(item)).fold(change, |change, (family, chain)| {
-            change.del_chain(&self.table, &chain, family)
-        });
+        let change = items
+            .iter()
+            .flat_map(|(_, item)| own_chains(item))
+            .fold(change, |change, (family, chain)| change.del_chain(&self.table, &chain, family));
         items.iter().fold(change, |change, (_, item)| {
             let (scope, of) = match item {
                 Item::Network(network) => (Scope::Network, network),
                 Item::Group(_, group) => (Scope::Group, group),
                 Item::Element(_) => return change,
             };
-            sets::ALL.iter().filter(|kind| kind.scope == scope).fold(change, |change, kind| {
-                change.del_set(&self.table, &kind.name_of(of), kind.place.family())
-            })
+            sets::ALL
+                .iter()
+                .filter(|kind| kind.scope == scope)
+                .fold(change, |change, kind| change.del_set(&self.table, &kind.name_of(of), kind.place.family()))
         })
     }
 

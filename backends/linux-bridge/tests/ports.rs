@@ -1,0 +1,252 @@
+//! Published ports and what containers may not pretend, with real packets. Needs root.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use common::{
+    Bench, V4, V6, container, ip,
+    reach::{self, Way},
+};
+use overlayd_core::contract::{AttachPlan, Attacher, Error, PortPlan, PortProtocol};
+use overlayd_testkit::lab::{Namespace, probe::pings};
+
+/// The same test for both families.
+macro_rules! both_families {
+    ($($name:ident: $test:path;)*) => {
+        mod ipv4 { $(#[tokio::test] async fn $name() { $test(super::Bench::new(super::V4)).await; })* }
+        mod ipv6 { $(#[tokio::test] async fn $name() { $test(super::Bench::new(super::V6)).await; })* }
+    };
+}
+
+both_families! {
+    a_published_port_leads_to_the_container_and_keeps_the_clients_address: super::from_outside;
+    containers_and_the_host_reach_published_ports: super::hairpin;
+    a_port_of_one_address_is_not_one_of_another: super::certain_address;
+    a_running_udp_flow_follows_the_port_to_its_new_container: super::moved_flow;
+    a_withdrawn_port_leaves_nothing: super::withdrawn;
+    a_taken_port_is_a_conflict_and_changes_nothing: super::conflict;
+    a_spoofed_source_gets_nowhere: super::spoofed_source;
+    a_spoofed_hardware_address_gets_nowhere: super::spoofed_mac;
+    nobody_answers_for_a_neighbours_address: super::stolen_address;
+    overlay_sources_on_the_underlay_get_nowhere: super::from_the_underlay;
+}
+
+fn port(protocol: PortProtocol, host: (u16, u16), container_port: u16) -> PortPlan {
+    PortPlan { protocol, host_ip: None, host_ports: host, container_port }
+}
+
+fn any(like: IpAddr) -> IpAddr {
+    ip(if like.is_ipv4() { "0.0.0.0" } else { "::" })
+}
+
+/// Who the service at this port of the container's saw when the client spoke to `to`; `None` where nothing arrived or no
+/// answer came back.
+fn seen(
+    client: &Namespace,
+    container: &Namespace,
+    to: SocketAddr,
+    inside: u16,
+    protocol: PortProtocol,
+) -> Option<IpAddr> {
+    let at = (any(to.ip()), inside);
+    match protocol {
+        PortProtocol::Udp => {
+            let service = container.enter(|| UdpSocket::bind(at)).unwrap();
+            reach::told(client, &service, to, None).map(|asker| asker.ip())
+        }
+        PortProtocol::Tcp => {
+            let service = container.enter(|| TcpListener::bind(at)).unwrap();
+            let patience = std::time::Duration::from_millis(400);
+            let stream = client.enter(|| TcpStream::connect_timeout(&to, patience)).ok()?;
+            let asker = service.accept().unwrap().1.ip();
+            drop(stream);
+            Some(asker)
+        }
+    }
+}
+
+const BOTH: [PortProtocol; 2] = [PortProtocol::Tcp, PortProtocol::Udp];
+
+async fn published(bench: &Bench, number: u8, ports: Vec<PortPlan>) -> (Namespace, AttachPlan) {
+    let (one, web) = (container(), bench.web());
+    bench.backend.ensure_network(&web).await.unwrap();
+    let plan = AttachPlan { ports, ..bench.plan(&one, &web, number) };
+    bench.backend.attach(&plan).await.unwrap();
+    (one, plan)
+}
+
+async fn from_outside(bench: Bench) {
+    let ports = BOTH.map(|protocol| port(protocol, (8000, 8009), 80)).to_vec();
+    let (one, _) = published(&bench, 2, ports).await;
+    let uplink = ip(bench.family.uplink);
+    for protocol in BOTH {
+        for (outside, inside) in [(8000, 80), (8004, 84), (8009, 89)] {
+            let saw = seen(&bench.outside, &one, (uplink, outside).into(), inside, protocol);
+            assert_eq!(saw, Some(ip(bench.family.outside)), "{protocol:?} {outside}");
+        }
+        assert_eq!(seen(&bench.outside, &one, (uplink, 8010).into(), 90, protocol), None, "{protocol:?}");
+        let node = ip(bench.family.node);
+        let saw = seen(&bench.remote, &one, (node, 8000).into(), 80, protocol);
+        assert_eq!(saw, Some(ip(bench.family.remote)), "{protocol:?} from another node");
+    }
+}
+
+async fn hairpin(bench: Bench) {
+    let ports = BOTH.map(|protocol| port(protocol, (8000, 8000), 80)).to_vec();
+    let (one, _) = published(&bench, 2, ports).await;
+    let (two, _) = published(&bench, 3, vec![]).await;
+    let (far, db) =
+        (container(), bench.network("lbt-db", bench.family.db, overlayd_core::contract::Egress::Masquerade));
+    bench.backend.ensure_network(&db).await.unwrap();
+    bench.backend.attach(&bench.plan(&far, &db, 2)).await.unwrap();
+    let uplink = ip(bench.family.uplink);
+    for protocol in BOTH {
+        for (who, client) in [("its neighbour", &two), ("one on another bridge", &far), ("the host", &bench.host)] {
+            let saw = seen(client, &one, (uplink, 8000).into(), 80, protocol);
+            assert!(saw.is_some(), "{who} by {protocol:?}");
+        }
+    }
+}
+
+async fn certain_address(bench: Bench) {
+    let certain = |protocol| PortPlan { host_ip: Some(ip(bench.family.uplink)), ..port(protocol, (8000, 8000), 80) };
+    let (one, _) = published(&bench, 2, BOTH.map(certain).to_vec()).await;
+    for protocol in BOTH {
+        let uplink = (ip(bench.family.uplink), 8000).into();
+        assert!(seen(&bench.outside, &one, uplink, 80, protocol).is_some());
+        let node = (ip(bench.family.node), 8000).into();
+        assert_eq!(seen(&bench.remote, &one, node, 80, protocol), None);
+    }
+}
+
+async fn moved_flow(bench: Bench) {
+    let ports = vec![port(PortProtocol::Udp, (8000, 8000), 80)];
+    let (one, plan) = published(&bench, 2, ports.clone()).await;
+    let (two, other) = published(&bench, 3, vec![]).await;
+    let [first, second] =
+        [&one, &two].map(|at| at.enter(|| UdpSocket::bind((any(ip(bench.family.uplink)), 80))).unwrap());
+    let client = bench.outside.enter(|| UdpSocket::bind((any(ip(bench.family.uplink)), 7000))).unwrap();
+    let arrives = |service: &UdpSocket| {
+        client.send_to(b"ask", (ip(bench.family.uplink), 8000)).unwrap();
+        service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
+        service.recv_from(&mut [0; 8]).is_ok()
+    };
+    assert!(arrives(&first));
+    bench.backend.attach(&AttachPlan { ports: vec![], ..plan }).await.unwrap();
+    assert!(!arrives(&first), "the port is withdrawn");
+    bench.backend.attach(&AttachPlan { ports, ..other }).await.unwrap();
+    assert!(arrives(&second), "the same flow goes to the new container");
+}
+
+async fn withdrawn(bench: Bench) {
+    let (_one, plan) = published(&bench, 2, vec![]).await;
+    let list = || bench.host.run(&["nft", "list", "ruleset"]);
+    let before = list();
+    let ports = vec![port(PortProtocol::Tcp, (20000, 20999), 30000), port(PortProtocol::Udp, (53, 53), 53)];
+    bench.backend.attach(&AttachPlan { ports: ports.clone(), ..plan.clone() }).await.unwrap();
+    let with_ports = list();
+    assert_ne!(with_ports, before);
+    bench.backend.attach(&AttachPlan { ports, ..plan.clone() }).await.unwrap();
+    assert_eq!(list(), with_ports);
+    bench.backend.attach(&plan).await.unwrap();
+    assert_eq!(list(), before);
+}
+
+async fn conflict(bench: Bench) {
+    let ports = vec![port(PortProtocol::Tcp, (8000, 8003), 80)];
+    let (_one, _) = published(&bench, 2, ports).await;
+    let two = container();
+    let before = bench.host.run(&["nft", "list", "ruleset"]);
+    let ports = vec![port(PortProtocol::Tcp, (8003, 8003), 80)];
+    let plan = AttachPlan { ports, ..bench.plan(&two, &bench.web(), 3) };
+    let error = bench.backend.attach(&plan).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+    assert_eq!(bench.host.run(&["nft", "list", "ruleset"]), before);
+    assert!(two.try_run(&["ip", "link", "show", "eth0"]).is_err());
+}
+
+async fn spoofed_source(bench: Bench) {
+    let (one, plan) = published(&bench, 2, vec![]).await;
+    let (two, other) = published(&bench, 3, vec![]).await;
+    let to = other.interfaces[0].address.addr();
+    assert!(reach::reaches(&one, &two, to, Way::Udp));
+    let mut joined = AttachPlan { ..plan };
+    joined.interfaces.push(bench.global_leg(&one));
+    bench.backend.attach(&joined).await.unwrap();
+    for (interface, false_source) in [("eth0", bench.family.lost), ("eth1", bench.family.lost)] {
+        let bits = if to.is_ipv4() { "32" } else { "128" };
+        let address = format!("{false_source}/{bits}");
+        let nodad: &[&str] = if to.is_ipv4() { &[] } else { &["nodad"] };
+        one.run(&[&["ip", "addr", "add", &address, "dev", interface], nodad].concat());
+        let (receiver, at) = if interface == "eth0" { (&two, to) } else { (&bench.remote, ip(bench.family.remote)) };
+        assert!(reach::from_address(&one, joined.interfaces[0].address.addr(), receiver, at) || interface == "eth1");
+        let service = receiver.enter(|| UdpSocket::bind((at, 0))).unwrap();
+        service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
+        let client = one.enter(|| UdpSocket::bind((ip(false_source), 0))).unwrap();
+        client.send_to(b"lie", service.local_addr().unwrap()).unwrap();
+        assert!(service.recv_from(&mut [0; 8]).is_err(), "a lie by {interface} arrived");
+        one.run(&["ip", "addr", "del", &address, "dev", interface]);
+    }
+}
+
+async fn spoofed_mac(bench: Bench) {
+    let (one, plan) = published(&bench, 2, vec![]).await;
+    assert!(pings(&one, bench.web().gateways[0].addr()));
+    let route = bench.web().gateways[0].addr().to_string();
+    one.run(&["ip", "link", "set", "eth0", "address", "02:00:00:00:00:99"]);
+    assert!(!reach::reaches(&one, &bench.host, bench.web().gateways[0].addr(), Way::Icmp), "{route} {plan:?}");
+}
+
+async fn stolen_address(bench: Bench) {
+    let (thief, _) = published(&bench, 2, vec![]).await;
+    let (owner, plan) = published(&bench, 3, vec![]).await;
+    let (other, _) = published(&bench, 4, vec![]).await;
+    let address = plan.interfaces[0].address;
+    assert!(pings(&other, address.addr()));
+    let shown = owner.run(&["ip", "-oneline", "link", "show", "eth0"]);
+    let mac = shown.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
+    let entry = || other.run(&["ip", "neigh", "show", &address.addr().to_string()]);
+    assert!(entry().contains(mac));
+    // The thief announces the address as its own, answers for it, and asks in its name.
+    let nodad: &[&str] = if address.addr().is_ipv4() { &[] } else { &["nodad"] };
+    owner.run(&["ip", "link", "set", "eth0", "down"]);
+    thief.run(&[&["ip", "addr", "add", &address.to_string(), "dev", "eth0"], nodad].concat());
+    other.run(&["ip", "neigh", "flush", "all"]);
+    assert!(!pings(&other, address.addr()), "the thief answers");
+    assert!(!entry().contains("REACHABLE"), "{}", entry());
+    let at = address.addr();
+    let service = other.enter(|| UdpSocket::bind((any(at), 0))).unwrap();
+    service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
+    let port = service.local_addr().unwrap().port();
+    let client = thief.enter(|| UdpSocket::bind((at, 0))).unwrap();
+    let to = bench.plan(&other, &bench.web(), 4).interfaces[0].address.addr();
+    client.send_to(b"lie", (to, port)).unwrap();
+    assert!(service.recv_from(&mut [0; 8]).is_err(), "the thief speaks for the owner");
+}
+
+async fn from_the_underlay(bench: Bench) {
+    let (one, plan) = published(&bench, 2, vec![port(PortProtocol::Udp, (8000, 8000), 80)]).await;
+    let at = plan.interfaces[0].address.addr();
+    for interface in ["all", "up0"] {
+        bench.host.set(&format!("ipv4/conf/{interface}/rp_filter"), "0");
+    }
+    let bits = if at.is_ipv4() { "32" } else { "128" };
+    let nodad: &[&str] = if at.is_ipv4() { &[] } else { &["nodad"] };
+    let lie = format!("{}/{bits}", bench.family.lost);
+    bench.outside.run(&[&["ip", "addr", "add", &lie, "dev", "eth0"], nodad].concat());
+    bench.outside.run(&["ip", "route", "add", "default", "via", bench.family.uplink]);
+    let service = one.enter(|| UdpSocket::bind((any(at), 80))).unwrap();
+    service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
+    let honest = bench.outside.enter(|| UdpSocket::bind((ip(bench.family.outside), 0))).unwrap();
+    let liar = bench.outside.enter(|| UdpSocket::bind((ip(bench.family.lost), 0))).unwrap();
+    let uplink = ip(bench.family.uplink);
+    honest.send_to(b"ask", (uplink, 8000)).unwrap();
+    assert!(service.recv_from(&mut [0; 8]).is_ok());
+    for to in [(uplink, 8000), (at, 80)] {
+        liar.send_to(b"lie", to).unwrap();
+        assert!(service.recv_from(&mut [0; 8]).is_err(), "{to:?} took a packet that claims to be of the overlay");
+    }
+}
