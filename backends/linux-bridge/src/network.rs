@@ -152,7 +152,7 @@ impl Networks {
             return Ok(());
         }
         let mut arriving: Vec<String> = Vec::new();
-        arriving.extend(plan.overlay.iter().filter_map(|overlay| overlay.device.as_ref()).map(ToString::to_string));
+        arriving.extend(plan.overlay.iter().flat_map(|overlay| &overlay.devices).map(ToString::to_string));
         if plan.egress != Egress::None {
             arriving.extend(self.uplink_v6()?);
         }
@@ -179,7 +179,7 @@ impl Networks {
                 elements.egress.insert(name.clone());
             }
             let Some(overlay) = &spec.overlay else { continue };
-            elements.overlays.extend(overlay.device.iter().map(ToString::to_string));
+            elements.overlays.extend(overlay.devices.iter().map(ToString::to_string));
             ranges.extend(overlay.ranges.iter().map(IpNet::trunc));
         }
         if !self.inherited.is_empty() {

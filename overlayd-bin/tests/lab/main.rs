@@ -7,6 +7,7 @@ mod against_by_hand;
 mod coexistence;
 mod crash;
 mod crowd;
+mod dedicated;
 mod every_operation;
 mod isolation;
 mod leftovers;

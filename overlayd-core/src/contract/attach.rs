@@ -78,8 +78,8 @@ pub enum Egress {
 /// The overlay that a local network is connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlayLink {
-    /// Device that carries it, where there is one on the host.
-    pub device: Option<LinkName>,
+    /// Devices that carry it, where there are any on the host: the global one, and the service's own.
+    pub devices: Vec<LinkName>,
     /// The ranges it covers: forwarded both ways and never masqueraded.
     pub ranges: Vec<IpNet>,
 }

@@ -72,9 +72,10 @@ pub fn peer(public_key: PublicKey, record: &PeerRecord, endpoint: PeerEndpoint) 
 
 /// The local network of a service.
 pub fn network(desired: &Desired, service: &ServiceRecord, mtu: u16) -> NetworkPlan {
-    let overlay = desired
-        .overlay()
-        .map(|overlay| OverlayLink { device: Some(overlay.device.clone()), ranges: vec![overlay.cluster.trunc()] });
+    let own = service.dedicated.as_ref().map(|dedicated| &dedicated.device);
+    let devices: Vec<LinkName> =
+        desired.overlay().map(|overlay| &overlay.device).into_iter().chain(own).cloned().collect();
+    let overlay = (!devices.is_empty()).then(|| OverlayLink { devices, ranges: vec![desired.cluster().trunc()] });
     NetworkPlan {
         name: service.network.clone(),
         guid: service.guid.clone(),

@@ -125,7 +125,7 @@ impl Bench {
             mtu: MTU,
             egress,
             overlay: Some(OverlayLink {
-                device: Some(name_of("ov0")),
+                devices: vec![name_of("ov0")],
                 ranges: vec![self.family.cluster.parse().unwrap()],
             }),
         }

@@ -1,0 +1,79 @@
+//! A service with a WireGuard device of its own: its containers reach each other across hosts over that device.
+//!
+//! ```text
+//!   container ── bridge ── …-d ══ UDP 51421 ══ …-d ── bridge ── container
+//!   host 0       …-g ─────────────────────────── …-g       host 1
+//! ```
+
+use overlayd_core::protocol::{OverlayMode, PeerScope, PeerSpec, Request, Response, ServiceOverlayInfo};
+use overlayd_testkit::lab::{
+    self, Cluster, Host, Underlay,
+    probe::{pings, transfer},
+};
+
+use crate::container;
+
+fn scope() -> PeerScope {
+    PeerScope::Service { service: "db".into() }
+}
+
+fn set_up(host: &Host) -> ServiceOverlayInfo {
+    let request = Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Dedicated };
+    match host.client().ask(request) {
+        Response::ServiceOverlay(info) => info,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As an orchestrator tells a node of another: the peer first, its block afterwards.
+fn tell(host: &Host, other: &Host, info: &ServiceOverlayInfo) {
+    let public_key = info.wg_public_key.clone().expect("a dedicated service has a key");
+    let endpoint = std::net::SocketAddr::new(other.v4(), info.wg_port.expect("and a port"));
+    let peer = PeerSpec {
+        public_key: public_key.clone(),
+        endpoint: endpoint.to_string(),
+        allowed_ips: format!("{}/32", info.overlay_ip.expect("and an address")),
+        persistent_keepalive_secs: 25,
+        candidates: vec![],
+    };
+    host.client().ok(Request::AddPeer { peer, scope: scope() });
+    host.client().ok(Request::AddAllowedIp {
+        pubkey: public_key,
+        cidr: info.subnet.clone().expect("and a block"),
+        scope: scope(),
+    });
+}
+
+#[test]
+fn containers_of_a_dedicated_service_reach_each_other_over_its_own_device() {
+    if !lab::available() {
+        return;
+    }
+    let mut lab = crate::lab(2, &Underlay::default());
+    Cluster::V4.join(&mut lab.hosts, &[], Host::v4);
+    let infos: Vec<ServiceOverlayInfo> = lab.hosts.iter().map(set_up).collect();
+    for (host, other) in [(0, 1), (1, 0)] {
+        tell(&lab.hosts[host], &lab.hosts[other], &infos[other]);
+    }
+    let ends: Vec<_> = lab
+        .hosts
+        .iter()
+        .map(|host| {
+            let container = container();
+            let ip = host.client().attach(container.pid(), "db");
+            (container, ip)
+        })
+        .collect();
+    assert!(pings(&ends[0].0, ends[1].1) && pings(&ends[1].0, ends[0].1));
+    transfer(&ends[0].0, &ends[1].0, ends[1].1, 300_000).unwrap_or_else(|error| panic!("{error}"));
+    for host in &lab.hosts {
+        let status = host.client().status();
+        assert_eq!((status.dedicated_services.len(), status.dedicated_services[0].peer_count), (1, 1));
+        assert!(
+            status.peers.iter().all(|peer| peer.last_handshake_unix_secs == 0),
+            "the global device carried nothing"
+        );
+        host.client().ok(Request::TeardownServiceOverlay { service: "db".into() });
+        assert!(host.client().status().dedicated_services.is_empty());
+    }
+}
