@@ -1,4 +1,8 @@
-use overlayd_core::{contract::Target, engine::Engine, protocol::Request};
+use overlayd_core::{
+    contract::{Attacher, Egress, NetworkName, NetworkPlan, Target},
+    engine::Engine,
+    protocol::Request,
+};
 
 use crate::node::{Node, add_peer, attach, detach, setup_global, some_key};
 
@@ -50,13 +54,18 @@ async fn a_container_that_died_meanwhile_is_detached_on_start() {
 #[tokio::test]
 async fn what_no_record_speaks_of_is_removed_on_start() {
     let node = Node::ready().await;
-    node.start_process(7);
     let before = node.host();
-    // The daemon dies after the host was changed and before the withdrawal was recorded: the other way around, a
-    // record without its links, is what the next test does.
-    node.attach(7).await;
+    let stranger = NetworkPlan {
+        name: NetworkName("zl-stranger-b".into()),
+        guid: None,
+        gateways: vec!["10.99.0.1/26".parse().unwrap()],
+        mtu: 1420,
+        egress: Egress::None,
+        overlay: None,
+    };
+    node.attacher.ensure_network(&stranger).await.unwrap();
+    assert_ne!(node.host(), before, "it carries our mark, and nobody asked for it");
     let node = node.crash_and_restart().await;
-    node.ok(detach(7)).await;
     assert_eq!(node.host(), before);
 }
 
