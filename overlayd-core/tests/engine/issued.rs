@@ -88,6 +88,19 @@ async fn a_guest_whose_fence_fails_is_not_let_in() {
 }
 
 #[tokio::test]
+async fn a_refused_guest_that_cannot_be_cleaned_up_is_never_let_in_later() {
+    let node = Node::ready().await;
+    let before = node.host();
+    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
+    node.overlay.script().once(Stage::Entry, |call| call.verb == "change_peers", Reaction::fail("busy"));
+    let message = node.refused(attach_handle(&guest(), Some("job-88"))).await;
+    assert!(message.contains("no nf_tables"), "{message}");
+    let node = node.crash_and_restart().await;
+    assert_eq!(node.host(), before);
+    assert!(let_in(&node).await.is_empty());
+}
+
+#[tokio::test]
 async fn guests_and_host_processes_need_the_overlay() {
     let node = Node::fresh().await;
     for handle in [guest(), AttachHandle::HostShared { id: "hs-19".into() }] {

@@ -9,6 +9,7 @@ use crate::{
     engine::{
         Engine, Error,
         leases::{end_rest, pick_service_ip, pick_slice_ip},
+        record::Undo,
     },
     protocol::{AttachContainer, AttachHandle, Response},
 };
@@ -32,18 +33,25 @@ impl Engine {
                 Ok(reply(&record))
             }
             Err(error) => {
-                if self.host.detach(&record.id).await.is_ok() {
-                    self.withdraw(undo).await?;
-                } else {
-                    self.leave(&handle).await?;
-                }
+                let cleaned = self.host.detach(&record.id).await;
+                self.refuse(&handle, undo, cleaned).await?;
                 Err(error)
             }
         }
     }
 
-    /// Keeps the leases of an attachment that failed and could not be cleaned, until it can.
-    pub(super) async fn leave(&self, handle: &Handle) -> Result<(), Error> {
+    /// Takes a refused attachment back; its leases stay while the host could not be cleaned of it.
+    pub(super) async fn refuse(&self, handle: &Handle, undo: Undo, cleaned: Result<(), Error>) -> Result<(), Error> {
+        match cleaned {
+            Ok(()) => self.withdraw(undo).await,
+            Err(error) => {
+                tracing::warn!(%handle, %error, "the host could not be cleaned of a refused attachment; a pass tries again");
+                self.leave(handle).await
+            }
+        }
+    }
+
+    async fn leave(&self, handle: &Handle) -> Result<(), Error> {
         self.record(|desired| {
             let known = desired.attachment(handle).cloned();
             let leaving = known.map(|known| AttachmentRecord { phase: Phase::Leaving, ..known });

@@ -67,9 +67,11 @@ impl Engine {
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            self.drop_issued(&issued).await?;
-            self.host.detach(&record.id).await?;
-            self.withdraw(undo).await?;
+            let cleaned = match self.drop_issued(&issued).await {
+                Ok(()) => self.host.detach(&record.id).await,
+                Err(error) => Err(error),
+            };
+            self.refuse(handle, undo, cleaned).await?;
             return Err(error);
         }
         tracing::info!(%handle, service = record.service, ip = %record.service_ip, "a guest is let in");

@@ -45,9 +45,11 @@ impl Engine {
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            self.drop_alias(record.service_ip).await?;
-            self.host.detach(&record.id).await?;
-            self.withdraw(undo).await?;
+            let cleaned = match self.drop_alias(record.service_ip).await {
+                Ok(()) => self.host.detach(&record.id).await,
+                Err(error) => Err(error),
+            };
+            self.refuse(&handle, undo, cleaned).await?;
             return Err(error);
         }
         tracing::info!(%handle, ip = %record.service_ip, "a process of the host has an address on the overlay");
