@@ -6,13 +6,13 @@ mod common;
 
 use std::net::IpAddr;
 
-use common::{
-    Bench, V4, V6, container, ip,
-    reach::{self, WAYS, Way},
-};
+use common::{Bench, V4, V6, container, ip};
 use ipnet::IpNet;
-use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, Egress, FencePlan, Inbound, Target};
-use overlayd_testkit::lab::{Namespace, probe::pings};
+use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, Egress, FencePlan, Inbound, PortProtocol, Target};
+use overlayd_testkit::lab::{
+    Namespace,
+    probe::{Service, WAYS, Way, is_cut_off, pings, reaches},
+};
 
 /// The same test for both families.
 macro_rules! both_families {
@@ -83,11 +83,17 @@ impl Yard {
         }
     }
 
-    fn assert(&self, from: &str, to: &str, allowed: bool) {
+    fn passes(&self, from: &str, to: &str) {
         let ((sender, _), (receiver, at)) = (self.who(from), self.who(to));
         for way in WAYS {
-            let passed = reach::reaches(sender, receiver, at, way);
-            assert_eq!(passed, allowed, "{from} to {to} at {at} by {way:?}");
+            assert!(reaches(sender, receiver, at, way), "{from} does not reach {to} at {at} by {way:?}");
+        }
+    }
+
+    fn is_dropped(&self, from: &str, to: &str) {
+        let ((sender, _), (receiver, at)) = (self.who(from), self.who(to));
+        for way in WAYS {
+            assert!(is_cut_off(sender, receiver, at, way), "{from} reaches {to} at {at} by {way:?}");
         }
     }
 }
@@ -108,7 +114,7 @@ async fn table(bench: Bench) {
         ("free", "far free"),
         ("free", "remote"),
     ] {
-        yard.assert(from, to, true);
+        yard.passes(from, to);
     }
     for (from, to) in [
         ("red", "blue"),
@@ -119,17 +125,17 @@ async fn table(bench: Bench) {
         ("red", "far free"),
         ("red", "remote"),
     ] {
-        yard.assert(from, to, false);
+        yard.is_dropped(from, to);
     }
 }
 
 async fn members_only(bench: Bench) {
     let yard = Yard::new(bench, Inbound::MembersOnly).await;
     for (from, to) in [("red", "red too"), ("far red", "red"), ("node", "red"), ("red", "outside")] {
-        yard.assert(from, to, true);
+        yard.passes(from, to);
     }
     for (from, to) in [("free", "red"), ("far free", "red"), ("remote", "red"), ("blue", "red"), ("red", "remote")] {
-        yard.assert(from, to, false);
+        yard.is_dropped(from, to);
     }
 }
 
@@ -148,20 +154,20 @@ fn at_address(bench: &Bench, id: AttachmentId, address: IpAddr) -> AttachPlan {
 async fn address(bench: Bench) {
     let yard = Yard::new(bench, Inbound::Anyone).await;
     let backend = &yard.bench.backend;
-    yard.assert("remote", "free", true);
+    yard.passes("remote", "free");
     let plan = at_address(&yard.bench, AttachmentId::Edge("laptop".into()), ip(yard.bench.family.remote));
     let attached = backend.attach(&plan).await.unwrap();
-    yard.assert("remote", "red", true);
-    yard.assert("red", "remote", true);
-    yard.assert("remote", "node", true);
-    yard.assert("remote", "free", false);
-    yard.assert("remote", "blue", false);
+    yard.passes("remote", "red");
+    yard.passes("red", "remote");
+    yard.passes("remote", "node");
+    yard.is_dropped("remote", "free");
+    yard.is_dropped("remote", "blue");
     let seen = backend.observe().await.unwrap().attachments;
     assert!(seen.iter().any(|one| one.id == plan.id && one.alive), "{seen:?}");
     assert_eq!(backend.attach(&plan).await.unwrap(), attached);
     backend.detach(&plan.id).await.unwrap();
-    yard.assert("remote", "free", true);
-    yard.assert("red", "remote", false);
+    yard.passes("remote", "free");
+    yard.is_dropped("red", "remote");
 }
 
 async fn host_process(bench: Bench) {
@@ -172,17 +178,17 @@ async fn host_process(bench: Bench) {
     let nodad: &[&str] = if bits == 128 { &["nodad"] } else { &[] };
     yard.bench.host.run(&[&["ip", "addr", "add", &alias, "dev", "lo"], nodad].concat());
     let (free, red) = (yard.who("free").1, yard.who("red").1);
-    let reaches = |to: IpAddr| reach::from_address(&yard.bench.host, ip(own), yard.receiver(to), to);
-    assert!(reaches(free));
+    let host = &yard.bench.host;
+    let [free, red] = [free, red].map(|at| Service::start(yard.receiver(at), (at, 0).into(), PortProtocol::Udp));
+    let arrives = |at: &Service| at.asked_by(host, at.address(), Some(ip(own))).is_some();
+    assert!(arrives(&free));
     let plan = at_address(&yard.bench, AttachmentId::Host("web".into()), ip(own));
     yard.bench.backend.attach(&plan).await.unwrap();
-    assert!(reaches(red) && !reaches(free));
-    let (blue, _) = yard.who("blue");
-    assert!(!reach::reaches(blue, &yard.bench.host, ip(own), Way::Udp), "another network's member reaches it");
-    let (red, _) = yard.who("red");
-    assert!(reach::reaches(red, &yard.bench.host, ip(own), Way::Udp));
+    assert!(arrives(&red) && free.is_unheard_by(host, free.address(), Some(ip(own))));
+    assert!(is_cut_off(yard.who("blue").0, host, ip(own), Way::Udp), "another network's member reaches it");
+    assert!(reaches(yard.who("red").0, host, ip(own), Way::Udp));
     yard.bench.backend.detach(&plan.id).await.unwrap();
-    assert!(reaches(free));
+    assert!(arrives(&free));
 }
 
 impl Yard {
@@ -205,8 +211,8 @@ async fn flush(bench: Bench) {
     yard.bench.host.run(&["nft", "flush", "ruleset"]);
     backend.ensure_network(&yard.bench.web()).await.unwrap();
     assert_eq!(sorted(&yard.bench.host.run(&["nft", "list", "ruleset"])), sorted(&before));
-    yard.assert("red", "blue", false);
-    yard.assert("red", "red too", true);
+    yard.is_dropped("red", "blue");
+    yard.passes("red", "red too");
 }
 
 /// Elements are listed in no particular order.
@@ -280,8 +286,8 @@ async fn restart(bench: Bench) {
     // The first call of the new process must not open what it was not told of yet.
     yard.bench.backend.ensure_network(&yard.bench.web()).await.unwrap();
     assert_eq!(sorted(&yard.bench.host.run(&["nft", "list", "ruleset"])), sorted(&before));
-    yard.assert("red", "blue", false);
-    yard.assert("red", "red too", true);
+    yard.is_dropped("red", "blue");
+    yard.passes("red", "red too");
     for one in seen {
         yard.bench.backend.detach(&one.id).await.unwrap();
     }

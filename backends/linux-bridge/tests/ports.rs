@@ -4,14 +4,21 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-
-use common::{
-    Bench, V4, V6, container, ip,
-    reach::{self, Way},
+use std::{
+    net::{IpAddr, UdpSocket},
+    time::Duration,
 };
+
+use common::{Bench, V4, V6, container, ip};
 use overlayd_core::contract::{AttachPlan, Attacher, Error, PortPlan, PortProtocol};
-use overlayd_testkit::lab::{Namespace, probe::pings};
+use overlayd_testkit::lab::{
+    Namespace,
+    probe::{Service, Way, is_cut_off, pings, reaches},
+};
+
+/// For what should arrive, and for what should not.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MOMENT: Duration = Duration::from_millis(400);
 
 /// The same test for both families.
 macro_rules! both_families {
@@ -42,30 +49,14 @@ fn any(like: IpAddr) -> IpAddr {
     ip(if like.is_ipv4() { "0.0.0.0" } else { "::" })
 }
 
-/// Who the service at this port of the container's saw when the client spoke to `to`; `None` where nothing arrived or no
-/// answer came back.
-fn seen(
-    client: &Namespace,
-    container: &Namespace,
-    to: SocketAddr,
-    inside: u16,
-    protocol: PortProtocol,
-) -> Option<IpAddr> {
-    let at = (any(to.ip()), inside);
-    match protocol {
-        PortProtocol::Udp => {
-            let service = container.enter(|| UdpSocket::bind(at)).unwrap();
-            reach::told(client, &service, to, None).map(|asker| asker.ip())
-        }
-        PortProtocol::Tcp => {
-            let service = container.enter(|| TcpListener::bind(at)).unwrap();
-            let patience = std::time::Duration::from_millis(400);
-            let stream = client.enter(|| TcpStream::connect_timeout(&to, patience)).ok()?;
-            let asker = service.accept().unwrap().1.ip();
-            drop(stream);
-            Some(asker)
-        }
-    }
+/// A service at this port of the container's, of all its addresses.
+fn serve(bench: &Bench, container: &Namespace, inside: u16, protocol: PortProtocol) -> Service {
+    Service::start(container, (any(ip(bench.family.uplink)), inside).into(), protocol)
+}
+
+/// Whom the service saw when the client spoke to this port of the host.
+fn seen(service: &Service, client: &Namespace, host: &str, port: u16) -> Option<IpAddr> {
+    service.asked_by(client, (ip(host), port).into(), None).map(|asker| asker.ip())
 }
 
 const BOTH: [PortProtocol; 2] = [PortProtocol::Tcp, PortProtocol::Udp];
@@ -81,16 +72,16 @@ async fn published(bench: &Bench, number: u8, ports: Vec<PortPlan>) -> (Namespac
 async fn from_outside(bench: Bench) {
     let ports = BOTH.map(|protocol| port(protocol, (8000, 8009), 80)).to_vec();
     let (one, _) = published(&bench, 2, ports).await;
-    let uplink = ip(bench.family.uplink);
+    let family = bench.family;
     for protocol in BOTH {
-        for (outside, inside) in [(8000, 80), (8004, 84), (8009, 89)] {
-            let saw = seen(&bench.outside, &one, (uplink, outside).into(), inside, protocol);
-            assert_eq!(saw, Some(ip(bench.family.outside)), "{protocol:?} {outside}");
+        let [first, fifth, last, beyond] = [80, 84, 89, 90].map(|inside| serve(&bench, &one, inside, protocol));
+        for (outside, service) in [(8000, &first), (8004, &fifth), (8009, &last)] {
+            let saw = seen(service, &bench.outside, family.uplink, outside);
+            assert_eq!(saw, Some(ip(family.outside)), "{protocol:?} {outside}");
         }
-        assert_eq!(seen(&bench.outside, &one, (uplink, 8010).into(), 90, protocol), None, "{protocol:?}");
-        let node = ip(bench.family.node);
-        let saw = seen(&bench.remote, &one, (node, 8000).into(), 80, protocol);
-        assert_eq!(saw, Some(ip(bench.family.remote)), "{protocol:?} from another node");
+        assert!(beyond.is_unheard_by(&bench.outside, (ip(family.uplink), 8010).into(), None), "{protocol:?}");
+        let saw = seen(&first, &bench.remote, family.node, 8000);
+        assert_eq!(saw, Some(ip(family.remote)), "{protocol:?} from another node");
     }
 }
 
@@ -102,10 +93,10 @@ async fn hairpin(bench: Bench) {
         (container(), bench.network("lbt-db", bench.family.db, overlayd_core::contract::Egress::Masquerade));
     bench.backend.ensure_network(&db).await.unwrap();
     bench.backend.attach(&bench.plan(&far, &db, 2)).await.unwrap();
-    let uplink = ip(bench.family.uplink);
     for protocol in BOTH {
+        let service = serve(&bench, &one, 80, protocol);
         for (who, client) in [("its neighbour", &two), ("one on another bridge", &far), ("the host", &bench.host)] {
-            let saw = seen(client, &one, (uplink, 8000).into(), 80, protocol);
+            let saw = seen(&service, client, bench.family.uplink, 8000);
             assert!(saw.is_some(), "{who} by {protocol:?}");
         }
     }
@@ -115,10 +106,9 @@ async fn certain_address(bench: Bench) {
     let certain = |protocol| PortPlan { host_ip: Some(ip(bench.family.uplink)), ..port(protocol, (8000, 8000), 80) };
     let (one, _) = published(&bench, 2, BOTH.map(certain).to_vec()).await;
     for protocol in BOTH {
-        let uplink = (ip(bench.family.uplink), 8000).into();
-        assert!(seen(&bench.outside, &one, uplink, 80, protocol).is_some());
-        let node = (ip(bench.family.node), 8000).into();
-        assert_eq!(seen(&bench.remote, &one, node, 80, protocol), None);
+        let service = serve(&bench, &one, 80, protocol);
+        assert!(seen(&service, &bench.outside, bench.family.uplink, 8000).is_some());
+        assert!(service.is_unheard_by(&bench.remote, (ip(bench.family.node), 8000).into(), None));
     }
 }
 
@@ -129,16 +119,16 @@ async fn moved_flow(bench: Bench) {
     let [first, second] =
         [&one, &two].map(|at| at.enter(|| UdpSocket::bind((any(ip(bench.family.uplink)), 80))).unwrap());
     let client = bench.outside.enter(|| UdpSocket::bind((any(ip(bench.family.uplink)), 7000))).unwrap();
-    let arrives = |service: &UdpSocket| {
+    let arrives = |service: &UdpSocket, patience: Duration| {
         client.send_to(b"ask", (ip(bench.family.uplink), 8000)).unwrap();
-        service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
+        service.set_read_timeout(Some(patience)).unwrap();
         service.recv_from(&mut [0; 8]).is_ok()
     };
-    assert!(arrives(&first));
+    assert!(arrives(&first, PATIENCE));
     bench.backend.attach(&AttachPlan { ports: vec![], ..plan }).await.unwrap();
-    assert!(!arrives(&first), "the port is withdrawn");
+    assert!(!arrives(&first, MOMENT), "the port is withdrawn");
     bench.backend.attach(&AttachPlan { ports, ..other }).await.unwrap();
-    assert!(arrives(&second), "the same flow goes to the new container");
+    assert!(arrives(&second, PATIENCE), "the same flow goes to the new container");
 }
 
 async fn withdrawn(bench: Bench) {
@@ -172,22 +162,21 @@ async fn spoofed_source(bench: Bench) {
     let (one, plan) = published(&bench, 2, vec![]).await;
     let (two, other) = published(&bench, 3, vec![]).await;
     let to = other.interfaces[0].address.addr();
-    assert!(reach::reaches(&one, &two, to, Way::Udp));
+    assert!(reaches(&one, &two, to, Way::Udp));
     let mut joined = AttachPlan { ..plan };
     joined.interfaces.push(bench.global_leg(&one));
     bench.backend.attach(&joined).await.unwrap();
-    for (interface, false_source) in [("eth0", bench.family.lost), ("eth1", bench.family.lost)] {
+    for (interface, own) in [("eth0", &joined.interfaces[0]), ("eth1", &joined.interfaces[1])] {
+        let false_source = bench.family.lost;
         let bits = if to.is_ipv4() { "32" } else { "128" };
         let address = format!("{false_source}/{bits}");
         let nodad: &[&str] = if to.is_ipv4() { &[] } else { &["nodad"] };
         one.run(&[&["ip", "addr", "add", &address, "dev", interface], nodad].concat());
         let (receiver, at) = if interface == "eth0" { (&two, to) } else { (&bench.remote, ip(bench.family.remote)) };
-        assert!(reach::from_address(&one, joined.interfaces[0].address.addr(), receiver, at) || interface == "eth1");
-        let service = receiver.enter(|| UdpSocket::bind((at, 0))).unwrap();
-        service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
-        let client = one.enter(|| UdpSocket::bind((ip(false_source), 0))).unwrap();
-        client.send_to(b"lie", service.local_addr().unwrap()).unwrap();
-        assert!(service.recv_from(&mut [0; 8]).is_err(), "a lie by {interface} arrived");
+        let service = Service::start(receiver, (at, 0).into(), PortProtocol::Udp);
+        assert!(service.asked_by(&one, service.address(), Some(own.address.addr())).is_some(), "{interface}");
+        let lie = service.is_unheard_by(&one, service.address(), Some(ip(false_source)));
+        assert!(lie, "a lie by {interface} arrived");
         one.run(&["ip", "addr", "del", &address, "dev", interface]);
     }
 }
@@ -197,7 +186,7 @@ async fn spoofed_mac(bench: Bench) {
     assert!(pings(&one, bench.web().gateways[0].addr()));
     let route = bench.web().gateways[0].addr().to_string();
     one.run(&["ip", "link", "set", "eth0", "address", "02:00:00:00:00:99"]);
-    assert!(!reach::reaches(&one, &bench.host, bench.web().gateways[0].addr(), Way::Icmp), "{route} {plan:?}");
+    assert!(is_cut_off(&one, &bench.host, bench.web().gateways[0].addr(), Way::Icmp), "{route} {plan:?}");
 }
 
 async fn stolen_address(bench: Bench) {
@@ -217,14 +206,9 @@ async fn stolen_address(bench: Bench) {
     other.run(&["ip", "neigh", "flush", "all"]);
     assert!(!pings(&other, address.addr()), "the thief answers");
     assert!(!entry().contains("REACHABLE"), "{}", entry());
-    let at = address.addr();
-    let service = other.enter(|| UdpSocket::bind((any(at), 0))).unwrap();
-    service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
-    let port = service.local_addr().unwrap().port();
-    let client = thief.enter(|| UdpSocket::bind((at, 0))).unwrap();
-    let to = bench.plan(&other, &bench.web(), 4).interfaces[0].address.addr();
-    client.send_to(b"lie", (to, port)).unwrap();
-    assert!(service.recv_from(&mut [0; 8]).is_err(), "the thief speaks for the owner");
+    let service = Service::start(&other, (any(address.addr()), 0).into(), PortProtocol::Udp);
+    let to = (bench.plan(&other, &bench.web(), 4).interfaces[0].address.addr(), service.address().port()).into();
+    assert!(service.is_unheard_by(&thief, to, Some(address.addr())), "the thief speaks for the owner");
 }
 
 async fn from_the_underlay(bench: Bench) {
@@ -238,15 +222,11 @@ async fn from_the_underlay(bench: Bench) {
     let lie = format!("{}/{bits}", bench.family.lost);
     bench.outside.run(&[&["ip", "addr", "add", &lie, "dev", "eth0"], nodad].concat());
     bench.outside.run(&["ip", "route", "add", "default", "via", bench.family.uplink]);
-    let service = one.enter(|| UdpSocket::bind((any(at), 80))).unwrap();
-    service.set_read_timeout(Some(std::time::Duration::from_millis(400))).unwrap();
-    let honest = bench.outside.enter(|| UdpSocket::bind((ip(bench.family.outside), 0))).unwrap();
-    let liar = bench.outside.enter(|| UdpSocket::bind((ip(bench.family.lost), 0))).unwrap();
-    let uplink = ip(bench.family.uplink);
-    honest.send_to(b"ask", (uplink, 8000)).unwrap();
-    assert!(service.recv_from(&mut [0; 8]).is_ok());
+    let service = serve(&bench, &one, 80, PortProtocol::Udp);
+    let (honest, liar, uplink) = (ip(bench.family.outside), ip(bench.family.lost), ip(bench.family.uplink));
+    assert!(service.asked_by(&bench.outside, (uplink, 8000).into(), Some(honest)).is_some());
     for to in [(uplink, 8000), (at, 80)] {
-        liar.send_to(b"lie", to).unwrap();
-        assert!(service.recv_from(&mut [0; 8]).is_err(), "{to:?} took a packet that claims to be of the overlay");
+        let unheard = service.is_unheard_by(&bench.outside, to.into(), Some(liar));
+        assert!(unheard, "{to:?} took a packet that claims to be of the overlay");
     }
 }

@@ -2,8 +2,6 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
-pub mod reach;
-
 use std::net::IpAddr;
 
 use ipnet::IpNet;

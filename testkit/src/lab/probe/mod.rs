@@ -2,11 +2,13 @@
 
 mod capture;
 mod ping;
+mod reach;
 mod tcp;
 mod udp;
 
 pub use capture::{Capture, Captured};
 pub use ping::{ping, pings};
+pub use reach::{Service, WAYS, Way, is_cut_off, reaches};
 pub use tcp::{Transfer, transfer};
 pub use udp::{Echo, Flow};
 
