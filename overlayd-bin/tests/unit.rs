@@ -33,7 +33,7 @@ fn the_binary_takes_the_flags_of_the_unit() {
 #[test]
 fn the_unit_grants_what_the_lab_shows_to_be_enough_and_no_more() {
     for set in ["CapabilityBoundingSet", "AmbientCapabilities"] {
-        assert_eq!(value(set), "CAP_NET_ADMIN CAP_SYS_ADMIN");
+        assert_eq!(value(set), "CAP_NET_ADMIN CAP_SYS_ADMIN CAP_NET_BIND_SERVICE");
     }
     assert_eq!((value("KillMode"), value("Type"), value("NotifyAccess")), ("process", "notify", "main"));
     assert_eq!((value("NoNewPrivileges"), value("LimitCORE")), ("yes", "0"));

@@ -4,6 +4,17 @@ use std::{fmt, hash::Hasher};
 
 use serde::{Deserialize, Serialize};
 
+/// Whether `text` is a DNS name without the final dot: labels of letters, digits, `-` and `_` (RFC 1035 sizes).
+pub fn is_dns_name(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 /// Name of a network interface as the kernel accepts it: 1 to 15 bytes, no `/`, no white space, not `.` or `..`
 /// (Linux `dev_valid_name`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

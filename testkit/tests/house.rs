@@ -5,6 +5,8 @@
 
 #[path = "house/arrows.rs"]
 mod arrows;
+#[path = "house/faults.rs"]
+mod faults;
 #[path = "house/tree.rs"]
 mod tree;
 

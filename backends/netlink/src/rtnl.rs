@@ -228,6 +228,7 @@ impl Channel {
             if request.message.oversized_nest().is_some() {
                 return Err(Error::new(action, Errno::MSGSIZE));
             }
+            tracing::trace!(action, listing = flags == NLM_F_DUMP, "asks the kernel");
             let start = datagram.len();
             datagram.extend_from_slice(request.message.as_bytes());
             finish_header(&mut datagram[start..], flags, self.sequence);

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, ensure};
 use overlayd_core::{
     contract::Upstreams,
-    plan::{DnsConfig, DnsListen, ServeDns},
+    plan::{DnsConfig, DnsListen, ServeDns, ServiceNames},
 };
 use serde::Deserialize;
 
@@ -22,6 +22,7 @@ pub(crate) struct Dns {
     port: Option<u16>,
     listen: Vec<SocketAddr>,
     zones: BTreeSet<String>,
+    service_names: Names,
     ttl_secs: Option<u32>,
     upstreams: Option<Vec<SocketAddr>>,
     resolv_conf: Option<Vec<PathBuf>>,
@@ -36,6 +37,14 @@ enum Serve {
     OnceRegistered,
     Always,
     Never,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Names {
+    #[default]
+    Off,
+    Attached,
 }
 
 impl Dns {
@@ -83,6 +92,10 @@ impl Dns {
             },
             listen,
             zones: self.zones.clone(),
+            service_names: match self.service_names {
+                Names::Off => ServiceNames::Off,
+                Names::Attached => ServiceNames::Attached,
+            },
             ttl: self.ttl_secs.map_or(usual.ttl, |secs| Duration::from_secs(secs.into())),
             upstreams,
             split: self.split.clone(),
@@ -117,7 +130,7 @@ mod tests {
     #[test]
     fn every_key_is_heard() {
         let config = parsed(
-            "serve = \"always\"\nport = 5353\nzones = [\"zlayer.local\"]\nttl_secs = 30\nupstreams = []\n\
+            "serve = \"always\"\nport = 5353\nzones = [\"zlayer.local\"]\nservice_names = \"attached\"\nttl_secs = 30\nupstreams = []\n\
              cache_bytes = 0\n[split]\n\"corp.example\" = [\"10.0.0.53:53\"]\n",
         )
         .unwrap();
@@ -125,6 +138,7 @@ mod tests {
             serve: ServeDns::Always,
             listen: DnsListen::Node(5353),
             zones: BTreeSet::from(["zlayer.local".to_owned()]),
+            service_names: ServiceNames::Attached,
             ttl: Duration::from_secs(30),
             upstreams: Upstreams::None,
             split: BTreeMap::from([("corp.example".to_owned(), vec!["10.0.0.53:53".parse().unwrap()])]),
@@ -144,6 +158,7 @@ mod tests {
             "zones = [\"Atlas.local\"]",
             "zones = [\"atlas.local.\"]",
             "serve = \"sometimes\"",
+            "service_names = true",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }

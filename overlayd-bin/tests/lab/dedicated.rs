@@ -77,3 +77,25 @@ fn containers_of_a_dedicated_service_reach_each_other_over_its_own_device() {
         assert!(host.client().status().dedicated_services.is_empty());
     }
 }
+
+#[test]
+fn a_port_that_another_program_has_is_passed_over() {
+    if !lab::available() {
+        return;
+    }
+    let mut lab = crate::lab(1, &Underlay::default());
+    let host = &mut lab.hosts[0];
+    let bind = |port: u16| move || std::net::UdpSocket::bind(("0.0.0.0", port)).expect("a free port");
+    let _others = [host.namespace.enter(bind(51421)), host.namespace.enter(bind(51422))];
+    let before = host.facts();
+    let mut client = host.start();
+    Cluster::V4.raise(&mut client, 0, &[], host.v4());
+    let info = set_up(host);
+    assert_eq!(info.wg_port, Some(51423));
+    assert_eq!(set_up(host), info, "a repeated setup says the same");
+    host.terminate();
+    let mut client = host.start();
+    assert_eq!(set_up(host), info, "a restart keeps the port");
+    client.ok(Request::TeardownGlobalOverlay);
+    host.comes_back_to(&before);
+}

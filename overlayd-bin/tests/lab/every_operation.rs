@@ -1,17 +1,60 @@
-//! All operations of the protocol, each twice as an orchestrator that reconnects would send it, and then a host that is as
-//! it was.
+//! All operations of the protocol and all of ours, each twice as an orchestrator that reconnects would send it, and then a
+//! host that is as it was.
 //!
 //! ```text
-//!   5 containers, a guest, a host process, an edge ── host 0 ════ switch ════ a peer that never speaks
+//!   6 containers, a guest, a host process, an edge ── host 0 ════ switch ════ a peer that never speaks
 //! ```
 
-use overlayd_core::{
-    keys::PrivateKey,
-    protocol::{AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, Request, Response},
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    time::Duration,
 };
-use overlayd_testkit::lab::{self, Client, Cluster, Namespace, Underlay, attach_request, probe::pings};
+
+use overlayd_core::{
+    contract::PortProtocol,
+    keys::PrivateKey,
+    protocol::{
+        AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, Response,
+        StatusSnapshot,
+    },
+};
+use overlayd_testkit::lab::{self, Client, Cluster, Host, Namespace, Underlay, attach_request, probe::pings};
 
 use crate::container;
+
+/// Every operation: the 26 of the published protocol, and then ours.
+const OPERATIONS: [&str; 28] = [
+    "set_local_node_id",
+    "set_local_wg_pubkey",
+    "setup_global_overlay",
+    "teardown_global_overlay",
+    "setup_service_overlay",
+    "teardown_service_overlay",
+    "allocate_ip",
+    "release_ip",
+    "attach_container",
+    "detach_container",
+    "add_peer",
+    "remove_peer",
+    "add_allowed_ip",
+    "remove_allowed_ip",
+    "mint_edge_peer",
+    "revoke_edge_peer",
+    "list_edge_peers",
+    "register_dns",
+    "unregister_dns",
+    "write_scoped_resolver",
+    "remove_scoped_resolver",
+    "prune_orphan_bridges",
+    "status",
+    "nat_tick",
+    "nat_status",
+    "shutdown",
+    "hello",
+    "publish_ports",
+];
 
 /// Services by their modes.
 const SERVICES: [(&str, OverlayMode); 4] = [
@@ -21,187 +64,282 @@ const SERVICES: [(&str, OverlayMode); 4] = [
     ("jobs", OverlayMode::Isolated),
 ];
 
+/// What stays of the daemon itself: its state, and the identities of the node and of the dedicated service.
+const KEPT: [&str; 4] = ["overlayd.lock", "overlayd/keys/node.key", "overlayd/keys/service", "overlayd/state.redb"];
+
 #[test]
 fn every_operation_twice_and_nothing_is_left() {
+    every_operation_twice(Cluster::V4);
+}
+
+#[test]
+fn every_operation_twice_in_ipv6_and_nothing_is_left() {
+    every_operation_twice(Cluster::V6);
+}
+
+fn every_operation_twice(cluster: Cluster) {
     if !lab::available() {
         return;
     }
     let mut lab = crate::lab(1, &Underlay::default());
+    let outside = &lab.core;
     let host = &mut lab.hosts[0];
     let before = host.facts();
-    let mut client = host.start();
-    set_up(&mut client);
-    addresses(&mut client);
-    let containers: Vec<Namespace> = (0..5).map(|_| container()).collect();
-    attach(&mut client, &containers);
-    peers(&mut client);
-    edges(&mut client);
-    names_and_nat(&mut client);
-    detach(&mut client, &containers);
-    tear_down(&mut client);
-    assert_eq!(client.ask(Request::Shutdown), Response::Ok);
-    assert!(host.wait().success());
+    let mut walk = Walk { client: host.start(), cluster, sent: BTreeSet::new() };
+    walk.set_up();
+    walk.addresses();
+    let containers: Vec<Namespace> = (0..6).map(|_| container()).collect();
+    walk.attach(&containers);
+    walk.publish(&containers[0], outside, host);
+    walk.peers();
+    walk.edges(host);
+    walk.names_and_nat();
+    walk.detach(&containers);
+    walk.tear_down();
     host.comes_back_to(&before);
+    walk.shut_down(host);
+    host.comes_back_to(&before);
+    let missing: Vec<_> = OPERATIONS.iter().filter(|op| !walk.sent.contains(*op)).collect();
+    assert!(missing.is_empty(), "the walk left out {missing:?}");
+    assert_eq!(files(&host.data_dir()), KEPT.map(String::from).into());
 }
 
-/// Sends the request twice; both replies are the same kind of success, and the second is returned.
-#[track_caller]
-fn twice(client: &mut Client, request: &Request) -> Response {
-    let first = client.ask(request.clone());
-    let second = client.ask(request.clone());
-    assert_eq!(first.result(), second.result(), "{request:?}");
-    second
-}
-
-/// Sends the request twice; both are refused with a reason.
-#[track_caller]
-fn refused_twice(client: &mut Client, request: &Request) {
-    for _ in 0..2 {
-        let reply = client.call(request.clone()).expect("an answer");
-        let Response::Err { message } = reply else { panic!("{request:?} was answered {reply:?}") };
-        assert!(!message.is_empty());
+/// Every file below, by its path from there; those of services end in a hash of the service.
+fn files(directory: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let path = path.strip_prefix(directory).expect("it is below").display().to_string();
+                found.insert(path.split('-').next().unwrap_or_default().to_owned());
+            }
+        }
     }
+    found
 }
 
-fn set_up(client: &mut Client) {
-    twice(client, &Request::SetLocalNodeId { node_id: 0 });
-    twice(client, &Request::SetLocalWgPubkey { pubkey: key(1) });
-    let name = twice(client, &Cluster::V4.setup(0));
-    assert_eq!(name, Response::BridgeName { name: "zl-lab-n0-g".into() });
-    for (service, mode) in SERVICES {
-        let info = twice(client, &Request::SetupServiceOverlay { service: service.into(), mode });
-        let Response::ServiceOverlay(info) = info else { panic!("{info:?}") };
-        let told = if mode == OverlayMode::Isolated { OverlayMode::Auto } else { mode };
-        assert_eq!(info.mode, told, "{service}");
+/// A client, and what it has asked for.
+struct Walk {
+    client: Client,
+    cluster: Cluster,
+    sent: BTreeSet<&'static str>,
+}
+
+impl Walk {
+    /// Sends the request twice; both replies are the same kind of success, and the second is returned.
+    #[track_caller]
+    fn twice(&mut self, request: &Request) -> Response {
+        self.sent.insert(request.op());
+        let first = self.client.ask(request.clone());
+        let second = self.client.ask(request.clone());
+        assert_eq!(first.result(), second.result(), "{request:?}");
+        second
     }
-    assert_eq!(client.status().service_count, 4);
-}
 
-fn addresses(client: &mut Client) {
-    let ask = Request::AllocateIp { service: "web".into(), join_global: false };
-    let (Response::Ip { ip: one }, Response::Ip { ip: two }) = (client.ask(ask.clone()), client.ask(ask)) else {
-        panic!("addresses are given")
-    };
-    assert_ne!(one, two, "an address is given once");
-    for ip in [one, two] {
-        twice(client, &Request::ReleaseIp { ip });
+    /// Sends the request twice; both are refused with a reason.
+    #[track_caller]
+    fn refused_twice(&mut self, request: &Request) {
+        self.sent.insert(request.op());
+        for _ in 0..2 {
+            let reply = self.client.call(request.clone()).expect("an answer");
+            let Response::Err { message } = reply else { panic!("{request:?} was answered {reply:?}") };
+            assert!(!message.is_empty());
+        }
     }
-}
 
-fn attach(client: &mut Client, containers: &[Namespace]) {
-    for (request, container) in container_requests(containers).iter().zip(containers) {
-        let Response::Attached(attached) = twice(client, request) else { panic!("{request:?}") };
-        let gateway = gateway_of(client, request);
-        assert!(pings(container, gateway), "{} does not reach {gateway}", attached.ip);
+    fn status(&mut self) -> StatusSnapshot {
+        let Response::Status(status) = self.twice(&Request::Status) else { panic!("no status") };
+        status
     }
-    let guest = attach_of(AttachHandle::GuestManaged { id: "vm-1".into() }, "web");
-    let Response::GuestConfig(config) = twice(client, &Request::AttachContainer(guest)) else { panic!("a guest") };
-    assert_eq!(config.peers.len(), 1);
-    let process = attach_of(AttachHandle::HostShared { id: "agent".into() }, "web");
-    twice(client, &Request::AttachContainer(process));
-    let windows = AttachHandle::WindowsContainer { container_id: "wc-1".into(), ip: None };
-    refused_twice(client, &Request::AttachContainer(attach_of(windows, "web")));
-}
 
-/// One container for each service; the first also on the whole overlay, and one more by its namespace.
-fn container_requests(containers: &[Namespace]) -> Vec<Request> {
-    let by_pid = |number: usize| {
-        let service = SERVICES[number].0;
-        let Request::AttachContainer(plain) = attach_request(containers[number].pid(), service) else {
-            panic!("an attach")
+    fn set_up(&mut self) {
+        self.twice(&Request::Hello(Hello { client: Some("walk 1".into()), events: Vec::new() }));
+        self.twice(&Request::SetLocalNodeId { node_id: 0 });
+        self.twice(&Request::SetLocalWgPubkey { pubkey: key(1) });
+        let name = self.twice(&self.cluster.setup(0));
+        assert_eq!(name, Response::BridgeName { name: "zl-lab-n0-g".into() });
+        for (service, mode) in SERVICES {
+            let info = self.twice(&Request::SetupServiceOverlay { service: service.into(), mode });
+            let Response::ServiceOverlay(info) = info else { panic!("{info:?}") };
+            let told = if mode == OverlayMode::Isolated { OverlayMode::Auto } else { mode };
+            assert_eq!(info.mode, told, "{service}");
+        }
+        assert_eq!(self.status().service_count, 4);
+    }
+
+    fn addresses(&mut self) {
+        let ask = Request::AllocateIp { service: "web".into(), join_global: false };
+        let (Response::Ip { ip: one }, Response::Ip { ip: two }) = (self.twice(&ask), self.twice(&ask)) else {
+            panic!("addresses are given")
         };
-        AttachContainer { join_global: number == 0, ..plain }
-    };
-    let path = format!("/proc/{}/ns/net", containers[4].pid());
+        assert_ne!(one, two, "an address is given once");
+        for ip in [one, two] {
+            self.twice(&Request::ReleaseIp { ip });
+        }
+    }
+
+    fn attach(&mut self, containers: &[Namespace]) {
+        let node = self.status().node_ip.expect("a node has an address");
+        for (request, container) in container_requests(containers).iter().zip(containers) {
+            let Response::Attached(attached) = self.twice(request) else { panic!("{request:?}") };
+            assert!(pings(container, node), "{} does not reach the node", attached.ip);
+        }
+        let guest = attach_of(AttachHandle::GuestManaged { id: "vm-1".into() }, "web");
+        let fenced = AttachContainer { isolation_network: Some("job-88".into()), ..guest };
+        let reply = self.twice(&Request::AttachContainer(fenced));
+        let Response::GuestConfig(config) = reply else { panic!("{reply:?}") };
+        assert_eq!(config.peers.len(), 1);
+        let process = attach_of(AttachHandle::HostShared { id: "agent".into() }, "web");
+        self.twice(&Request::AttachContainer(process));
+        let windows = AttachHandle::WindowsContainer { container_id: "wc-1".into(), ip: None };
+        self.refused_twice(&Request::AttachContainer(attach_of(windows, "web")));
+    }
+
+    /// A port of the host leads to the container, until it is published no more.
+    fn publish(&mut self, container: &Namespace, outside: &Namespace, host: &Host) {
+        let _listener = container.enter(|| TcpListener::bind("[::]:80")).expect("a free port");
+        let address = if self.cluster == Cluster::V4 { host.v4() } else { host.v6() };
+        let connects = || {
+            let to = SocketAddr::new(address, 8080);
+            outside.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)).is_ok())
+        };
+        assert!(!connects());
+        let port = |protocol, host_port, last| PortSpec {
+            protocol,
+            host_ip: None,
+            host_port,
+            host_port_end: last,
+            container_port: host_port - 8000,
+        };
+        let tcp = PortSpec { container_port: 80, ..port(PortProtocol::Tcp, 8080, None) };
+        let handle = AttachHandle::LinuxPid { pid: container.pid() };
+        let publish = |ports| Request::PublishPorts { handle: handle.clone(), ports };
+        self.twice(&publish(vec![tcp.clone(), port(PortProtocol::Udp, 9000, Some(9010))]));
+        assert!(connects(), "a published port leads nowhere");
+        self.twice(&publish(vec![]));
+        assert!(!connects(), "an unpublished port leads somewhere");
+        // It goes with the attachment.
+        self.twice(&publish(vec![tcp]));
+    }
+
+    fn peers(&mut self) {
+        let dedicated = PeerScope::Service { service: "ledger".into() };
+        for (number, scope) in [(2, PeerScope::Global), (3, dedicated)] {
+            let (pubkey, cidr) = (key(number), self.range(number));
+            let peer = PeerSpec {
+                public_key: pubkey.clone(),
+                endpoint: "192.0.2.200:51820".into(),
+                allowed_ips: self.range(10 + number),
+                persistent_keepalive_secs: 25,
+                candidates: Vec::new(),
+            };
+            self.twice(&Request::AddPeer { peer, scope: scope.clone() });
+            self.twice(&Request::AddAllowedIp { pubkey: pubkey.clone(), cidr: cidr.clone(), scope: scope.clone() });
+            self.twice(&Request::RemoveAllowedIp { pubkey: pubkey.clone(), cidr, scope: scope.clone() });
+            if scope == PeerScope::Global {
+                self.twice(&Request::RemovePeer { pubkey, scope });
+            }
+        }
+    }
+
+    /// A range of another node.
+    fn range(&self, number: u8) -> String {
+        match self.cluster {
+            Cluster::V4 => format!("10.77.{}.0/26", 230 + u16::from(number)),
+            Cluster::V6 => format!("fd77:0:0:ff{number:02x}::/64"),
+        }
+    }
+
+    fn edges(&mut self, host: &Host) {
+        let mint = |name: &str, allow: &[&str]| Request::MintEdgePeer {
+            name: name.into(),
+            ttl_secs: 600,
+            allow: allow.iter().map(|&entry| entry.into()).collect(),
+            node_endpoint: SocketAddr::new(host.v4(), 51820).to_string(),
+        };
+        for request in [mint("laptop", &[]), mint("phone", &["web"])] {
+            assert!(matches!(self.client.ask(request.clone()), Response::EdgeConfig(_)));
+            // A second key for the same name would leave two of them; the orchestrator revokes first.
+            self.refused_twice(&request);
+        }
+        let Response::EdgePeers { peers } = self.twice(&Request::ListEdgePeers) else { panic!("a list") };
+        assert_eq!(peers.len(), 2);
+        assert!(host.run(&["nft", "list", "ruleset"]).contains("edge"), "an edge with grants is fenced");
+        for name in ["laptop", "phone"] {
+            self.twice(&Request::RevokeEdgePeer { name: name.into() });
+        }
+        let Response::EdgePeers { peers } = self.twice(&Request::ListEdgePeers) else { panic!("a list") };
+        assert!(peers.is_empty());
+        // What is left stays for the teardown.
+        assert!(matches!(self.client.ask(mint("tablet", &["web"])), Response::EdgeConfig(_)));
+    }
+
+    fn names_and_nat(&mut self) {
+        let ip: IpAddr = self.status().node_ip.expect("a node has an address");
+        self.twice(&Request::RegisterDns { name: "web.lab.local".into(), ip });
+        self.twice(&Request::UnregisterDns { name: "web.lab.local".into() });
+        let zone = "lab.local".to_owned();
+        self.refused_twice(&Request::WriteScopedResolver { zone: zone.clone(), node_ip: ip, port: None });
+        self.refused_twice(&Request::RemoveScopedResolver { zone });
+        self.twice(&Request::NatTick);
+        self.twice(&Request::NatStatus);
+        let pruned = self.twice(&Request::PruneOrphanBridges { live_bridge_names: Vec::new() });
+        assert_eq!(pruned, Response::PrunedBridges { reclaimed: Vec::new() }, "every network has members");
+    }
+
+    fn detach(&mut self, containers: &[Namespace]) {
+        let by_pid = containers.iter().take(5).map(|container| AttachHandle::LinuxPid { pid: container.pid() });
+        let others = [
+            AttachHandle::LinuxNetns { id: "by-path".into(), path: String::new() },
+            AttachHandle::GuestManaged { id: "vm-1".into() },
+            AttachHandle::HostShared { id: "agent".into() },
+            AttachHandle::WindowsContainer { container_id: "wc-1".into(), ip: None },
+        ];
+        for handle in by_pid.chain(others) {
+            self.twice(&Request::DetachContainer { handle });
+        }
+        let attached: u32 = self.status().services.iter().map(|service| service.attachments).sum();
+        assert_eq!(attached, 0);
+    }
+
+    fn tear_down(&mut self) {
+        for (service, _) in SERVICES {
+            self.twice(&Request::TeardownServiceOverlay { service: service.into() });
+        }
+        self.twice(&Request::TeardownGlobalOverlay);
+        assert_eq!(self.status().service_count, 0);
+    }
+
+    /// The second time, an orchestrator finds that it has its wish.
+    fn shut_down(&mut self, host: &mut Host) {
+        self.sent.insert("shutdown");
+        assert_eq!(self.client.ask(Request::Shutdown), Response::Ok);
+        assert!(self.client.call(Request::Shutdown).is_err(), "the connection closes after the reply");
+        assert!(host.wait().success());
+    }
+}
+
+/// One container for each service; the first also on the whole overlay, another one on the isolated service, and one by
+/// its namespace. Those of the isolated service are members of an isolation network.
+fn container_requests(containers: &[Namespace]) -> Vec<Request> {
+    let services = SERVICES.iter().map(|(service, _)| *service).chain(["jobs"]);
+    let by_pid = services.zip(containers).enumerate().map(|(number, (service, container))| {
+        let handle = AttachHandle::LinuxPid { pid: container.pid() };
+        let isolation_network = (service == "jobs").then(|| "job-88".to_owned());
+        AttachContainer { join_global: number == 0, isolation_network, ..attach_of(handle, service) }
+    });
+    let path = format!("/proc/{}/ns/net", containers[5].pid());
     let by_path = attach_of(AttachHandle::LinuxNetns { id: "by-path".into(), path }, "web");
-    (0..4).map(by_pid).chain([by_path]).map(Request::AttachContainer).collect()
+    by_pid.chain([by_path]).map(Request::AttachContainer).collect()
 }
 
 fn attach_of(handle: AttachHandle, service: &str) -> AttachContainer {
     let Request::AttachContainer(plain) = attach_request(0, service) else { panic!("an attach") };
     AttachContainer { handle, ..plain }
-}
-
-fn gateway_of(client: &mut Client, request: &Request) -> std::net::IpAddr {
-    let Request::AttachContainer(attach) = request else { panic!("an attach") };
-    let services = client.status().services;
-    let service = services.iter().find(|service| service.service == attach.service).expect("it is set up");
-    let block: ipnet::IpNet = service.subnet.parse().expect("a block");
-    block.hosts().next().expect("a block has hosts")
-}
-
-fn peers(client: &mut Client) {
-    let dedicated = PeerScope::Service { service: "ledger".into() };
-    for (number, scope) in [(2, PeerScope::Global), (3, dedicated)] {
-        let (pubkey, cidr) = (key(number), format!("10.77.{}.0/26", 230 + u16::from(number)));
-        let peer = PeerSpec {
-            public_key: pubkey.clone(),
-            endpoint: "192.0.2.200:51820".into(),
-            allowed_ips: format!("10.77.{}.0/26", 240 + u16::from(number)),
-            persistent_keepalive_secs: 25,
-            candidates: Vec::new(),
-        };
-        twice(client, &Request::AddPeer { peer, scope: scope.clone() });
-        let add = Request::AddAllowedIp { pubkey: pubkey.clone(), cidr: cidr.clone(), scope: scope.clone() };
-        twice(client, &add);
-        twice(client, &Request::RemoveAllowedIp { pubkey: pubkey.clone(), cidr, scope: scope.clone() });
-        if scope == PeerScope::Global {
-            twice(client, &Request::RemovePeer { pubkey, scope });
-        }
-    }
-}
-
-fn edges(client: &mut Client) {
-    let mint = Request::MintEdgePeer {
-        name: "laptop".into(),
-        ttl_secs: 600,
-        allow: Vec::new(),
-        node_endpoint: "192.0.2.1:51820".into(),
-    };
-    assert!(matches!(client.ask(mint.clone()), Response::EdgeConfig(_)));
-    // A second key for the same name would leave two laptops; the orchestrator revokes first.
-    refused_twice(client, &mint);
-    let Response::EdgePeers { peers } = twice(client, &Request::ListEdgePeers) else { panic!("a list") };
-    assert_eq!(peers.len(), 1);
-    twice(client, &Request::RevokeEdgePeer { name: "laptop".into() });
-    let Response::EdgePeers { peers } = client.ask(Request::ListEdgePeers) else { panic!("a list") };
-    assert!(peers.is_empty());
-}
-
-fn names_and_nat(client: &mut Client) {
-    let ip = "10.77.0.9".parse().expect("an address");
-    twice(client, &Request::RegisterDns { name: "web.lab.local".into(), ip });
-    twice(client, &Request::UnregisterDns { name: "web.lab.local".into() });
-    let zone = "lab.local".to_owned();
-    refused_twice(client, &Request::WriteScopedResolver { zone: zone.clone(), node_ip: ip, port: None });
-    refused_twice(client, &Request::RemoveScopedResolver { zone });
-    twice(client, &Request::NatTick);
-    twice(client, &Request::NatStatus);
-    twice(client, &Request::Status);
-    let pruned = twice(client, &Request::PruneOrphanBridges { live_bridge_names: Vec::new() });
-    assert_eq!(pruned, Response::PrunedBridges { reclaimed: Vec::new() }, "every network has members");
-}
-
-fn detach(client: &mut Client, containers: &[Namespace]) {
-    let by_pid = containers.iter().take(4).map(|container| AttachHandle::LinuxPid { pid: container.pid() });
-    let others = [
-        AttachHandle::LinuxNetns { id: "by-path".into(), path: String::new() },
-        AttachHandle::GuestManaged { id: "vm-1".into() },
-        AttachHandle::HostShared { id: "agent".into() },
-    ];
-    for handle in by_pid.chain(others) {
-        twice(client, &Request::DetachContainer { handle });
-    }
-    let attached: u32 = client.status().services.iter().map(|service| service.attachments).sum();
-    assert_eq!(attached, 0);
-}
-
-fn tear_down(client: &mut Client) {
-    for (service, _) in SERVICES {
-        twice(client, &Request::TeardownServiceOverlay { service: service.into() });
-    }
-    twice(client, &Request::TeardownGlobalOverlay);
-    assert_eq!(client.status().service_count, 0);
 }
 
 fn key(seed: u8) -> String {

@@ -153,6 +153,11 @@ impl Desired {
         self.members.get(service).into_iter().flatten()
     }
 
+    /// The services that something is attached to, set up or not.
+    pub fn services_with_members(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(String::as_str)
+    }
+
     /// Addresses leased by `allocate_ip`.
     pub fn allocations(&self) -> &BTreeMap<IpAddr, String> {
         &self.allocations

@@ -29,14 +29,18 @@ impl Engine {
         if let Some(known) = &known {
             check_same(&handle, known, &request)?;
         }
-        match &handle {
+        let service = request.service.clone();
+        let outcome = match &handle {
             Handle::Guest(id) => self.attach_guest(id, known, request).await,
             Handle::Host(id) => self.attach_host(id, known, request).await,
             Handle::Process(_) | Handle::Namespace(_) | Handle::Compute(_) => match known {
                 Some(known) => Ok(reply(&known)),
                 None => self.attach_new(handle, request).await,
             },
-        }
+        };
+        // Refused or not: somebody else's attach may have had its address answered meanwhile.
+        self.serve_service(&service).await;
+        outcome
     }
 
     pub(super) async fn detach_container(&self, handle: AttachHandle) -> Result<Response, Error> {
@@ -80,6 +84,7 @@ impl Engine {
         if let Handle::Guest(id) = handle {
             self.forget_guest_key(id)?;
         }
+        self.serve_service(&record.service).await;
         tracing::info!(%handle, service = record.service, ip = %record.service_ip, "detached");
         Ok(())
     }

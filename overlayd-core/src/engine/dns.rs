@@ -1,12 +1,12 @@
-//! Registered names: recorded here, answered by a `Dns` backend.
+//! Names: registered ones are recorded here, those of services follow from what is attached. A `Dns` backend answers them.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Engine, Error, locks::Key, parse};
 use crate::{
-    contract::DnsPlan,
+    contract::{DnsChange, DnsPlan},
     desired::Change,
-    plan::{self, ServeDns},
+    plan::{self, MOST_ADDRESSES, Naming, ServeDns, ServiceNames},
     protocol::Response,
 };
 
@@ -26,16 +26,19 @@ impl Engine {
     /// A second address of a name is added to the first.
     pub(super) async fn register_dns(&self, name: &str, ip: IpAddr) -> Result<Response, Error> {
         let name = parse::dns_name(name)?;
+        self.check_zone(&name)?;
         self.change_name(&name, |addresses| {
             let mut addresses = addresses.cloned().unwrap_or_default();
-            addresses.insert(ip).then_some(Some(addresses))
+            let new = addresses.insert(ip);
+            parse::at_most("ip", MOST_ADDRESSES, addresses.len())?;
+            Ok(new.then_some(Some(addresses)))
         })
         .await
     }
 
     pub(super) async fn unregister_dns(&self, name: &str) -> Result<Response, Error> {
         let name = parse::dns_name(name)?;
-        self.change_name(&name, |addresses| addresses.map(|_| None)).await
+        self.change_name(&name, |addresses| Ok(addresses.map(|_| None))).await
     }
 
     /// Records what becomes of the name's addresses (`None`: as they were) and has it answered. A repeated request is
@@ -43,14 +46,13 @@ impl Engine {
     async fn change_name(
         &self,
         name: &str,
-        becomes: impl FnOnce(Option<&BTreeSet<IpAddr>>) -> Option<Option<BTreeSet<IpAddr>>>,
+        becomes: impl FnOnce(Option<&BTreeSet<IpAddr>>) -> Result<Option<Option<BTreeSet<IpAddr>>>, Error>,
     ) -> Result<Response, Error> {
         let _world = self.world.read().await;
         let _name = self.locks.exclusive(Key::Name(name.to_owned())).await;
-        self.check_zone(name)?;
         let (undo, ()) = self
             .decide(|desired| {
-                let addresses = becomes(desired.dns().get(name));
+                let addresses = becomes(desired.dns().get(name))?;
                 Ok((addresses.map(|addresses| Change::Dns(name.to_owned(), addresses)).into_iter().collect(), ()))
             })
             .await?;
@@ -74,11 +76,29 @@ impl Engine {
             Served::Nothing | Served::Plan(_) => None,
         };
         if let Err(error) = self.serve_all(&mut served, plan, &zone).await {
-            let reason = error.to_string();
-            if before.as_ref() != Some(&reason) {
-                tracing::error!(%error, "registered names are not answered");
+            note_refusal(&mut served, before, &error);
+        }
+    }
+
+    /// Has the name of a service answered as things are now. What is attached stays so when that is refused: it is tried
+    /// again by every pass.
+    pub(super) async fn serve_service(&self, service: &str) {
+        if self.config.dns.service_names == ServiceNames::Off {
+            return;
+        }
+        let mut served = self.served.lock().await;
+        let Some((plan, zone)) = self.dns_plan(&served) else { return };
+        let outcome = match &*served {
+            Served::Refused(_) => return,
+            Served::Plan(known) if *known == plan => {
+                let naming = self.naming(&plan, &zone);
+                let change = naming.change(&self.desired(), &naming.of_service(service));
+                self.change_record(naming, change).await
             }
-            *served = Served::Refused(reason);
+            Served::Plan(_) | Served::Nothing => self.serve_all(&mut served, plan, &zone).await,
+        };
+        if let Err(error) = outcome {
+            note_refusal(&mut served, None, &error);
         }
     }
 
@@ -96,16 +116,31 @@ impl Engine {
         if !matches!(&*served, Served::Plan(known) if *known == plan) {
             return self.serve_all(&mut served, plan, &zone).await;
         }
-        let name = plan::absolute_name(name, &zone);
-        if !plan::in_a_zone(&plan, &name) {
-            return Ok(());
-        }
-        let change = plan::dns_change(&self.desired(), &name, &zone);
-        self.host.change_dns_records(&[change]).await
+        let naming = self.naming(&plan, &zone);
+        let change = naming.change(&self.desired(), &naming.absolute(name));
+        self.change_record(naming, change).await
+    }
+
+    /// Names that are nobody's business here have none to tell.
+    async fn change_record(&self, naming: Naming<'_>, change: DnsChange) -> Result<(), Error> {
+        let (DnsChange::Set(name, _) | DnsChange::Remove(name)) = &change;
+        if naming.is_ours(name) { self.host.change_dns_records(&[change]).await } else { Ok(()) }
     }
 
     async fn serve_all(&self, served: &mut Served, plan: DnsPlan, zone: &str) -> Result<(), Error> {
-        let records = plan::dns_records(&self.desired(), &plan, zone);
+        let records = {
+            let (desired, naming) = (self.desired(), self.naming(&plan, zone));
+            let strangers = naming.strangers(&desired);
+            if let Some(name) = strangers.first() {
+                tracing::warn!(
+                    names = strangers.len(),
+                    name,
+                    zone,
+                    "registered names are in none of the zones and not answered"
+                );
+            }
+            naming.records(&desired)
+        };
         // Until the backend has answered, nobody knows what it was told.
         *served = Served::Nothing;
         self.host.apply_dns(&DnsPlan { records, ..plan.clone() }).await?;
@@ -119,7 +154,11 @@ impl Engine {
         let wanted = match self.config.dns.serve {
             ServeDns::Never => false,
             ServeDns::Always => true,
-            ServeDns::OnceRegistered => !desired.dns().is_empty() || matches!(served, Served::Plan(_)),
+            ServeDns::OnceRegistered => {
+                let attached = self.config.dns.service_names == ServiceNames::Attached
+                    && desired.services_with_members().next().is_some();
+                attached || !desired.dns().is_empty() || matches!(served, Served::Plan(_))
+            }
         };
         if !wanted || !self.host.has_dns() {
             return None;
@@ -128,22 +167,52 @@ impl Engine {
         Some((plan::dns(&desired, &self.config.dns)?, zone))
     }
 
-    /// A name that nobody would answer is refused, as soon as the zones are known.
+    /// A name that nobody would answer is refused. Before there is an overlay, the deployment's zone is not known.
     fn check_zone(&self, name: &str) -> Result<(), Error> {
         let desired = self.desired();
-        let (Some(overlay), true) = (desired.overlay(), self.host.has_dns()) else { return Ok(()) };
+        if !self.host.has_dns() || desired.dns().contains_key(name) {
+            return Ok(());
+        }
+        let Some(overlay) = desired.overlay() else { return self.check_early(name) };
         let Some(plan) = plan::dns(&desired, &self.config.dns) else { return Ok(()) };
-        let absolute = plan::absolute_name(name, &plan::deployment_zone(&overlay.deployment));
-        if plan::in_a_zone(&plan, &absolute) || desired.dns().contains_key(name) {
+        let zone = plan::deployment_zone(&overlay.deployment);
+        let naming = self.naming(&plan, &zone);
+        if naming.is_ours(&naming.absolute(name)) {
             return Ok(());
         }
         let zones: Vec<_> = plan.zones.iter().map(String::as_str).collect();
         Err(Error::invalid(
             "name",
             format_args!(
-                "`{name}` is in none of this node's zones ({}); zones are added by configuration",
+                "`{name}` is in none of this node's zones ({}), or too long there; zones are added by configuration",
                 zones.join(", ")
             ),
         ))
     }
+
+    fn check_early(&self, name: &str) -> Result<(), Error> {
+        let plan = DnsPlan { zones: self.config.dns.zones.clone(), ..DnsPlan::default() };
+        match name.strip_suffix('.') {
+            Some(absolute) if !self.naming(&plan, "").is_ours(absolute) => Err(Error::invalid(
+                "name",
+                format_args!(
+                    "whether `{name}` is in a zone of this node is not known before the overlay is set up; call \
+                     setup_global_overlay() first, or leave the final dot out to have it in the deployment's zone"
+                ),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn naming<'a>(&self, plan: &'a DnsPlan, zone: &'a str) -> Naming<'a> {
+        Naming { plan, zone, service_names: self.config.dns.service_names }
+    }
+}
+
+fn note_refusal(served: &mut Served, before: Option<String>, error: &Error) {
+    let reason = error.to_string();
+    if before.as_ref() != Some(&reason) {
+        tracing::error!(%error, "names are not answered; every pass tries again");
+    }
+    *served = Served::Refused(reason);
 }

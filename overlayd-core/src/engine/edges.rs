@@ -5,8 +5,10 @@ mod mint;
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use tokio::sync::Notify;
 
 use self::expiry::Expired;
 pub(super) use self::mint::Asked;
@@ -18,21 +20,28 @@ use crate::{
     protocol::{EdgePeerStatus, Response},
 };
 
-/// How often expired edges are looked for.
+/// How often edges are looked for that never came or went silent, or could not be removed before.
 const SWEEP: Duration = Duration::from_secs(15);
 
 /// Starts sweeping until the engine is dropped.
 pub(super) fn spawn(engine: &Arc<Engine>) {
-    tokio::spawn(run(Arc::downgrade(engine)));
+    tokio::spawn(run(Arc::downgrade(engine), Arc::clone(&engine.edge_minted)));
 }
 
-async fn run(engine: Weak<Engine>) {
+/// Sweeps now and then, and besides at the moment in which the time of an edge is over.
+async fn run(engine: Weak<Engine>, minted: Arc<Notify>) {
     let mut ticks = tokio::time::interval(SWEEP);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut ends = SWEEP;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = tokio::time::sleep(ends) => {}
+            () = minted.notified() => {}
+        }
         let Some(engine) = engine.upgrade() else { return };
         engine.sweep_edges(engine.now()).await;
+        ends = engine.next_edge_ends_in().min(SWEEP);
     }
 }
 
@@ -55,6 +64,16 @@ impl Engine {
             allowed: edge.allowed.iter().map(ToString::to_string).collect(),
         });
         Response::EdgePeers { peers: peers.collect() }
+    }
+
+    /// How long until the next edge's time is over. One whose time is over already could not be removed, and waits for the
+    /// next tick.
+    fn next_edge_ends_in(&self) -> Duration {
+        let now = SystemTime::now();
+        let desired = self.desired();
+        let ends =
+            desired.edges().values().filter_map(|edge| UNIX_EPOCH.checked_add(Duration::from_secs(edge.expires_at)));
+        ends.filter_map(|end| end.duration_since(now).ok()).min().unwrap_or(Duration::MAX)
     }
 
     /// Removes the edges that are due at `now` (Unix seconds).

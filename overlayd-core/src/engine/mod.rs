@@ -118,6 +118,8 @@ pub struct Engine {
     observing: tokio::sync::Mutex<()>,
     /// Wakes the observer before its interval is over.
     look: Arc<Notify>,
+    /// Wakes the sweep of edges, so that it knows when the new one's time is over.
+    edge_minted: Arc<Notify>,
     events: broadcast::Sender<Arc<Event>>,
     stopping: watch::Sender<Stopping>,
     /// Unix second of the start.
@@ -182,6 +184,7 @@ impl Engine {
             observed: watch::Sender::new(Arc::default()),
             observing: tokio::sync::Mutex::default(),
             look: Arc::default(),
+            edge_minted: Arc::default(),
             events: broadcast::Sender::new(config.event_queue),
             stopping: watch::Sender::new(Stopping::No),
             config,

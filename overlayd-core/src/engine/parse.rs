@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::Error;
-use crate::{desired::EndpointSpec, keys::PublicKey, protocol::NatCandidateWire};
+use crate::{desired::EndpointSpec, keys::PublicKey, names::is_dns_name, protocol::NatCandidateWire};
 
 pub(super) fn range(member: &'static str, text: &str) -> Result<IpNet, Error> {
     text.trim().parse().map_err(|_| Error::invalid(member, format_args!("`{text}` is no CIDR such as 10.77.0.0/16")))
@@ -153,16 +153,6 @@ pub(super) fn dns_name(text: &str) -> Result<String, Error> {
     } else {
         Err(Error::invalid("name", format_args!("`{text}` is no DNS name")))
     }
-}
-
-fn is_dns_name(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }
 
 fn bad_endpoint(text: &str, why: &str) -> Error {

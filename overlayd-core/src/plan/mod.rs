@@ -7,9 +7,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-pub use self::dns::{
-    DnsConfig, DnsListen, ServeDns, absolute_name, deployment_zone, dns, dns_change, dns_records, in_a_zone,
-};
+pub use self::dns::{DnsConfig, DnsListen, MOST_ADDRESSES, Naming, ServeDns, ServiceNames, deployment_zone, dns};
 use crate::{
     contract::{
         AttachPlan, AttachmentId, ContainerRoute, DeviceMtu, DevicePlan, Egress, FencePlan, Inbound, InterfacePlan,

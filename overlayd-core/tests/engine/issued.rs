@@ -186,6 +186,52 @@ async fn an_edge_survives_a_crash_and_a_teardown_ends_it() {
 }
 
 #[tokio::test]
+async fn an_edge_ends_when_its_time_is_over_and_not_at_the_next_sweep() {
+    let node = Node::ready().await;
+    let before = node.host();
+    edge_config(&node, "phone", &["web"]).await;
+    let lasting = node.host();
+    let short = Request::MintEdgePeer {
+        name: "laptop".into(),
+        ttl_secs: 1,
+        allow: vec!["web".into()],
+        node_endpoint: "203.0.113.80:51820".into(),
+    };
+    node.ok(short).await;
+    assert_ne!(node.host(), lasting);
+    let over = async {
+        while node.host() != lasting {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), over).await.unwrap();
+    let Response::EdgePeers { peers } = node.ok(Request::ListEdgePeers).await else { panic!() };
+    assert_eq!(peers.into_iter().map(|peer| peer.name).collect::<Vec<_>>(), ["phone"]);
+    node.ok(Request::RevokeEdgePeer { name: "phone".into() }).await;
+    assert_eq!(node.host(), before);
+}
+
+#[tokio::test]
+async fn a_refused_edge_that_cannot_be_cleaned_up_is_never_let_in_and_goes_later() {
+    let node = Node::ready().await;
+    let before = node.host();
+    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
+    node.overlay.script().once(Stage::Entry, |call| call.verb == "change_peers", Reaction::fail("busy"));
+    let message = node.refused(mint("laptop-3", &["web"])).await;
+    assert!(message.contains("no nf_tables"), "{message}");
+    let node = node.crash_and_restart().await;
+    assert!(let_in(&node).await.is_empty());
+    let gone = async {
+        while node.ok(Request::ListEdgePeers).await != (Response::EdgePeers { peers: vec![] }) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+    assert_eq!(node.host(), before);
+    edge_config(&node, "laptop-3", &["web"]).await;
+}
+
+#[tokio::test]
 async fn an_issued_identity_is_no_peer_to_be_changed_or_robbed() {
     let node = Node::ready().await;
     let config = guest_config(&node, None).await;

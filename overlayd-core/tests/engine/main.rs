@@ -13,4 +13,5 @@ mod overlay;
 mod peers;
 mod ports;
 mod restart;
+mod service_names;
 mod validation;

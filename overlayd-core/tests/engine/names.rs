@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use overlayd_core::protocol::Request;
+use overlayd_core::{plan::DnsConfig, protocol::Request};
 use overlayd_testkit::fake::{Reaction, Stage};
 
 use crate::node::{Node, setup_global};
@@ -53,6 +53,42 @@ async fn a_name_outside_of_our_zones_is_refused_with_the_zones() {
     let node = Node::ready().await;
     let message = node.refused(register("web.example.com.", "10.77.4.9")).await;
     assert!(message.contains("web.example.com.") && message.contains("atlas.local"), "{message}");
+}
+
+#[tokio::test]
+async fn a_name_in_a_zone_of_ours_is_absolute_with_and_without_the_final_dot() {
+    let node = Node::ready().await;
+    for (name, ip) in
+        [("ledger", "10.77.4.7"), ("ledger.atlas.local", "10.77.4.8"), ("ledger.atlas.local.", "10.77.4.9")]
+    {
+        node.ok(register(name, ip)).await;
+    }
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.7", "10.77.4.8", "10.77.4.9"]);
+    node.ok(unregister("ledger.atlas.local")).await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.7", "10.77.4.9"]);
+    assert_eq!(answer(&node, "ledger.atlas.local.atlas.local").unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_absolute_name_before_the_overlay_is_refused_unless_its_zone_is_configured() {
+    let zones = BTreeSet::from(["zlayer.local".to_owned()]);
+    let node = Node::that_will_answer(DnsConfig { zones, ..DnsConfig::default() }).await;
+    let message = node.refused(register("web.example.com.", "10.77.4.9")).await;
+    assert!(message.contains("web.example.com.") && message.contains("setup_global_overlay"), "{message}");
+    node.ok(register("host.zlayer.local.", "10.77.4.9")).await;
+    node.ok(setup_global()).await;
+    assert_eq!(answer(&node, "host.zlayer.local").unwrap(), ["10.77.4.9"]);
+    node.refused(register("web.example.com.", "10.77.4.9")).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_too_long_in_its_zone_takes_no_other_name_along() {
+    let node = Node::fresh().await;
+    let long = ["x".repeat(63), "y".repeat(63), "z".repeat(63), "w".repeat(61)].join(".");
+    node.ok(register(&long, "10.77.4.8")).await;
+    node.ok(register("ledger", "10.77.4.9")).await;
+    node.ok(setup_global()).await;
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.4.9"]);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use overlayd_core::{
     engine::{Backends, Engine, EngineConfig},
     keys::{PrivateKey, PublicKey},
     legacy::FILE,
+    plan::DnsConfig,
     protocol::{
         AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, Request, Response, SetupGlobalOverlay,
         StatusSnapshot,
@@ -20,35 +21,57 @@ pub(crate) struct Node {
     pub(crate) dns: FakeDns,
     pub(crate) engine: Arc<Engine>,
     dir: tempfile::TempDir,
+    tuning: Tuning,
+}
+
+/// What differs between the daemons of the tests.
+#[derive(Debug, Clone)]
+struct Tuning {
+    /// How often the daemon looks after drift.
     interval: Duration,
+    dns: DnsConfig,
+}
+
+/// Too seldom for a test to see.
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(3600), dns: DnsConfig::default() }
+    }
 }
 
 impl Node {
     /// A daemon that nothing was asked of yet, and that looks after drift too seldom for a test to see.
     pub(crate) async fn fresh() -> Self {
-        Self::that_looks_every(Duration::from_secs(3600)).await
+        Self::in_directory(tempfile::tempdir().unwrap(), Tuning::default()).await
     }
 
     /// Like [`Node::ready`], but it looks after drift all the time.
     pub(crate) async fn watchful() -> Self {
-        Self::that_looks_every(Duration::from_millis(20)).await.with_web().await
+        let tuning = Tuning { interval: Duration::from_millis(20), ..Tuning::default() };
+        Self::in_directory(tempfile::tempdir().unwrap(), tuning).await.with_web().await
+    }
+
+    /// Like [`Node::ready`], with names answered this way.
+    pub(crate) async fn that_answers(dns: DnsConfig) -> Self {
+        Self::that_will_answer(dns).await.with_web().await
+    }
+
+    /// Like [`Node::fresh`], with names answered this way.
+    pub(crate) async fn that_will_answer(dns: DnsConfig) -> Self {
+        Self::in_directory(tempfile::tempdir().unwrap(), Tuning { dns, ..Tuning::default() }).await
     }
 
     /// Like [`Node::fresh`], in a directory where an earlier daemon has left this `agent_network.json`.
     pub(crate) async fn after_an_earlier_daemon(file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), file).unwrap();
-        Self::in_directory(dir, Duration::from_secs(3600)).await
+        Self::in_directory(dir, Tuning::default()).await
     }
 
-    async fn that_looks_every(interval: Duration) -> Self {
-        Self::in_directory(tempfile::tempdir().unwrap(), interval).await
-    }
-
-    async fn in_directory(dir: tempfile::TempDir, interval: Duration) -> Self {
+    async fn in_directory(dir: tempfile::TempDir, tuning: Tuning) -> Self {
         let (overlay, attacher, dns) = (FakeOverlay::default(), FakeAttacher::linux(), FakeDns::default());
-        let engine = start(&dir, (&overlay, &attacher, &dns), interval).await;
-        Self { overlay, attacher, dns, engine, dir, interval }
+        let engine = start(&dir, (&overlay, &attacher, &dns), &tuning).await;
+        Self { overlay, attacher, dns, engine, dir, tuning }
     }
 
     /// A daemon with the overlay 10.77.0.0/16, slice 10.77.4.0/26, and the service `web`.
@@ -69,8 +92,8 @@ impl Node {
         // Sockets end with the process.
         let dns = FakeDns::default();
         drop(self.engine);
-        let engine = start(&self.dir, (&overlay, &attacher, &dns), self.interval).await;
-        Self { overlay, attacher, dns, engine, dir: self.dir, interval: self.interval }
+        let engine = start(&self.dir, (&overlay, &attacher, &dns), &self.tuning).await;
+        Self { overlay, attacher, dns, engine, dir: self.dir, tuning: self.tuning }
     }
 
     pub(crate) async fn ask(&self, request: Request) -> Response {
@@ -126,7 +149,7 @@ impl Node {
 async fn start(
     dir: &tempfile::TempDir,
     (overlay, attacher, dns): (&FakeOverlay, &FakeAttacher, &FakeDns),
-    interval: Duration,
+    tuning: &Tuning,
 ) -> Arc<Engine> {
     let backends = Backends {
         overlay: Arc::new(overlay.clone()),
@@ -137,7 +160,8 @@ async fn start(
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.legacy_marker = Some(dir.path().join(FILE));
     config.backend_deadline = Duration::from_millis(200);
-    config.reconcile_interval = interval;
+    config.reconcile_interval = tuning.interval;
+    config.dns = tuning.dns.clone();
     Engine::start(config, backends).await.unwrap()
 }
 

@@ -308,7 +308,8 @@ async fn an_edge_gets_what_it_was_granted_or_nothing() {
     ];
     vary(&node, base.clone(), rows).await;
     let minted = [
-        with(&with(&base, "name", json!("a")), "ttl_secs", json!(0)),
+        with(&base, "name", json!("a")),
+        with(&with(&base, "name", json!("over at once")), "ttl_secs", json!(0)),
         with(&with(&base, "name", json!("b")), "ttl_secs", json!(u64::MAX)),
         with(&with(&base, "name", json!("c")), "allow", json!([" 10.77.9.9/26 ", "", "10.77.8.8"])),
         with(&with(&base, "name", json!("d")), "allow", json!([])),

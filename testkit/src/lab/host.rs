@@ -27,8 +27,10 @@ pub struct Host {
 pub enum Privileges {
     /// All of root's.
     Root,
-    /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, as the packaged unit grants.
+    /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, the least that it works with.
     TwoCapabilities,
+    /// These and `CAP_NET_BIND_SERVICE`, as the packaged unit grants.
+    Packaged,
 }
 
 /// How long a daemon may take to start, or a host to settle. Far more than they need.
@@ -76,9 +78,13 @@ impl Host {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let (data, socket) = (self.data_dir(), self.socket());
         let mut command = vec!["setpriv", "--pdeathsig=KILL"];
-        if privileges == Privileges::TwoCapabilities {
-            command.extend(["--bounding-set=-all,+net_admin,+sys_admin", "--inh-caps=-all,+net_admin,+sys_admin"]);
-        }
+        let capabilities = match privileges {
+            Privileges::Root => None,
+            Privileges::TwoCapabilities => Some("-all,+net_admin,+sys_admin"),
+            Privileges::Packaged => Some("-all,+net_admin,+sys_admin,+net_bind_service"),
+        };
+        let sets = capabilities.map(|set| [format!("--bounding-set={set}"), format!("--inh-caps={set}")]);
+        command.extend(sets.iter().flatten().map(String::as_str));
         let paths = [&self.overlayd, &data, &socket].map(|path| path.to_str().expect("a path in UTF-8"));
         command.extend([paths[0], "--data-dir", paths[1], "--socket", paths[2]]);
         let log = File::options().create(true).append(true).open(self.directory.join("overlayd.log"));

@@ -23,11 +23,12 @@ const EXPECTED: &[&str] = &[
     "docs/decisions",
     "docs/glossary.md",
     "docs/operations.md",
+    "docs/peer-faults.md",
     "docs/protocol.md",
 ];
 
 /// The files below the root that are the project's own text: no build output, no repository data.
-fn files(extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root()];
     while let Some(directory) = open.pop() {

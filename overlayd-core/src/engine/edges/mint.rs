@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use crate::{
+    contract::AttachmentId,
     desired::{Change, Desired, EdgeRecord, EndpointSpec, PeerId},
     engine::{
         Engine, Error,
@@ -10,6 +11,7 @@ use crate::{
         leases::{end_rest, pick_slice_ip},
         locks::Key,
         parse,
+        record::Undo,
     },
     keys::PrivateKey,
     plan,
@@ -52,13 +54,25 @@ impl Engine {
             })
             .await?;
         if let Err(error) = self.let_in(&name, &edge, &issued).await {
-            self.drop_issued(&issued).await?;
-            self.host.detach(&crate::contract::AttachmentId::Edge(name)).await?;
-            self.withdraw(undo).await?;
+            self.refuse_edge(&name, edge, &issued, undo).await?;
             return Err(error);
         }
+        self.edge_minted.notify_one();
         tracing::info!(edge = name, ip = %edge.ip, expires_at = edge.expires_at, "an edge peer is let in");
         Ok(Response::EdgeConfig(self.edge_config(name, &edge, &key, asked.node_endpoint)))
+    }
+
+    /// Takes a refused edge back. While the host cannot be cleaned of it, its record stays as that of an edge whose time
+    /// is over, which the sweep removes as soon as it can, and nothing lets in again.
+    async fn refuse_edge(&self, name: &str, edge: EdgeRecord, issued: &PeerId, undo: Undo) -> Result<(), Error> {
+        let cleaned = match self.drop_issued(issued).await {
+            Ok(()) => self.host.detach(&AttachmentId::Edge(name.to_owned())).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = cleaned else { return self.withdraw(undo).await };
+        tracing::warn!(edge = name, %error, "the host could not be cleaned of a refused edge; the sweep tries again");
+        let over = EdgeRecord { expires_at: 0, ..edge };
+        self.record(|_| Ok(vec![Change::Edge(name.to_owned(), Some(over)), Change::Peer(issued.clone(), None)])).await
     }
 
     async fn let_in(&self, name: &str, edge: &EdgeRecord, issued: &PeerId) -> Result<(), Error> {
