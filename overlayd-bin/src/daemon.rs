@@ -101,6 +101,7 @@ fn surroundings(data_dir: &Path, settings: &Settings) -> Surroundings {
         instance: InstanceId::of_data_dir(data_dir),
         state_dir: data_dir.join(STATE),
         control_dir: settings.control_dir.clone().unwrap_or_else(|| wireguard_dir(data_dir)),
+        fwmark: settings.fwmark,
         managers: std::env::var_os(ROOTLESS).is_none().then(|| PathBuf::from("/run")),
     }
 }

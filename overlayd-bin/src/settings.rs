@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) group: Option<String>,
     /// Which WireGuard implementation to use.
     pub(crate) wireguard: WireGuardChoice,
+    /// Firewall mark of the encrypted packets, 0 for none; `None` leaves what is there.
+    pub(crate) fwmark: Option<u32>,
     /// Directory of the control sockets of devices in user space; `None` follows from the data directory.
     pub(crate) control_dir: Option<PathBuf>,
     /// Form of the log.

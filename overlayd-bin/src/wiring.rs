@@ -23,6 +23,8 @@ pub(crate) struct Surroundings {
     pub(crate) state_dir: PathBuf,
     /// Directory of the control sockets of devices in user space.
     pub(crate) control_dir: PathBuf,
+    /// Firewall mark of the encrypted packets; `None` leaves what is there.
+    pub(crate) fwmark: Option<u32>,
     /// Where the runtime directories of network managers are; `None` where they are not to be told of the overlay.
     pub(crate) managers: Option<PathBuf>,
 }
@@ -88,9 +90,9 @@ fn attacher(surroundings: &Surroundings) -> Result<Arc<dyn Attacher>> {
 #[cfg(feature = "userspace-wg")]
 fn userspace(surroundings: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
     use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
-    let Surroundings { instance, control_dir, managers, .. } = surroundings.clone();
+    let Surroundings { instance, control_dir, managers, fwmark, .. } = surroundings.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
-    let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, ..Config::new(instance) };
+    let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
     Some(Arc::new(UserspaceWg::new(config)))
 }
 
@@ -105,9 +107,9 @@ fn kernel(surroundings: &Surroundings) -> Kernel {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
         Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
-            let Surroundings { instance, managers, .. } = surroundings.clone();
+            let Surroundings { instance, managers, fwmark, .. } = surroundings.clone();
             let managers = managers.map(overlayd_netlink::Managers::below);
-            Ok(Arc::new(KernelWg::new(Config { managers, ..Config::new(instance) })))
+            Ok(Arc::new(KernelWg::new(Config { managers, fwmark, ..Config::new(instance) })))
         }
         Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
         Err(error) => Err(format!("the kernel could not be asked: {error}")),

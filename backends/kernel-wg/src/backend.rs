@@ -11,7 +11,7 @@ use overlayd_core::{
 use overlayd_netlink::Managers;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{book::Book, devices::Devices, mark::Mark};
+use crate::{book::Book, devices::Devices};
 
 /// How a [`KernelWg`] works.
 #[derive(Debug, Clone)]
@@ -20,12 +20,14 @@ pub struct Config {
     pub instance: InstanceId,
     /// Network managers to keep off our links; `None` leaves them alone.
     pub managers: Option<Managers>,
+    /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
+    pub fwmark: Option<u32>,
 }
 
 impl Config {
     /// The usual settings.
     pub fn new(instance: InstanceId) -> Self {
-        Self { instance, managers: None }
+        Self { instance, managers: None, fwmark: None }
     }
 }
 
@@ -42,7 +44,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Book>>>;
 impl KernelWg {
     /// No device is made or touched yet; they live in the network namespace of the caller's threads.
     pub fn new(config: Config) -> Self {
-        let devices = Devices::new(Mark::new(config.instance), config.managers);
+        let devices = Devices::new(config);
         Self { devices: Arc::new(devices), books: Mutex::default() }
     }
 

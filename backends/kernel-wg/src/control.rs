@@ -22,6 +22,7 @@ const RANGES_AT_ONCE: usize = 64;
 pub(crate) struct Seen {
     pub(crate) private_key: Option<PrivateKey>,
     pub(crate) listen_port: u16,
+    pub(crate) fwmark: u32,
     pub(crate) peers: BTreeMap<PublicKey, SeenPeer>,
 }
 
@@ -39,6 +40,7 @@ pub(crate) struct SeenPeer {
 pub(crate) struct Settings {
     pub(crate) private_key: Option<PrivateKey>,
     pub(crate) listen_port: Option<u16>,
+    pub(crate) fwmark: Option<u32>,
 }
 
 /// Reads the device with all its peers.
@@ -50,7 +52,8 @@ pub(crate) fn read(name: &LinkName) -> Result<Seen> {
         peers.entry(key).or_default().take_in(info);
     }
     let private_key = device.private_key.map(|key| PrivateKey::from_bytes(key.0));
-    Ok(Seen { private_key, listen_port: device.listen_port.unwrap_or_default(), peers })
+    let (listen_port, fwmark) = (device.listen_port.unwrap_or_default(), device.fwmark.unwrap_or_default());
+    Ok(Seen { private_key, listen_port, fwmark, peers })
 }
 
 /// Changes settings of the device.
@@ -62,8 +65,11 @@ pub(crate) fn configure(name: &LinkName, settings: &Settings) -> Result<()> {
     if let Some(port) = settings.listen_port {
         update = update.set_listen_port(port);
     }
-    match (&settings.private_key, settings.listen_port) {
-        (None, None) => Ok(()),
+    if let Some(mark) = settings.fwmark {
+        update = update.set_fwmark(mark);
+    }
+    match settings {
+        Settings { private_key: None, listen_port: None, fwmark: None } => Ok(()),
         _ => apply(name, update).map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::ADDRINUSE) => port_taken(settings.listen_port.unwrap_or_default()),
             _ => failed(name, "configure", error),

@@ -14,6 +14,7 @@ use overlayd_netlink::{
 use rustix::io::Errno;
 
 use crate::{
+    backend::Config,
     book::Book,
     changes::{Batch, NOBODY, Step},
     control::{self, Seen, Settings},
@@ -31,11 +32,12 @@ const REDIRECTS: &str = "ipv4/conf/all/send_redirects";
 pub(crate) struct Devices {
     mark: Mark,
     managers: Option<Managers>,
+    fwmark: Option<u32>,
 }
 
 impl Devices {
-    pub(crate) fn new(mark: Mark, managers: Option<Managers>) -> Self {
-        Self { mark, managers }
+    pub(crate) fn new(config: Config) -> Self {
+        Self { mark: Mark::new(config.instance), managers: config.managers, fwmark: config.fwmark }
     }
 
     /// Makes the device be as planned.
@@ -160,7 +162,7 @@ impl Devices {
         rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
         let private_key = Some(plan.private_key.clone());
         let listen_port = (plan.listen_port != 0).then_some(plan.listen_port);
-        control::configure(&plan.name, &Settings { private_key, listen_port })?;
+        control::configure(&plan.name, &Settings { private_key, listen_port, fwmark: self.fwmark })?;
         still_there(rtnl, link)?;
         configure_link(rtnl, link, plan, mtu)?;
         Ok(info(plan, mtu, control::read(&plan.name)?.listen_port))
@@ -175,7 +177,7 @@ impl Devices {
         mtu: u16,
         book: &mut Option<Book>,
     ) -> Result<DeviceInfo> {
-        if link.alias.is_none() {
+        if self.mark.is_unfinished(link) {
             rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
         }
         let seen = read(&plan.name, link, book)?;
@@ -186,6 +188,7 @@ impl Devices {
         let settings = Settings {
             private_key: other_key.then(|| plan.private_key.clone()),
             listen_port: other_port.then_some(plan.listen_port),
+            fwmark: self.fwmark.filter(|mark| *mark != seen.fwmark),
         };
         control::configure(&plan.name, &settings)?;
         still_there(rtnl, link)?;
@@ -204,7 +207,6 @@ impl Devices {
     }
 }
 
-/// Reads the device and notes it in the book.
 /// Refuses ranges whose routes would cut this host off from its own network.
 fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
     let ranges: Vec<_> = plan.addresses.iter().chain(&plan.routes).copied().collect();
@@ -214,6 +216,7 @@ fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
     }
 }
 
+/// Reads the device and notes it in the book.
 fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
     let mut seen = control::read(name)?;
     if seen.peers.remove(&NOBODY).is_some() {

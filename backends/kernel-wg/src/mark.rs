@@ -11,7 +11,7 @@ const GROUP_BASE: u32 = 0x2000_0000;
 /// What tells this instance's devices from all others: the alias, and until it has one, an interface group.
 ///
 /// A link cannot be created with an alias, but in a group it can: so a process that is killed between the two requests
-/// leaves nothing that its successor would not recognise.
+/// leaves nothing that its successor would not recognise. The group goes last, so whatever is still in it is unfinished.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
     instance: InstanceId,
@@ -31,6 +31,11 @@ impl Mark {
     pub(crate) fn is_on(&self, link: &Link) -> bool {
         let unfinished = link.is_kind(KIND) && link.alias.is_none() && link.group == self.unfinished;
         unfinished || device::is_ours(link, KIND, self.instance.as_str())
+    }
+
+    /// Whether a process was killed before it had marked this device of the instance.
+    pub(crate) fn is_unfinished(&self, link: &Link) -> bool {
+        link.group == self.unfinished
     }
 
     /// Creates the interface.

@@ -26,6 +26,8 @@ pub struct Config {
     pub at_exit: AtExit,
     /// Network managers to keep off our links; `None` leaves them alone.
     pub managers: Option<Managers>,
+    /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
+    pub fwmark: Option<u32>,
     /// Handshakes per second that are answered.
     pub limits: Limits,
 }
@@ -41,6 +43,7 @@ impl Config {
             uapi_dir: Self::WG_DIR.into(),
             at_exit: AtExit::default(),
             managers: None,
+            fwmark: None,
             limits: Limits::default(),
         }
     }

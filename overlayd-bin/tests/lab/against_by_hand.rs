@@ -13,37 +13,62 @@ use overlayd_testkit::lab::{Cluster, Host, Lab, Namespace, Underlay, probe::ping
 
 use crate::container;
 
-const ROUNDS: usize = 5;
+/// Rounds unless `OVERLAYD_BENCH_ROUNDS` says how many.
+const ROUNDS: usize = 15;
+/// Seconds of a measurement.
+const SECONDS: &str = "1";
 
-/// Where a measurement starts and ends.
-struct Ends {
+/// Where a measurement starts and ends, and what is special about the way between.
+struct Way {
+    what: &'static str,
     from: Namespace,
     to: Namespace,
     address: IpAddr,
+    rates: Vec<f64>,
+    _lab: Lab,
 }
 
 #[test]
 #[ignore = "a measurement, for a machine with WireGuard in the kernel or a guest: see docs/performance.md"]
 fn containers_are_as_fast_as_by_hand() {
-    let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
-    let (from, to) = (container(), container());
-    lab.hosts[0].client().attach(from.pid(), "web");
-    let address = lab.hosts[1].client().attach(to.pid(), "web");
-    let ours = Ends { from, to, address };
-    let other = crate::lab(2, &Underlay::default());
-    let by_hand = by_hand(&other);
-    let (mut with_us, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        without.push(by_hand.megabits());
-        with_us.push(ours.megabits());
+    let rounds = std::env::var("OVERLAYD_BENCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    let mut ways = [
+        by_hand("by hand", ""),
+        by_overlayd("overlayd", |_| {}),
+        by_hand("by hand, connections tracked", TRACKED),
+        by_overlayd("overlayd, daemon stopped", |host| host.kill()),
+        by_overlayd("overlayd, daemon stopped, without its rules", |host| {
+            host.kill();
+            host.run(&["nft", "flush", "ruleset"]);
+        }),
+    ];
+    // The order changes from round to round, so that what else the machine does meets all alike.
+    for round in 0..rounds {
+        for turn in 0..ways.len() {
+            let number = (turn * 2 + round) % ways.len();
+            let rate = ways[number].megabits();
+            ways[number].rates.push(rate);
+        }
     }
-    println!("by hand:  {without:.0?} Mbit/s");
-    println!("overlayd: {with_us:.0?} Mbit/s");
-    println!("ratio of the medians: {:.3}", median(with_us) / median(without));
+    let base = ways[0].rates.clone();
+    for way in &ways {
+        let ratios = way.rates.iter().zip(&base).map(|(rate, base)| rate / base).collect();
+        let (least, ratio, most) = quartiles(ratios);
+        let (_, rate, _) = quartiles(way.rates.clone());
+        println!("{:45} {rate:6.0} Mbit/s, {ratio:.3} of by hand (half between {least:.3} and {most:.3})", way.what);
+        println!("    {:.0?}", way.rates);
+    }
 }
 
-impl Ends {
+/// What a firewall of the usual kind adds to a host, and nothing more.
+const TRACKED: &str = "nft -f - <<EOF
+table inet tracked {
+    chain forward { type filter hook forward priority 0; ct state established,related accept; }
+    chain source { type nat hook postrouting priority 100; oifname \"eth0\" masquerade; }
+}
+EOF";
+
+impl Way {
     fn megabits(&self) -> f64 {
         assert!(pings(&self.from, self.address), "{} is not reached", self.address);
         let address = self.address.to_string();
@@ -51,10 +76,10 @@ impl Ends {
         let mut server = server.stdout(Stdio::null()).spawn().expect("iperf3 starts");
         // It refuses until the server listens.
         let measure = |_| {
-            sleep(Duration::from_millis(200));
-            self.from.try_run(&["iperf3", "-c", &address, "-t", "4", "-J"]).map_err(|error| eprintln!("{error}")).ok()
+            sleep(Duration::from_millis(100));
+            self.from.try_run(&["iperf3", "-c", &address, "-t", SECONDS, "-J"]).ok()
         };
-        let text = (0..20).find_map(measure).expect("iperf3 measures");
+        let text = (0..50).find_map(measure).expect("iperf3 measures");
         server.kill().expect("the server ends");
         server.wait().expect("the server has ended");
         let rates = text.rsplit("\"sum_received\"").next().expect("a sum");
@@ -63,13 +88,25 @@ impl Ends {
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+fn quartiles(mut numbers: Vec<f64>) -> (f64, f64, f64) {
     numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    let at = |quarter: usize| numbers[(numbers.len() - 1) * quarter / 4];
+    (at(1), at(2), at(3))
 }
 
-/// The same as overlayd makes, with `ip` and `wg`: nothing filters, nothing is marked.
-fn by_hand(lab: &Lab) -> Ends {
+fn by_overlayd(what: &'static str, then: fn(&mut Host)) -> Way {
+    let mut lab = crate::lab(2, &Underlay::default());
+    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    let (from, to) = (container(), container());
+    lab.hosts[0].client().attach(from.pid(), "web");
+    let address = lab.hosts[1].client().attach(to.pid(), "web");
+    lab.hosts.iter_mut().for_each(then);
+    Way { what, from, to, address, rates: Vec::new(), _lab: lab }
+}
+
+/// The same as overlayd makes, with `ip` and `wg`: nothing filters, nothing is marked, but for what `more` does on a host.
+fn by_hand(what: &'static str, more: &str) -> Way {
+    let lab = crate::lab(2, &Underlay::default());
     let keys = [PrivateKey::generate(), PrivateKey::generate()];
     let containers = [container(), container()];
     for (here, there) in [(0, 1), (1, 0)] {
@@ -91,10 +128,12 @@ fn by_hand(lab: &Lab) -> Ends {
             echo 1 >/proc/sys/net/ipv4/ip_forward
             nsenter -t {pid} -n ip addr add 10.50.{here}.2/24 dev eth0
             nsenter -t {pid} -n ip link set eth0 up
-            nsenter -t {pid} -n ip route add default via 10.50.{here}.1"
+            nsenter -t {pid} -n ip route add default via 10.50.{here}.1
+            {more}"
         );
         host.namespace.run(&["sh", "-c", &script]);
     }
     let [from, to] = containers;
-    Ends { from, to, address: Ipv4Addr::new(10, 50, 1, 2).into() }
+    let address = Ipv4Addr::new(10, 50, 1, 2).into();
+    Way { what, from, to, address, rates: Vec::new(), _lab: lab }
 }

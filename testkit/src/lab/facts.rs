@@ -1,4 +1,9 @@
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::Namespace;
 use crate::contract::HostFacts;
@@ -18,7 +23,14 @@ const COMMANDS: [&[&str]; 8] = [
 /// Sysctls that move by themselves.
 const RESTLESS: [&str; 3] = ["nf_conntrack_count", "stable_secret", "flush"];
 
+/// How long the kernel may take over the state of links: it notes a change of carrier at most once a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 pub(super) fn of(host: &Namespace) -> HostFacts {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE && !settled(&host.run(COMMANDS[0])) {
+        thread::sleep(Duration::from_millis(20));
+    }
     let mut facts = HostFacts::new();
     for command in COMMANDS {
         let said = host.run(command);
@@ -26,6 +38,17 @@ pub(super) fn of(host: &Namespace) -> HostFacts {
     }
     facts.extend(host.enter(|| sysctls("/proc/sys/net".as_ref())));
     facts
+}
+
+/// Whether the state of every link has followed its carrier, as the kernel brings it about some time later: `LOWER_UP` is
+/// the carrier, and `NO-CARRIER` stands where by the state the link is not running. Of a link that is up, a moment between
+/// the two has both or neither, and would change by itself.
+fn settled(links: &str) -> bool {
+    let flags = |link: &str| link.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(f, _)| f.to_owned());
+    links.lines().filter_map(flags).all(|flags| {
+        let has = |flag| flags.split(',').any(|f| f == flag);
+        !has("UP") || has("LOWER_UP") != has("NO-CARRIER")
+    })
 }
 
 /// `path = value` of everything readable below; the tree is that of the calling thread's network namespace.
@@ -41,4 +64,18 @@ fn sysctls(directory: &Path) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settled;
+
+    #[test]
+    fn a_link_whose_state_lags_behind_its_carrier_has_not_settled() {
+        let link = |flags| settled(&format!("4: web-b: <{flags}> mtu 1420 qdisc noqueue state UNKNOWN mode DEFAULT"));
+        assert!(link("BROADCAST,MULTICAST,UP,LOWER_UP") && link("NO-CARRIER,BROADCAST,MULTICAST,UP"));
+        assert!(link("BROADCAST,MULTICAST"), "a link that is down has neither");
+        assert!(!link("BROADCAST,MULTICAST,UP"), "the carrier is gone, the state does not say so yet");
+        assert!(!link("NO-CARRIER,BROADCAST,MULTICAST,UP,LOWER_UP"), "the carrier is back");
+    }
 }

@@ -88,15 +88,23 @@ impl Host {
 
     /// Ends the backend, as with its process, and starts another one of the same instance.
     pub(crate) fn restart(&self) {
+        self.restart_with(None);
+    }
+
+    /// The same with this mark for encrypted packets.
+    pub(crate) fn restart_with(&self, fwmark: Option<u32>) {
         let instance = InstanceId::of_data_dir(self.dir.path());
         let (kind, uapi_dir) = (self.kind, self.dir.path().join("uapi"));
         self.on_thread(move |_, slot| {
             *slot = None;
             *slot = Some(match kind {
-                Kind::Kernel => Arc::new(KernelWg::new(overlayd_kernel_wg::Config::new(instance))),
+                Kind::Kernel => {
+                    let config = overlayd_kernel_wg::Config { fwmark, ..overlayd_kernel_wg::Config::new(instance) };
+                    Arc::new(KernelWg::new(config))
+                }
                 Kind::Userspace => {
                     let mut config = overlayd_userspace_wg::Config::new(instance);
-                    (config.uapi_dir, config.at_exit) = (uapi_dir, AtExit::Vanish);
+                    (config.uapi_dir, config.at_exit, config.fwmark) = (uapi_dir, AtExit::Vanish, fwmark);
                     Arc::new(UserspaceWg::new(config))
                 }
             });
@@ -141,6 +149,11 @@ impl Host {
         self.on_thread(move |runtime, backend| {
             runtime.block_on(backend.as_ref().unwrap().change_peers(&device(), &changes))
         })
+    }
+
+    pub(crate) fn remove(&self) {
+        self.on_thread(|runtime, backend| runtime.block_on(backend.as_ref().unwrap().remove_device(&device())))
+            .unwrap();
     }
 
     pub(crate) fn set(&self, plan: PeerPlan) {

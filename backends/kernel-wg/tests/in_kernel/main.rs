@@ -3,6 +3,7 @@
 
 mod adoption;
 mod contract;
+mod half_made;
 mod hosts;
 mod many;
 mod mixed;

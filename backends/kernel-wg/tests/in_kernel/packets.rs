@@ -55,16 +55,33 @@ fn a_port_in_use_is_a_conflict_when_a_running_device_changes_to_it() {
     a.must_ping("10.77.0.2");
 }
 
+/// Rules and routes of the host tell encrypted packets from others by their mark.
 #[test]
-fn the_device_of_a_process_that_died_before_it_was_marked_is_taken_over() {
-    let (a, _b) = cable(Kind::Kernel, Kind::Kernel);
-    let plan = a.plan(&["10.77.0.1/24"]);
-    a.ensure(&plan).unwrap();
-    let group = |text: &str| text.split("group ").nth(1).and_then(|rest| rest.split(' ').next().map(str::to_owned));
-    assert_eq!(group(&a.must(&format!("ip link show {DEVICE}"))).as_deref(), Some("default"));
-    a.must(&format!("ip link del {DEVICE}"));
-    a.must(&format!("ip link add {DEVICE} type wireguard"));
-    assert_eq!(a.ensure(&plan).unwrap_err().code(), "conflict", "without any mark it is somebody else's");
+fn encrypted_packets_carry_the_mark_that_was_set() {
+    for kind in [Kind::Kernel, Kind::Userspace] {
+        let (a, b) = pair(kind, Kind::Kernel);
+        a.must("nft add table ip test");
+        a.must("nft add chain ip test out { type filter hook output priority 0 ; }");
+        a.must("nft add rule ip test out udp dport 51820 meta mark 0x77 counter");
+        let counted = || !a.must("nft list chain ip test out").contains("counter packets 0 ");
+        let plan = a.plan(&["10.77.0.1/24", "fd77::1/64"]);
+        a.must_ping("10.77.0.2");
+        assert!(!counted(), "{kind:?}: nobody asked for a mark");
+        for _ in 0..2 {
+            a.restart_with(Some(0x77));
+            a.ensure(&plan).unwrap();
+            a.set(peer(b.public(), "192.0.2.2:51820", &["10.77.0.2/32", "fd77::2/128"]));
+            a.must_ping("10.77.0.2");
+            assert!(counted(), "{kind:?}: no packet is marked");
+        }
+        a.remove();
+        a.ensure(&plan).unwrap();
+        a.set(peer(b.public(), "192.0.2.2:51820", &["10.77.0.2/32"]));
+        a.must("nft flush chain ip test out");
+        a.must("nft add rule ip test out udp dport 51820 meta mark 0x77 counter");
+        a.must_ping("10.77.0.2");
+        assert!(counted(), "{kind:?}: the packets of a new device are not marked");
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
         Some(found) => return Err(taken(&found)),
     };
     let port = if plan.plan.listen_port == 0 { heritage.port } else { plan.plan.listen_port };
-    let sockets = bind(port, 0)?;
+    let sockets = bind(port, config.fwmark.unwrap_or(0))?;
     let tun = Tun::open(name, origin).map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => {
             Error::Conflict { what: format!("interface {name}"), by: "another process".to_owned() }
@@ -99,6 +99,7 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
             shared,
             index: found.index,
             instance: config.instance.clone(),
+            fwmark: config.fwmark,
             newcomers,
         });
     if outcome.is_err() && origin == Origin::New {

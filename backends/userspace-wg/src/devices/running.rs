@@ -38,6 +38,7 @@ pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) index: u32,
     pub(super) instance: InstanceId,
+    pub(super) fwmark: Option<u32>,
     pub(super) newcomers: Newcomers,
 }
 
@@ -59,6 +60,7 @@ impl Running {
     /// Makes the running device be as planned. What the host may refuse comes first.
     pub(super) fn reconfigure(&self, rtnl: &Rtnl, plan: &Resolved<'_>) -> Result<()> {
         let sockets = self.other_sockets(plan.plan.listen_port)?;
+        self.mark_packets()?;
         let found = rtnl.link(self.index).map_err(host)?;
         let found = found.ok_or_else(|| Error::NotFound(format!("interface {}", plan.plan.name)))?;
         link::configure(rtnl, &found, &plan.link()).map_err(host)?;
@@ -80,7 +82,18 @@ impl Running {
         if port == 0 || port == present.port() {
             return Ok(None);
         }
-        super::make::bind(port, present.mark()).map(Some)
+        super::make::bind(port, self.fwmark.unwrap_or(present.mark())).map(Some)
+    }
+
+    /// The mark of the packets that the present sockets send.
+    fn mark_packets(&self) -> Result<()> {
+        let present = self.shared.sockets();
+        match self.fwmark {
+            Some(mark) if mark != present.mark() => {
+                present.set_mark(mark).map_err(|error| Error::host(format!("mark packets with {mark}"), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn info(&self, plan: &Resolved<'_>) -> DeviceInfo {
