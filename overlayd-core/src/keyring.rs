@@ -50,7 +50,9 @@ pub struct Keyring {
 impl Keyring {
     /// The keys in `dir`, which is created (0700) when absent.
     pub fn open(dir: PathBuf) -> Result<Self, KeyringError> {
-        private_file::create_dir(&dir).map_err(|source| KeyringError::Io { path: dir.clone(), source })?;
+        let io_error = |source| KeyringError::Io { path: dir.clone(), source };
+        private_file::create_dir(&dir).map_err(io_error)?;
+        private_file::remove_drafts(&dir).map_err(io_error)?;
         Ok(Self { dir })
     }
 
@@ -86,6 +88,20 @@ impl Keyring {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KeyringError::Io { path, source: error }),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Forgets the keys of this kind (see [`key_name`]) whose names are not to be kept.
+    pub fn keep(&self, kind: &str, keep: impl Fn(&str) -> bool) -> Result<(), KeyringError> {
+        let io_error = |source| KeyringError::Io { path: self.dir.clone(), source };
+        for entry in std::fs::read_dir(&self.dir).map_err(io_error)? {
+            let file = entry.map_err(io_error)?.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".key"));
+            match name.filter(|name| name.split_once('-').is_some_and(|(of, _)| of == kind)) {
+                Some(name) if !keep(name) => self.remove(name)?,
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -126,6 +142,20 @@ mod tests {
         assert_eq!(Keyring::open(keys.clone()).unwrap().load_or_generate("node").unwrap(), first);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&keys), mode(&keys.join("node.key"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn half_a_key_that_a_crash_left_is_removed_and_keys_of_a_kind_are_kept_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::open(dir.path().to_owned()).unwrap();
+        let [kept, dropped] = ["a", "b"].map(|name| key_name("guest", name));
+        for name in ["node", &kept, &dropped] {
+            keyring.load_or_generate(name).unwrap();
+        }
+        std::fs::write(dir.path().join("guest-1.new"), "half").unwrap();
+        Keyring::open(dir.path().to_owned()).unwrap().keep("guest", |name| name == kept).unwrap();
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert!(left == 2 && dir.path().join(format!("{kept}.key")).exists(), "{left} files");
     }
 
     #[test]

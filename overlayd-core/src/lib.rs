@@ -1,7 +1,9 @@
 //! The heart of overlayd. It knows no operating system and no backend: it records what was asked for, plans what the
 //! host should look like, and drives the four traits of [`contract`] until the host agrees.
 
+pub mod clock;
 pub mod contract;
+pub mod crash;
 pub mod desired;
 pub mod endpoint;
 pub mod engine;

@@ -6,6 +6,9 @@ use std::{
     path::Path,
 };
 
+/// Extension of what is being written.
+const DRAFT: &str = "new";
+
 /// Opens `path` for reading and writing, creating it with mode 0600.
 pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -25,7 +28,7 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
 /// Replaces the content of `path` so that after a crash either the old or the new content is there (mode 0600).
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::io::Write;
-    let temporary = path.with_extension("new");
+    let temporary = path.with_extension(DRAFT);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     owner_only(&mut options);
@@ -37,6 +40,17 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(dir) => sync_dir(dir),
         None => Ok(()),
     }
+}
+
+/// Removes what a crash during [`replace`] has left in `dir`.
+pub(crate) fn remove_drafts(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == DRAFT) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -82,6 +82,8 @@ pub struct DedicatedRecord {
 pub enum Lifetime {
     /// Only ephemeral containers have used it so far: it goes with the last of them.
     UntilEmpty,
+    /// The last of its ephemeral containers has left: it is to be removed, unless somebody uses it again first.
+    Left,
     /// A lasting container has used it: it stays until it is torn down.
     Kept,
 }

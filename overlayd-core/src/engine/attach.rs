@@ -7,10 +7,15 @@ mod shared;
 use std::{net::IpAddr, sync::atomic::Ordering};
 
 pub(super) use self::guest::{KEEPALIVE, issued_peer};
-use super::{Engine, Error, locks::Key, parse};
+use super::{
+    Engine, Error,
+    locks::Key,
+    parse,
+    services::{Use, left, used},
+};
 use crate::{
     contract::{self, AttachPlan, Attached, AttachmentId, TargetIdentity},
-    desired::{AttachmentRecord, Change, Desired, Handle, Lifetime, Phase, ResolverRecord, ServiceRecord},
+    desired::{AttachmentRecord, Change, Desired, Handle, Phase, ResolverRecord},
     plan,
     protocol::{AttachContainer, AttachHandle, AttachResult, Response},
 };
@@ -56,7 +61,7 @@ impl Engine {
             known
         };
         if let Some(service) = left {
-            self.remove_if_empty(&service).await?;
+            self.remove_if_left(&service).await?;
         }
         Ok(Response::Ok)
     }
@@ -74,6 +79,7 @@ impl Engine {
         self.host.detach(&record.id).await?;
         self.record(|desired| {
             let mut changes = vec![Change::Attachment(handle.clone(), None)];
+            changes.extend(left(desired, &record.service, handle));
             changes.extend(record.issued.clone().map(|issued| Change::Peer(issued, None)));
             for ip in [Some(record.service_ip), record.global_ip].into_iter().flatten() {
                 changes.extend(self.rest(desired, ip));
@@ -213,14 +219,9 @@ fn check_same(handle: &Handle, known: &AttachmentRecord, asked: &AttachContainer
     Ok(())
 }
 
-/// A lasting container makes its service last.
+/// Whoever joins a service has it last at least as long as they do.
 fn keep_service(desired: &Desired, request: &AttachContainer) -> Option<Change> {
-    let service = desired.service(&request.service)?;
-    let lasts = !request.ephemeral && service.lifetime == Lifetime::UntilEmpty;
-    lasts.then(|| {
-        let kept = ServiceRecord { lifetime: Lifetime::Kept, ..service.clone() };
-        Change::Service(request.service.clone(), Some(kept))
-    })
+    used(desired, &request.service, if request.ephemeral { Use::Passing } else { Use::Lasting })
 }
 
 fn no_service(service: &str) -> Error {

@@ -33,6 +33,9 @@ impl Engine {
         if let Err(error) = self.replug_edges().await {
             tracing::error!(%error, "an edge peer could not be fenced again");
         }
+        if let Err(error) = self.forget_stray_guest_keys() {
+            tracing::error!(%error, "the key of a guest that is gone could not be removed");
+        }
         let handles: Vec<Handle> = self.desired().attachments().keys().cloned().collect();
         for handle in handles {
             match self.replug(&handle).await {
@@ -41,6 +44,7 @@ impl Engine {
                 Err(error) => tracing::error!(%handle, %error, "a container could not be attached again"),
             }
         }
+        self.remove_left_services().await;
         self.observe().await;
     }
 

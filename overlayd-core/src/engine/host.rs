@@ -9,6 +9,7 @@ use crate::{
         DnsChange, DnsPlan, HostNetworks, Nat, NatPlan, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend,
         PeerChange,
     },
+    crash,
     names::LinkName,
 };
 
@@ -53,11 +54,17 @@ impl Host {
     }
 
     pub(super) async fn ensure_device(&self, plan: &DevicePlan) -> Result<DeviceInfo, Error> {
-        self.bounded(format!("set up device {}", plan.name), self.backends.overlay.ensure_device(plan)).await
+        self.act("ensure_device", format!("set up device {}", plan.name), self.backends.overlay.ensure_device(plan))
+            .await
     }
 
     pub(super) async fn change_peers(&self, device: &LinkName, changes: &[PeerChange]) -> Result<(), Error> {
-        self.bounded(format!("change peers of {device}"), self.backends.overlay.change_peers(device, changes)).await
+        self.act(
+            "change_peers",
+            format!("change peers of {device}"),
+            self.backends.overlay.change_peers(device, changes),
+        )
+        .await
     }
 
     pub(super) async fn observe_devices(&self) -> Result<Vec<DeviceStatus>, Error> {
@@ -65,23 +72,25 @@ impl Host {
     }
 
     pub(super) async fn remove_device(&self, device: &LinkName) -> Result<(), Error> {
-        self.bounded(format!("remove device {device}"), self.backends.overlay.remove_device(device)).await
+        self.act("remove_device", format!("remove device {device}"), self.backends.overlay.remove_device(device)).await
     }
 
     pub(super) async fn ensure_network(&self, plan: &NetworkPlan) -> Result<NetworkInfo, Error> {
-        self.bounded(format!("set up network {}", plan.name), self.backends.attacher.ensure_network(plan)).await
+        self.act("ensure_network", format!("set up network {}", plan.name), self.backends.attacher.ensure_network(plan))
+            .await
     }
 
     pub(super) async fn remove_network(&self, network: &NetworkName) -> Result<(), Error> {
-        self.bounded(format!("remove network {network}"), self.backends.attacher.remove_network(network)).await
+        self.act("remove_network", format!("remove network {network}"), self.backends.attacher.remove_network(network))
+            .await
     }
 
     pub(super) async fn attach(&self, plan: &AttachPlan) -> Result<Attached, Error> {
-        self.bounded(format!("attach {}", plan.id), self.backends.attacher.attach(plan)).await
+        self.act("attach", format!("attach {}", plan.id), self.backends.attacher.attach(plan)).await
     }
 
     pub(super) async fn detach(&self, id: &AttachmentId) -> Result<(), Error> {
-        self.bounded(format!("detach {id}"), self.backends.attacher.detach(id)).await
+        self.act("detach", format!("detach {id}"), self.backends.attacher.detach(id)).await
     }
 
     pub(super) async fn observe_networks(&self) -> Result<HostNetworks, Error> {
@@ -104,23 +113,36 @@ impl Host {
 
     pub(super) async fn apply_dns(&self, plan: &DnsPlan) -> Result<(), Error> {
         match &self.backends.dns {
-            Some(dns) => self.bounded("answer names".into(), dns.apply(plan)).await,
+            Some(dns) => self.act("apply_dns", "answer names".into(), dns.apply(plan)).await,
             None => Ok(()),
         }
     }
 
     pub(super) async fn change_dns_records(&self, changes: &[DnsChange]) -> Result<(), Error> {
         match &self.backends.dns {
-            Some(dns) => self.bounded("change names".into(), dns.change_records(changes)).await,
+            Some(dns) => self.act("change_dns_records", "change names".into(), dns.change_records(changes)).await,
             None => Ok(()),
         }
     }
 
     pub(super) async fn clear_dns(&self) -> Result<(), Error> {
         match &self.backends.dns {
-            Some(dns) => self.bounded("stop answering names".into(), dns.clear()).await,
+            Some(dns) => self.act("clear_dns", "stop answering names".into(), dns.clear()).await,
             None => Ok(()),
         }
+    }
+
+    /// A step that somebody outside can see.
+    async fn act<T>(
+        &self,
+        verb: &'static str,
+        what: String,
+        call: impl Future<Output = contract::Result<T>>,
+    ) -> Result<T, Error> {
+        crash::point("before", verb).await;
+        let outcome = self.bounded(what, call).await;
+        crash::point("after", verb).await;
+        outcome
     }
 
     async fn bounded<T>(&self, what: String, call: impl Future<Output = contract::Result<T>>) -> Result<T, Error> {

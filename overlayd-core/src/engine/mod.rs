@@ -29,7 +29,7 @@ mod status;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU16},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, RwLock, broadcast, watch};
@@ -37,6 +37,7 @@ use tokio::sync::{Notify, RwLock, broadcast, watch};
 pub use self::{error::Error, host::Backends};
 use self::{host::Host, locks::Locks, observe::Observed, peers::Sent};
 use crate::{
+    clock::Clock,
     contract::Inbound,
     desired::{Change, Desired},
     keyring::Keyring,
@@ -67,6 +68,8 @@ pub struct EngineConfig {
     pub inbound: Inbound,
     /// How names are answered.
     pub dns: DnsConfig,
+    /// What time it is.
+    pub clock: Clock,
     /// Events that a slow client may lag behind before it loses some.
     pub event_queue: usize,
     /// What identifies the build, for `hello`.
@@ -88,6 +91,7 @@ impl EngineConfig {
             observe_interval: Duration::from_secs(1),
             inbound: Inbound::Anyone,
             dns: DnsConfig::default(),
+            clock: Clock::default(),
             event_queue: crate::ipc::Limits::default().event_queue,
             build: String::new(),
             features: Vec::new(),
@@ -173,7 +177,7 @@ impl Engine {
             store,
             keyring,
             node_key,
-            started_at: now(),
+            started_at: config.clock.now(),
             nat: Mutex::default(),
             desired: Mutex::new(Desired::load(records)),
             locks: Locks::default(),
@@ -209,7 +213,7 @@ impl Engine {
     }
 
     fn now(&self) -> u64 {
-        now()
+        self.config.clock.now()
     }
 
     /// The changes that return a lease: the address rests, and what has rested enough is forgotten.
@@ -220,10 +224,6 @@ impl Engine {
         changes.push(Change::Rest(ip, Some(now + self.config.cool_down.as_secs())));
         changes
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(all(test, feature = "mock"))]

@@ -70,7 +70,7 @@ impl Engine {
             .flat_map(|status| status.peers)
             .map(|peer| (peer.public_key, peer))
             .collect();
-        let now = SystemTime::now();
+        let now = self.config.clock.system_time();
         let healthy = peers.values().map(|peer| (peer.public_key, is_healthy(peer, now))).collect();
         let next = Observed { devices, peers, healthy };
         for event in changes(&self.observed.borrow(), &next) {

@@ -48,6 +48,7 @@ impl Engine {
             );
         }
         let attachments = self.reconcile_attachments(if resized { Which::All } else { Which::Drifted }).await;
+        self.remove_left_services().await;
         for (what, outcome) in [("overlay and networks", overlay), ("attachments", attachments)] {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "{what} could not be brought in line; the next pass tries again");

@@ -1,7 +1,10 @@
 //! Write before you act: decide, apply, make durable; and take back as one.
 
 use super::{Engine, Error};
-use crate::desired::{Change, Desired};
+use crate::{
+    crash,
+    desired::{Change, Desired},
+};
 
 /// The changes that take a recorded decision back, in the order to apply them.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ impl Engine {
         &self,
         decide: impl FnOnce(&mut Desired) -> Result<(Vec<Change>, T), Error>,
     ) -> Result<(Undo, T), Error> {
+        crash::point("before", "commit").await;
         let (pending, undo, value) = {
             let mut desired = self.desired();
             let (changes, value) = decide(&mut desired)?;
@@ -32,7 +36,9 @@ impl Engine {
             let pending = self.store.commit(&changes);
             (pending, take_back(&mut desired, changes), value)
         };
-        match pending.durable().await {
+        let outcome = pending.durable().await;
+        crash::point("after", "commit").await;
+        match outcome {
             Ok(()) => Ok((undo, value)),
             Err(error) => {
                 tracing::error!(%error, "a change was refused because it could not be recorded");

@@ -1,13 +1,15 @@
 //! Services and the local networks their containers plug into.
 
 mod dedicated;
+mod lifetime;
 mod new;
 
 use std::sync::atomic::Ordering;
 
+pub(super) use self::lifetime::{Use, left, used};
 use super::{Engine, Error, locks::Key, parse};
 use crate::{
-    desired::{Change, Desired, Handle, Lifetime, SHARED_SERVICE, ServiceRecord},
+    desired::{Change, Desired, Handle, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
     plan,
     protocol::{OverlayMode, Response, ServiceOverlayInfo},
@@ -37,17 +39,6 @@ impl Engine {
         let _service = self.locks.exclusive(Key::Service(name.clone())).await;
         self.remove_service(&name).await?;
         Ok(Response::Ok)
-    }
-
-    /// Removes the service that its last container has left, unless a lasting one has used it or somebody came back.
-    pub(super) async fn remove_if_empty(&self, name: &str) -> Result<(), Error> {
-        let _service = self.locks.exclusive(Key::Service(name.to_owned())).await;
-        let goes = {
-            let desired = self.desired();
-            let until_empty = desired.service(name).is_some_and(|service| service.lifetime == Lifetime::UntilEmpty);
-            until_empty && desired.members(name).next().is_none()
-        };
-        if goes { self.remove_service(name).await } else { Ok(()) }
     }
 
     /// Makes the network of a service be as recorded. A service that is gone needs none.

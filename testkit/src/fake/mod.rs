@@ -6,12 +6,14 @@
 
 mod attach;
 mod dns;
+mod machine;
 mod nat;
 mod overlay;
 mod script;
 
 pub use attach::{FakeAttacher, SeenInterface};
 pub use dns::FakeDns;
+pub use machine::Machine;
 pub use nat::FakeNat;
 pub use overlay::FakeOverlay;
 pub use script::{Call, Reaction, Script, Stage};

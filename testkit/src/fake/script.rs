@@ -147,6 +147,7 @@ impl Script {
     /// Plays the rules for the middle of a call, and gives up the processor once so that the call can be dropped here.
     pub(super) async fn half_way(&self, call: &Call) -> Result<()> {
         tokio::task::yield_now().await;
+        overlayd_core::crash::point("within", call.verb).await;
         self.play(call, Stage::HalfWay).await
     }
 

@@ -154,3 +154,23 @@ fn in_the_binary(feature: &str) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
+
+#[test]
+fn no_release_has_crash_points() {
+    for line in features_of_the_binary().lines() {
+        assert!(!line.contains("crash-points"), "a release is built with {line}");
+    }
+}
+
+/// Every feature of every crate in a release of the binary, one a line.
+#[expect(clippy::disallowed_methods, reason = "cargo is the one who knows what a build consists of")]
+fn features_of_the_binary() -> String {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--package", "overlayd", "--edges", "normal,build", "--prefix", "none"])
+        .args(["--all-features", "--format", "{p} {f}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

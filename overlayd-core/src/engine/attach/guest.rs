@@ -1,6 +1,6 @@
 //! Guests: VMs that run a WireGuard device of their own, from a config that is handed to them.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::keep_service;
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
     protocol::{AttachContainer, GuestOverlayConfig, PeerSpec, Response},
 };
 
+/// What guests' keys are called by.
+const KEY_KIND: &str = "guest";
+
 /// Seconds between keepalives in every config that is handed out.
 pub(in crate::engine) const KEEPALIVE: u64 = 25;
 
@@ -29,10 +32,19 @@ impl Engine {
         request: AttachContainer,
     ) -> Result<Response, Error> {
         let handle = Handle::Guest(id.to_owned());
-        let key = self.keyring.load_or_generate(&key_name("guest", id))?;
+        let key = self.keyring.load_or_generate(&key_name(KEY_KIND, id))?;
         let record = match known {
             Some(known) => known,
-            None => self.attach_new_guest(id, &handle, key.public_key(), &request).await?,
+            None => match self.attach_new_guest(id, &handle, key.public_key(), &request).await {
+                Ok(record) => record,
+                Err(error) => {
+                    let refused = self.desired().attachment(&handle).is_none();
+                    if refused {
+                        self.forget_guest_key(id)?;
+                    }
+                    return Err(error);
+                }
+            },
         };
         self.guest_config(&record, &key).map(Response::GuestConfig)
     }
@@ -114,8 +126,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets the keys of guests that no record speaks of: a daemon may end between the record and the key.
+    pub(in crate::engine) fn forget_stray_guest_keys(&self) -> Result<(), Error> {
+        let kept: BTreeSet<String> = {
+            let desired = self.desired();
+            let guests = desired.attachments().keys().filter_map(|handle| match handle {
+                Handle::Guest(id) => Some(key_name(KEY_KIND, id)),
+                _ => None,
+            });
+            guests.collect()
+        };
+        Ok(self.keyring.keep(KEY_KIND, |name| kept.contains(name))?)
+    }
+
     pub(super) fn forget_guest_key(&self, id: &str) -> Result<(), Error> {
-        Ok(self.keyring.remove(&key_name("guest", id))?)
+        Ok(self.keyring.remove(&key_name(KEY_KIND, id))?)
     }
 }
 

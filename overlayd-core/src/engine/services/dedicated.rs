@@ -5,7 +5,11 @@ use crate::{
     desired::{Change, DedicatedRecord, Desired, ServiceRecord},
     engine::{
         Engine, Error,
-        services::new::{names, with_block},
+        services::{
+            Use,
+            new::{names, with_block},
+            used,
+        },
     },
     keyring::key_name,
     keys::{PrivateKey, PublicKey},
@@ -27,7 +31,7 @@ impl Engine {
             let (undo, record) = self
                 .decide(|desired| {
                     if let Some(known) = desired.service(name) {
-                        return Ok((vec![], known.clone()));
+                        return Ok((used(desired, name, Use::Passing).into_iter().collect(), known.clone()));
                     }
                     let record = new(desired, name, (known_port, first), public_key)?;
                     Ok((vec![Change::Service(name.to_owned(), Some(record.clone()))], record))

@@ -5,7 +5,11 @@ use tokio::sync::OwnedRwLockWriteGuard;
 use crate::{
     contract::NetworkName,
     desired::{Change, Desired, Lifetime, SHARED_SERVICE, ServiceRecord},
-    engine::{Engine, Error, locks::Key},
+    engine::{
+        Engine, Error,
+        locks::Key,
+        services::{Use, used},
+    },
     ipam::{choose_block, node_key},
     names::interface_name,
     protocol::OverlayMode,
@@ -25,7 +29,7 @@ impl Engine {
         let (undo, record) = self
             .decide(|desired| {
                 if let Some(known) = desired.service(name) {
-                    return Ok((vec![], known.clone()));
+                    return Ok((used(desired, name, Use::Passing).into_iter().collect(), known.clone()));
                 }
                 let record = with_block(desired, name, mode, &[name], "b")?;
                 Ok((vec![Change::Service(name.to_owned(), Some(record.clone()))], record))
@@ -52,6 +56,7 @@ impl Engine {
                     }
                 };
                 if let Some(known) = desired.service(name) {
+                    changes.extend(used(desired, name, Use::Passing));
                     return Ok((changes, known.clone()));
                 }
                 let record = ServiceRecord { lifetime: Lifetime::UntilEmpty, ..bridge };

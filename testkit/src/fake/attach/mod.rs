@@ -66,6 +66,19 @@ impl FakeAttacher {
         self.neighbour(self.instance.clone())
     }
 
+    /// A host of its own that is now as this one is, for the same daemon.
+    pub fn copy(&self) -> Self {
+        let world = Arc::new(Mutex::new(self.world().clone()));
+        Self { world, platform: self.platform, instance: self.instance.clone(), script: Script::default() }
+    }
+
+    /// A host of its own with the same containers, on which the daemon has not done anything yet.
+    pub fn untouched(&self) -> Self {
+        let copy = self.copy();
+        copy.world().forget(&self.instance);
+        copy
+    }
+
     /// Another daemon on the same host.
     pub fn neighbour(&self, instance: InstanceId) -> Self {
         Self { world: Arc::clone(&self.world), platform: self.platform, instance, script: Script::default() }

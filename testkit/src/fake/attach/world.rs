@@ -15,7 +15,7 @@ use overlayd_core::{
 use super::Platform;
 
 /// The host: networks, attachments and containers of everybody.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct World {
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) attachments: BTreeMap<AttachmentId, Attachment>,
@@ -43,7 +43,7 @@ pub(super) struct Attachment {
     pub(super) plugged: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Container {
     target: Target,
     identity: TargetIdentity,
@@ -79,6 +79,12 @@ impl World {
         self.started += 1;
         let identity = TargetIdentity(format!("start {}", self.started));
         self.containers.push(Container { target: target.clone(), identity });
+    }
+
+    /// Everything of this instance was never there.
+    pub(super) fn forget(&mut self, instance: &InstanceId) {
+        self.networks.retain(|_, network| network.mark.as_ref() != Some(instance));
+        self.attachments.retain(|_, attachment| attachment.mark != *instance);
     }
 
     pub(super) fn stop(&mut self, target: &Target) {

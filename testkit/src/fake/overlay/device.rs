@@ -13,7 +13,7 @@ use overlayd_core::{
 };
 
 /// What may have an interface name on the host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Link {
     Foreign,
     Device(Device),

@@ -59,6 +59,25 @@ impl FakeOverlay {
         self.neighbour(self.instance.clone())
     }
 
+    /// A host of its own that is now as this one is, for the same daemon.
+    pub fn copy(&self) -> Self {
+        let links = self.links().iter().map(|(name, link)| (name.clone(), link.clone())).collect();
+        let mtu = self.underlay_mtu.load(Ordering::Relaxed);
+        Self {
+            links: Arc::new(Mutex::new(links)),
+            underlay_mtu: Arc::new(AtomicU16::new(mtu)),
+            instance: self.instance.clone(),
+            script: Script::default(),
+        }
+    }
+
+    /// A host of its own, like this one, on which the daemon has not done anything yet.
+    pub fn untouched(&self) -> Self {
+        let copy = self.copy();
+        copy.links().retain(|_, link| !link.is_of(&self.instance));
+        copy
+    }
+
     /// Another daemon on the same host.
     pub fn neighbour(&self, instance: InstanceId) -> Self {
         Self {

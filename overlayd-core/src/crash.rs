@@ -1,0 +1,26 @@
+//! Crash points: steps that somebody outside can see, at each of which a test may end the daemon.
+//!
+//! They exist in debug builds with the feature `crash-points` alone. A release build has none of them, whatever its
+//! features are: there the functions below are empty.
+//!
+//! A test in the same process runs requests under a [`Plan`]. A daemon of its own is told by the environment:
+//! `OVERLAYD_CRASH_TRACE` names a file that gets one line per point passed, `OVERLAYD_CRASH_AT` the number of the point
+//! (from 1) at which the process aborts.
+
+#[cfg(all(feature = "crash-points", debug_assertions))]
+mod armed;
+#[cfg(all(feature = "crash-points", debug_assertions))]
+mod process;
+
+#[cfg(all(feature = "crash-points", debug_assertions))]
+pub use armed::{Plan, point, step};
+
+/// A point between two steps of asynchronous work.
+#[cfg(not(all(feature = "crash-points", debug_assertions)))]
+#[inline(always)]
+pub async fn point(_: &'static str, _: &'static str) {}
+
+/// A point between two steps of work that blocks.
+#[cfg(not(all(feature = "crash-points", debug_assertions)))]
+#[inline(always)]
+pub fn step(_: &'static str) {}
