@@ -1,31 +1,38 @@
 //! The daemon: from the settings to the last reply.
 
+mod plane;
+mod replace;
+
 use std::{
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use overlayd_core::{
-    engine::{Engine, EngineConfig},
+    engine::EngineConfig,
     ipc::{Counters, Limits},
     names::InstanceId,
 };
-use tokio_util::sync::CancellationToken;
 
+use self::{
+    plane::{Door, Plane},
+    replace::Outcome,
+};
 use crate::{
     cli::{
         args::{DaemonFlags, Place},
         place::wireguard_dir,
     },
-    host::{Manager, Signals, keep_memory_private, watchdog},
-    ipc::{InstanceLock, Listener, ListenerConfig},
+    host::{Manager, Signals, keep_memory_private},
+    ipc::ListenerConfig,
     logging,
     settings::Settings,
-    wiring::{self, Surroundings},
+    upgrade::{self, Predecessor},
+    wiring::{self, Surroundings, Wired},
 };
 
 /// Threads that serve requests; the data plane has its own.
@@ -37,44 +44,104 @@ const STATE: &str = "overlayd";
 /// Set, even to nothing, it keeps the daemon from telling network managers of the overlay.
 const ROOTLESS: &str = "ZLAYER_ROOTLESS";
 /// What this daemon can do beyond the published protocol, for `hello`.
-const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services"];
+const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services", "upgrade"];
 
 /// Runs the daemon until it is told to end.
 pub(crate) fn run(place: &Place, flags: &DaemonFlags) -> Result<()> {
     keep_memory_private()?;
     let data_dir = place.data_dir();
-    let settings = Settings::load(&data_dir, flags)?;
+    let settings = Settings::load(&data_dir, flags).inspect_err(upgrade::refuse)?;
     logging::start(settings.log_format)?;
+    let program = std::env::current_exe().context("could not find out where this program is")?;
+    let daemon = Daemon { data_dir, socket: place.socket(), settings, program, wired: OnceLock::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    let outcome = runtime.block_on(serve(data_dir, place.socket(), settings));
+    let outcome = runtime.block_on(daemon.serve());
     // A call into the host that hangs must not keep the process from ending.
     runtime.shutdown_timeout(LAST_CALLS);
     outcome
 }
 
-/// The socket is claimed before the engine touches the host, and answers only after the engine has caught up with it.
-async fn serve(data_dir: PathBuf, socket: PathBuf, settings: Settings) -> Result<()> {
-    let mut signals = Signals::catch().context("could not catch signals")?;
-    let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), data_dir = %data_dir.display(), "starting");
-    let _lock = InstanceLock::acquire(&data_dir)?;
-    let listener = Listener::bind(listener(socket, &settings)).await?;
-    make_private(&data_dir.join(STATE))?;
-    let backends = wiring::backends(&settings, &surroundings(&data_dir, &settings))?;
-    let engine = Engine::start(engine(&data_dir, &settings), backends).await?;
-    let closing = CancellationToken::new();
-    let mut serving = tokio::spawn(listener.serve(Arc::clone(&engine), closing.clone()));
-    Manager.ready();
-    let alive = tokio::spawn(watchdog::feed(Arc::clone(&engine)));
-    tokio::select! {
-        signal = signals.received() => tracing::info!(signal, "ending; the host's network stays as it is"),
-        ended = &mut serving => return ended.context("the listener ended badly")?,
-        () = engine.shutdown_requested() => tracing::info!("ending; everything of ours was removed from the host"),
+/// What stays the same while control planes come and go.
+struct Daemon {
+    data_dir: PathBuf,
+    socket: PathBuf,
+    settings: Settings,
+    /// Path of this program when it was started; by now another one may be there.
+    program: PathBuf,
+    /// The backends, which outlive a control plane that was to be replaced and was not. Made when the first one starts.
+    wired: OnceLock<Wired>,
+}
+
+impl Daemon {
+    async fn serve(&self) -> Result<()> {
+        let mut signals = Signals::catch().context("could not catch signals")?;
+        let (version, data_dir) = (env!("CARGO_PKG_VERSION"), self.data_dir.display());
+        tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), %data_dir, "starting");
+        let mut predecessor = Predecessor::of_this_process()?;
+        let mut plane = match &predecessor {
+            None => Plane::start(self, Door::New).await?,
+            Some(older) => self.succeed(older).await?,
+        };
+        if predecessor.is_none() {
+            Manager.ready();
+        }
+        loop {
+            tokio::select! {
+                signal = signals.received() => {
+                    tracing::info!(signal, "ending; the host's network stays as it is");
+                    break;
+                }
+                ended = &mut plane.serving => anyhow::bail!("the listener ended by itself: {ended:?}"),
+                () = plane.engine.shutdown_requested() => {
+                    tracing::info!("ending; everything of ours was removed from the host");
+                    break;
+                }
+                () = Predecessor::end_of(predecessor.as_ref()), if predecessor.is_some() => {
+                    tracing::info!("the older daemon has ended; this one goes on alone");
+                    predecessor = None;
+                    Manager.ready();
+                }
+                Some(order) = plane.orders.recv(), if predecessor.is_none() => {
+                    let replaced = tokio::select! {
+                        outcome = self.be_replaced(plane, order) => outcome?,
+                        signal = signals.received() => {
+                            tracing::info!(signal, "ending, and so does the successor; the host's network stays as it is");
+                            return Ok(());
+                        }
+                    };
+                    match replaced {
+                        Outcome::Replaced => return Ok(()),
+                        Outcome::Stays(same) => plane = *same,
+                    }
+                }
+            }
+        }
+        Manager.stopping();
+        plane.end().await
     }
-    alive.abort();
-    Manager.stopping();
-    closing.cancel();
-    serving.await.context("the listener ended badly")?
+
+    /// Takes over from an older daemon, or tells it why not.
+    async fn succeed(&self, older: &Predecessor) -> Result<Plane> {
+        let gift = older.able().await?;
+        let plane = match Plane::start(self, Door::Inherited(gift)).await {
+            Ok(plane) => plane,
+            Err(error) => {
+                older.unable(&error).await;
+                return Err(error);
+            }
+        };
+        older.serving().await?;
+        Ok(plane)
+    }
+
+    /// The backends; what earlier runs have left on the host is looked at when they are made.
+    fn wired(&self) -> Result<&Wired> {
+        if let Some(wired) = self.wired.get() {
+            return Ok(wired);
+        }
+        let wired = wiring::backends(&self.settings, &surroundings(&self.data_dir, &self.settings))?;
+        Ok(self.wired.get_or_init(|| wired))
+    }
 }
 
 /// Makes a directory that nobody else may enter; one that is there stays as it is.
@@ -86,7 +153,7 @@ fn make_private(directory: &Path) -> Result<()> {
         .with_context(|| format!("could not create the state directory {}", directory.display()))
 }
 
-fn listener(socket: PathBuf, settings: &Settings) -> ListenerConfig {
+fn listener_config(socket: PathBuf, settings: &Settings) -> ListenerConfig {
     let limits = Limits {
         connections: settings.limits.connections,
         frame_deadline: settings.deadlines.frame(),
@@ -106,7 +173,7 @@ fn surroundings(data_dir: &Path, settings: &Settings) -> Surroundings {
     }
 }
 
-fn engine(data_dir: &Path, settings: &Settings) -> EngineConfig {
+fn engine_config(data_dir: &Path, settings: &Settings) -> EngineConfig {
     EngineConfig {
         backend_deadline: settings.deadlines.backend(),
         dns: settings.dns.config(),

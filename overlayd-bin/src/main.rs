@@ -8,6 +8,7 @@ mod host;
 mod ipc;
 mod logging;
 mod settings;
+mod upgrade;
 mod wiring;
 
 fn main() -> std::process::ExitCode {

@@ -3,16 +3,24 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use overlayd_core::{
     contract::{Attacher, OverlayBackend},
     engine::Backends,
-    names::InstanceId,
+    names::{InstanceId, LinkName},
 };
 use overlayd_dns_responder::DnsResponder;
 use overlayd_nat_traversal::NatTraversal;
 
-use crate::{absent::Absent, cli::args::WireGuardChoice, settings::Settings};
+#[cfg(feature = "userspace-wg")]
+use overlayd_userspace_wg::{Lent, UserspaceWg};
+
+use crate::{
+    absent::Absent,
+    cli::args::WireGuardChoice,
+    settings::Settings,
+    upgrade::{Lend, LentDevice},
+};
 
 /// What the backends need to know of this daemon.
 #[derive(Debug, Clone)]
@@ -29,23 +37,37 @@ pub(crate) struct Surroundings {
     pub(crate) managers: Option<PathBuf>,
 }
 
+/// The backends of a daemon.
+pub(crate) struct Wired {
+    pub(crate) backends: Backends,
+    /// Who gives this process's devices to a successor; `None` where packets never go through this process.
+    pub(crate) lender: Option<Arc<dyn Lend>>,
+}
+
 /// The backends for these settings.
-pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Backends> {
-    let overlay = overlay(settings.wireguard, surroundings)?;
+pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Wired> {
+    let userspace = userspace(surroundings);
+    let lender = userspace.clone().map(|backend| backend as Arc<dyn Lend>);
+    let overlay = overlay(settings.wireguard, surroundings, userspace.map(|backend| backend as _))?;
     let attacher = attacher(surroundings)?;
     let control_dir = surroundings.control_dir.display();
     let managers = surroundings.managers.is_some();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
     let dns = Arc::new(DnsResponder::new());
-    Ok(Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)) })
+    let backends = Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)) };
+    Ok(Wired { backends, lender })
 }
 
-fn overlay(choice: WireGuardChoice, surroundings: &Surroundings) -> Result<Arc<dyn OverlayBackend>> {
+fn overlay(
+    choice: WireGuardChoice,
+    surroundings: &Surroundings,
+    userspace: Option<Arc<dyn OverlayBackend>>,
+) -> Result<Arc<dyn OverlayBackend>> {
     let kernel = match choice {
         WireGuardChoice::Userspace => Err("it was not asked for".to_owned()),
         WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(surroundings),
     };
-    choose(choice, kernel, userspace(surroundings))
+    choose(choice, kernel, userspace)
 }
 
 /// The kernel's WireGuard, or why this binary on this host has none.
@@ -88,8 +110,8 @@ fn attacher(surroundings: &Surroundings) -> Result<Arc<dyn Attacher>> {
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
-fn userspace(surroundings: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
-    use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
+fn userspace(surroundings: &Surroundings) -> Option<Arc<UserspaceWg>> {
+    use overlayd_userspace_wg::{AtExit, Config};
     let Surroundings { instance, control_dir, managers, fwmark, .. } = surroundings.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
@@ -97,8 +119,36 @@ fn userspace(surroundings: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
 }
 
 #[cfg(not(feature = "userspace-wg"))]
-fn userspace(_: &Surroundings) -> Option<Arc<dyn OverlayBackend>> {
+fn userspace(_: &Surroundings) -> Option<Arc<Absent>> {
     None
+}
+
+#[cfg(feature = "userspace-wg")]
+#[async_trait::async_trait]
+impl Lend for UserspaceWg {
+    async fn lend(&self) -> Result<Vec<LentDevice>> {
+        let lent = UserspaceWg::lend(self).await?;
+        Ok(lent
+            .into_iter()
+            .map(|Lent { name, descriptors }| LentDevice { name: name.to_string(), descriptors })
+            .collect())
+    }
+
+    async fn lent(&self) -> Result<bool> {
+        Ok(UserspaceWg::lent(self).await? == overlayd_userspace_wg::Handed::Over)
+    }
+
+    async fn reclaim(&self) -> Result<()> {
+        Ok(UserspaceWg::reclaim(self).await?)
+    }
+
+    fn inherit(&self, devices: Vec<LentDevice>) -> Result<()> {
+        let lent = devices.into_iter().map(|LentDevice { name, descriptors }| {
+            let name = LinkName::new(name.clone()).map_err(|_| anyhow!("{name:?} is no name of an interface"))?;
+            Ok(Lent { name, descriptors })
+        });
+        Ok(UserspaceWg::inherit(self, lent.collect::<Result<_>>()?)?)
+    }
 }
 
 /// WireGuard in the kernel.

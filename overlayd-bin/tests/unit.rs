@@ -31,6 +31,12 @@ fn the_binary_takes_the_flags_of_the_unit() {
 }
 
 #[test]
+fn a_reload_upgrades_the_daemon_of_the_unit() {
+    let start = value("ExecStart").strip_prefix("/usr/bin/overlayd run ").unwrap();
+    assert_eq!(value("ExecReload"), format!("{INSTALLED} upgrade {start}"));
+}
+
+#[test]
 fn the_unit_grants_what_the_lab_shows_to_be_enough_and_no_more() {
     for set in ["CapabilityBoundingSet", "AmbientCapabilities"] {
         assert_eq!(value(set), "CAP_NET_ADMIN CAP_SYS_ADMIN CAP_NET_BIND_SERVICE");

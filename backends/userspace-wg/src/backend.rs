@@ -7,7 +7,10 @@ use overlayd_core::{
 };
 use tokio::sync::Mutex;
 
-use crate::{Config, devices::Devices};
+use crate::{
+    Config,
+    devices::{Devices, Handed, Lent},
+};
 
 /// WireGuard devices in this process.
 ///
@@ -22,6 +25,28 @@ impl UserspaceWg {
     /// No devices yet; they are made in the network namespace of the caller's threads.
     pub fn new(config: Config) -> Self {
         Self { devices: Arc::new(Devices::new(config)), making: Arc::default() }
+    }
+
+    /// Prepares all devices to be taken over by another process, which is given the result; until that happens they
+    /// work as before, but for their control sockets.
+    pub async fn lend(&self) -> Result<Vec<Lent>> {
+        self.in_turn(Devices::lend).await
+    }
+
+    /// Waits until every device that was lent is the other process's, or that one is gone; says which.
+    pub async fn lent(&self) -> Result<Handed> {
+        let devices = self.devices.clone();
+        aside(move || Ok(devices.lent())).await
+    }
+
+    /// Takes back what was lent to a process that is gone.
+    pub async fn reclaim(&self) -> Result<()> {
+        self.in_turn(Devices::reclaim).await
+    }
+
+    /// Takes devices from an older process: each when it is asked for.
+    pub fn inherit(&self, lent: Vec<Lent>) -> Result<()> {
+        self.devices.inherit(lent)
     }
 
     /// Does `work` where it may wait for the host; a caller that gives up does not interrupt it.

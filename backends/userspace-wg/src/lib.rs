@@ -13,3 +13,4 @@ pub mod uapi;
 
 pub use backend::UserspaceWg;
 pub use config::{AtExit, Config};
+pub use devices::{Handed, Lent};

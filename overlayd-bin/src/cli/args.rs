@@ -106,6 +106,8 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show the edge peers of this node
     Edges(Output),
+    /// Replace the running daemon with the program that is now at its path; packets flow on
+    Upgrade(Output),
     /// Send a request as it is and print the reply
     Call(Call),
     /// Build two hosts on this machine, connect containers across them, and show that it works

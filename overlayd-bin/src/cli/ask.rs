@@ -2,7 +2,7 @@
 
 use std::{io::Read as _, time::SystemTime};
 
-use overlayd_core::protocol::{AttachContainer, AttachHandle, Request, Response, StatusSnapshot};
+use overlayd_core::protocol::{AttachContainer, AttachHandle, Hello, Request, Response, StatusSnapshot};
 use serde::Serialize;
 
 use super::{
@@ -101,6 +101,17 @@ pub(super) fn edges(place: &Place, output: Output) -> Result<(), Failure> {
         peers if output.json => return print_json(&peers),
         [] => println!("no edge peers"),
         peers => println!("{}", tables::edges(peers, SystemTime::now())),
+    }
+    Ok(())
+}
+
+/// `overlayd upgrade`.
+pub(super) fn upgrade(place: &Place, output: Output) -> Result<(), Failure> {
+    accepted(remote::ask_once(place, Request::Upgrade)?)?;
+    let reply = accepted(remote::ask_once(place, Request::Hello(Hello::default()))?)?;
+    match &reply {
+        Response::Hello(hello) if !output.json => println!("{} serves now", hello.build),
+        _ => return print_json(&reply),
     }
     Ok(())
 }

@@ -45,6 +45,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Detach(detach) => ask::detach(place, detach),
         Command::Publish(publish) => ask::publish(place, publish),
         Command::Edges(output) => ask::edges(place, output),
+        Command::Upgrade(output) => ask::upgrade(place, output),
         Command::Call(call) => ask::call(place, &call),
         Command::Demo(options) => Ok(demo::run(options)?),
         Command::DemoPart(part) => Ok(demo::run_part(&part)?),

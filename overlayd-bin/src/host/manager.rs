@@ -20,6 +20,11 @@ impl Manager {
         self.tell(NotifyState::Stopping);
     }
 
+    /// From now on the process `pid` is the daemon.
+    pub(crate) fn succeeded_by(self, pid: u32) {
+        self.tell(NotifyState::MainPid(pid));
+    }
+
     fn tell(self, state: NotifyState<'_>) {
         if let Err(error) = sd_notify::notify(&[state]) {
             tracing::warn!(%error, "could not tell the service manager");

@@ -6,4 +6,4 @@ mod unix;
 
 pub(crate) use lock::InstanceLock;
 #[cfg(unix)]
-pub(crate) use unix::{Listener, ListenerConfig};
+pub(crate) use unix::{Listener, ListenerConfig, drain};

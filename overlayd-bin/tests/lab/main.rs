@@ -19,6 +19,7 @@ mod restart;
 mod secrets;
 mod two_hosts;
 mod underlays;
+mod upgrade;
 mod wireguard;
 
 use std::path::Path;

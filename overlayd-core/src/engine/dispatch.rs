@@ -68,6 +68,7 @@ impl Engine {
             Request::ListEdgePeers => Ok(self.list_edge_peers()),
             Request::PruneOrphanBridges { live_bridge_names } => self.prune_orphan_bridges(live_bridge_names).await,
             Request::PublishPorts { handle, ports } => self.publish_ports(handle, ports).await,
+            Request::Upgrade => Err(Error::Unsupported("this daemon cannot replace itself; restart it".into())),
         }
     }
 }

@@ -130,6 +130,8 @@ pub struct Engine {
     started_at: u64,
     /// What the last tick of NAT traversal found.
     nat: Mutex<NatStatusWire>,
+    /// Closed by the end of this value. The last member, so that the store is closed before.
+    life: watch::Sender<()>,
 }
 
 /// Whether a `shutdown` request was carried out.
@@ -179,6 +181,7 @@ impl Engine {
             node_key,
             started_at: config.clock.now(),
             nat: Mutex::default(),
+            life: watch::Sender::new(()),
             desired: Mutex::new(Desired::load(records)),
             locks: Locks::default(),
             world: RwLock::new(()),
@@ -206,6 +209,12 @@ impl Engine {
         let mut stopping = self.stopping.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         drop(stopping.wait_for(|stopping| *stopping == Stopping::Asked).await);
+    }
+
+    /// Resolves once the last user of this engine is gone, work that is under way included, and the store is closed.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.life.subscribe();
+        async move { while life.changed().await.is_ok() {} }
     }
 
     fn desired(&self) -> MutexGuard<'_, Desired> {

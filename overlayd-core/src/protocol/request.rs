@@ -159,6 +159,9 @@ pub enum Request {
         /// All of them; an empty list unpublishes.
         ports: Vec<PortSpec>,
     },
+    /// *Addition.* Has the daemon replace itself with the program that is now at its path; for root and the daemon's own
+    /// user. Reply `ok` once the successor serves.
+    Upgrade,
 }
 
 /// Members of `setup_global_overlay`.
@@ -238,6 +241,7 @@ impl Request {
             Self::Shutdown => "shutdown",
             Self::Hello(_) => "hello",
             Self::PublishPorts { .. } => "publish_ports",
+            Self::Upgrade => "upgrade",
         }
     }
 }

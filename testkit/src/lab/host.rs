@@ -2,11 +2,13 @@ use std::{
     fs::{self, File},
     net::IpAddr,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
-use super::{Client, Namespace, facts};
+use rustix::process::{Pid, Signal};
+
+use super::{Client, Namespace, daemon::Daemon, facts};
 use crate::contract::HostFacts;
 
 /// A host: its namespaces, and the daemon on it while that runs.
@@ -19,7 +21,7 @@ pub struct Host {
     overlayd: PathBuf,
     directory: PathBuf,
     addresses: (IpAddr, IpAddr),
-    daemon: Option<Child>,
+    daemon: Option<Daemon>,
 }
 
 /// What the daemon may do.
@@ -95,7 +97,7 @@ impl Host {
         command.env("OVERLAYD_CONTROL_DIR", "/run/wireguard");
         let usual = || std::env::var("RUST_LOG").unwrap_or_else(|_| "info,overlayd=debug".into());
         command.env("RUST_LOG", self.log_filter.clone().unwrap_or_else(usual));
-        self.daemon = Some(command.spawn().expect("the daemon starts"));
+        self.daemon = Some(Daemon::Started(command.spawn().expect("the daemon starts")));
         self.client()
     }
 
@@ -107,13 +109,13 @@ impl Host {
 
     /// PID of the daemon.
     pub fn daemon_pid(&self) -> u32 {
-        self.daemon.as_ref().expect("the daemon runs").id()
+        self.daemon.as_ref().expect("the daemon runs").pid().as_raw_nonzero().get().unsigned_abs()
     }
 
     /// Kills the daemon as `kill -9` does.
     pub fn kill(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
-        daemon.kill().expect("a signal");
+        daemon.signal(Signal::KILL).expect("a signal");
         daemon.wait().expect("an end");
     }
 
@@ -124,9 +126,32 @@ impl Host {
 
     /// Asks the daemon to end with SIGTERM and waits for it.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_raw(self.daemon_pid().try_into().expect("a PID"));
-        rustix::process::kill_process(pid.expect("a PID"), rustix::process::Signal::TERM).expect("a signal");
+        self.daemon.as_ref().expect("the daemon runs").signal(Signal::TERM).expect("a signal");
         self.wait()
+    }
+
+    /// Has the daemon replace itself by the program that is now at its path, as `overlayd upgrade` does; what the command
+    /// printed, or its complaint. The older process is not waited for: [`Host::succeed`] does that.
+    pub fn upgrade(&self, overlayd: &Path) -> Result<String, String> {
+        Daemon::adopt_orphans();
+        let socket = self.socket();
+        let paths = [overlayd, &socket].map(|path| path.to_str().expect("a path in UTF-8"));
+        self.namespace.try_run(&[paths[0], "upgrade", "--socket", paths[1]])
+    }
+
+    /// Waits until the older process has ended after an upgrade, and takes its successor for the daemon from now on.
+    /// How the older one ended.
+    pub fn succeed(&mut self) -> ExitStatus {
+        let successor = self.lock_owner();
+        let status = self.wait();
+        self.daemon = Some(Daemon::Succeeded(successor));
+        status
+    }
+
+    /// The process that holds the data directory.
+    pub fn lock_owner(&self) -> Pid {
+        let text = fs::read_to_string(self.data_dir().join("overlayd.lock")).expect("the lock's file");
+        Pid::from_raw(text.trim().parse().expect("a PID")).expect("a PID")
     }
 
     /// What is on the host: links, addresses, routes, rules, nftables, sysctls, files in `/run`.
@@ -165,7 +190,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             // A daemon that is gone already is what is wanted.
-            let _ = daemon.kill();
+            let _ = daemon.signal(Signal::KILL);
             let _ = daemon.wait();
         }
         if std::thread::panicking() {

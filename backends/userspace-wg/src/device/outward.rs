@@ -17,8 +17,13 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
     let mut packets = Batch::with_padding(PACKETS);
     let mut datagrams = Batch::with_slots(2 * PACKETS + 2);
     while !shared.is_stopping() {
+        let Some(inside) = shared.tun_gate().enter() else {
+            wait(shared)?;
+            continue;
+        };
         fill(shared, &mut packets)?;
         if packets.is_empty() {
+            drop(inside);
             wait(shared)?;
             continue;
         }
@@ -31,6 +36,7 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         });
         packets.clear();
         shared.send(&shared.sockets(), &mut datagrams);
+        drop(inside);
     }
     Ok(())
 }
@@ -47,12 +53,14 @@ fn fill(shared: &Shared, packets: &mut Batch) -> io::Result<()> {
 }
 
 fn wait(shared: &Shared) -> io::Result<()> {
-    let mut waiting = [PollFd::new(&shared.tun, PollFlags::IN), PollFd::new(shared.outward(), PollFlags::IN)];
-    match poll(&mut waiting, None) {
+    let mut waiting = [PollFd::new(shared.outward(), PollFlags::IN), PollFd::new(&shared.tun, PollFlags::IN)];
+    // What another process reads wakes nobody here.
+    let most = if shared.tun_gate().is_open() { 2 } else { 1 };
+    match poll(&mut waiting[..most], None) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    if waiting[1].revents().contains(PollFlags::IN) {
+    if waiting[0].revents().contains(PollFlags::IN) {
         shared.outward().silence();
     }
     Ok(())

@@ -12,9 +12,13 @@ use rustix::{
     io::Errno,
 };
 
+use super::{
+    gate::{Gate, Stands},
+    wire::{Said, Wire},
+};
 use crate::{
     host::{tun::Tun, udp::Sockets},
-    noise::{Batch, DropReason, Engine},
+    noise::{Batch, DropReason, Engine, Known, Moment, Stray},
 };
 
 /// What the threads of a device and its callers share.
@@ -30,10 +34,16 @@ pub(crate) struct Shared {
     failure: OnceLock<String>,
     /// Until when the inward thread sleeps, in nanoseconds of the steady clock.
     sleeps_until: AtomicU64,
+    /// Whether this process reads the interface, and the sockets.
+    tun_gate: Gate,
+    udp_gate: Gate,
+    /// Whether the engine stands aside for that of another process, reached by `follower`.
+    aside: AtomicBool,
+    follower: Mutex<Option<Arc<Wire>>>,
 }
 
 impl Shared {
-    pub(crate) fn new(tun: Tun, engine: Engine, sockets: Sockets) -> io::Result<Self> {
+    pub(crate) fn new(tun: Tun, engine: Engine, sockets: Sockets, gates: Stands) -> io::Result<Self> {
         Ok(Self {
             tun,
             engine: Mutex::new(engine),
@@ -43,6 +53,10 @@ impl Shared {
             stopping: AtomicBool::new(false),
             failure: OnceLock::new(),
             sleeps_until: AtomicU64::new(u64::MAX),
+            tun_gate: Gate::new(gates),
+            udp_gate: Gate::new(gates),
+            aside: AtomicBool::new(false),
+            follower: Mutex::default(),
         })
     }
 
@@ -96,6 +110,9 @@ impl Shared {
         }
         batch.clear();
         self.count(&lost);
+        if self.aside.load(Ordering::Acquire) {
+            self.forward();
+        }
     }
 
     /// Hands all packets to the host and empties the batch.
@@ -115,6 +132,81 @@ impl Shared {
             let mut engine = self.lock();
             lost.iter().for_each(|reason| engine.count_drops(*reason, 1));
         }
+    }
+
+    /// From now on everything that is for no session of ours waits for [`Shared::follow_by`].
+    pub(super) fn stand_aside(&self) -> Vec<Known> {
+        self.lock().stand_aside(Moment::boot_clock())
+    }
+
+    /// Leaves what waits, and what comes, to the process at the other end of the wire.
+    pub(super) fn follow_by(&self, wire: &Arc<Wire>) {
+        *self.follower() = Some(wire.clone());
+        self.aside.store(true, Ordering::Release);
+        self.forward();
+    }
+
+    /// Sends what the engine has left aside to the process that follows. Only one thread does so at a time, in the order
+    /// in which things were left.
+    pub(super) fn forward(&self) {
+        let follower = self.follower();
+        let Some(wire) = &*follower else { return };
+        let strays = self.lock().take_strays();
+        let lost = strays.iter().filter(|stray| {
+            let said = match stray {
+                Stray::Datagram(from, datagram) => Said::Datagram(*from, datagram),
+                Stray::Packet(packet) => Said::Packet(packet),
+            };
+            wire.say(&said).is_err()
+        });
+        let lost = lost.count();
+        self.count(&vec![DropReason::SendFailed; lost]);
+    }
+
+    /// The process that was to follow is gone: all is ours again.
+    pub(super) fn come_back(&self) {
+        self.aside.store(false, Ordering::Release);
+        *self.follower() = None;
+        self.with_engine(|engine| engine.come_back(Moment::boot_clock()));
+        self.open_tun();
+        self.open_udp();
+    }
+
+    /// Another process carries the device.
+    pub(super) fn give_away(&self) {
+        self.fail("another process has taken it over".to_owned());
+    }
+
+    /// Returns when everything that was read from the interface is sent, and nothing more is read.
+    pub(super) fn close_tun(&self) {
+        self.tun_gate.close();
+    }
+
+    /// Returns when everything that was read from the sockets is dealt with, and nothing more is read.
+    pub(super) fn close_udp(&self) {
+        self.udp_gate.close();
+    }
+
+    pub(super) fn open_tun(&self) {
+        self.tun_gate.open();
+        self.outward.ring();
+    }
+
+    pub(super) fn open_udp(&self) {
+        self.udp_gate.open();
+        self.inward.ring();
+    }
+
+    pub(super) fn tun_gate(&self) -> &Gate {
+        &self.tun_gate
+    }
+
+    pub(super) fn udp_gate(&self) -> &Gate {
+        &self.udp_gate
+    }
+
+    fn follower(&self) -> MutexGuard<'_, Option<Arc<Wire>>> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells both threads to end.

@@ -1,19 +1,26 @@
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use ipnet::IpNet;
-use overlayd_core::contract::{DeviceMtu, DevicePlan, Error, Result};
+use overlayd_core::{
+    contract::{DeviceMtu, DevicePlan, Error, Result},
+    names::LinkName,
+};
 use overlayd_netlink::{
     Link, OrAbsent, Rtnl, link as request,
     overlap::{self, CutOff},
 };
 
 use super::{
+    handover::Given,
     host,
     running::{Newcomers, Running},
 };
 use crate::{
     AtExit, Config,
-    device::{Shared, Threads},
+    device::{Shared, Stands, Threads, follow},
     host::{
         link,
         tun::{Origin, Tun},
@@ -80,28 +87,21 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
     };
     let port = if plan.plan.listen_port == 0 { heritage.port } else { plan.plan.listen_port };
     let sockets = bind(port, config.fwmark.unwrap_or(0))?;
-    let tun = Tun::open(name, origin).map_err(|error| match error.kind() {
-        io::ErrorKind::ResourceBusy => {
-            Error::Conflict { what: format!("interface {name}"), by: "another process".to_owned() }
-        }
-        _ => Error::host(format!("open TUN interface {name}"), error),
-    })?;
+    let tun = open(name, origin)?;
     let found = rtnl.link(name.as_str()).map_err(host)?;
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, just made,")))?;
     let newcomers = match origin {
         Origin::New => Newcomers::Quietly,
         Origin::Adopted => Newcomers::Greeted,
     };
-    let outcome =
-        equip(rtnl, config, plan, &heritage.peers, &found, tun, sockets).map(|(control, threads, shared)| Running {
-            _control: control,
-            _threads: threads,
-            shared,
-            index: found.index,
-            instance: config.instance.clone(),
-            fwmark: config.fwmark,
-            newcomers,
-        });
+    let mut engine = engine(config, plan);
+    let now = Moment::boot_clock();
+    for peer in &heritage.peers {
+        engine.set_peer(now, peer);
+        engine.greet_peer(now, &peer.key);
+    }
+    let parts = Parts { tun, sockets, engine, gates: Stands::Open };
+    let outcome = equip(rtnl, config, plan, &found, parts).map(|equipped| equipped.running(config, &found, newcomers));
     if outcome.is_err() && origin == Origin::New {
         // One that persists outlives its descriptor.
         rtnl.run(request::delete(found.index)).or_absent().map_err(host)?;
@@ -109,39 +109,96 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
     outcome
 }
 
-fn equip(
-    rtnl: &Rtnl,
-    config: &Config,
-    plan: &Resolved<'_>,
-    peers: &[PeerConfig],
-    found: &Link,
+/// Takes over a device that an older process still carries, which goes on with what this one cannot do yet. A failure
+/// leaves it with that process.
+pub(super) fn take_over(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, given: Given) -> Result<Running> {
+    let name = &plan.plan.name;
+    let found = rtnl.link(name.as_str()).map_err(host)?;
+    let found = found.filter(|found| link::is_ours(found, &config.instance));
+    let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, which the older process gave,")))?;
+    let Given { tun, sockets, wire } = given;
+    let known = follow::attach(&wire);
+    let known = known.map_err(|error| Error::host(format!("take over {name} from the older process"), error))?;
+    let mut engine = engine(config, plan);
+    let now = Moment::boot_clock();
+    known.iter().for_each(|known| engine.take_on(now, known));
+    let talking: Vec<_> = known.iter().filter(|known| known.talks).map(|known| known.config.key).collect();
+    tracing::info!(device = %name, peers = known.len(), talking = talking.len(), "taking over from the older process");
+    let parts = Parts { tun, sockets, engine, gates: Stands::Closed };
+    let equipped = equip(rtnl, config, plan, &found, parts)?;
+    let running = equipped.running(config, &found, Newcomers::Quietly);
+    running.mark_packets()?;
+    running.follow(name, wire, talking).map_err(|error| Error::host(format!("start a thread of {name}"), error))?;
+    Ok(running)
+}
+
+fn engine(config: &Config, plan: &Resolved<'_>) -> Engine {
+    Engine::new(*plan.plan.private_key.as_bytes(), plan.mtu, config.limits)
+}
+
+fn open(name: &LinkName, origin: Origin) -> Result<Tun> {
+    Tun::open(name, origin).map_err(|error| match error.kind() {
+        io::ErrorKind::ResourceBusy => {
+            Error::Conflict { what: format!("interface {name}"), by: "another process".to_owned() }
+        }
+        _ => Error::host(format!("open TUN interface {name}"), error),
+    })
+}
+
+/// What a device is made of.
+struct Parts {
     tun: Tun,
     sockets: Sockets,
-) -> Result<(Server, Threads, Arc<Shared>)> {
+    engine: Engine,
+    gates: Stands,
+}
+
+struct Equipped {
+    control: Server,
+    threads: Threads,
+    shared: Arc<Shared>,
+}
+
+impl Equipped {
+    fn running(self, config: &Config, found: &Link, newcomers: Newcomers) -> Running {
+        Running {
+            control: Mutex::new(Some(self.control)),
+            handover: Mutex::default(),
+            _threads: self.threads,
+            shared: self.shared,
+            index: found.index,
+            instance: config.instance.clone(),
+            fwmark: config.fwmark,
+            newcomers,
+        }
+    }
+}
+
+fn equip(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, found: &Link, parts: Parts) -> Result<Equipped> {
     let name = &plan.plan.name;
+    let Parts { tun, sockets, engine, gates } = parts;
     link::adopt(rtnl, found.index, &config.instance).map_err(host)?;
     if config.at_exit == AtExit::Persist {
         tun.persist().map_err(|error| Error::host(format!("make interface {name} persist"), error))?;
     }
     link::configure(rtnl, found, &plan.link()).map_err(host)?;
-    let mut engine = Engine::new(*plan.plan.private_key.as_bytes(), plan.mtu, config.limits);
-    let now = Moment::boot_clock();
-    for peer in peers {
-        engine.set_peer(now, peer);
-        engine.greet_peer(now, &peer.key);
-    }
     let start = |error| Error::host(format!("start the threads of {name}"), error);
-    let shared = Arc::new(Shared::new(tun, engine, sockets).map_err(start)?);
-    let control = Server::start(&config.uapi_dir, name, Target::new(Arc::downgrade(&shared)));
-    let control = control.map_err(|error| match error.kind() {
+    let shared = Arc::new(Shared::new(tun, engine, sockets, gates).map_err(start)?);
+    let control = control(config, name, &shared)?;
+    let threads = Threads::start(name.as_str(), &shared).map_err(start)?;
+    Ok(Equipped { control, threads, shared })
+}
+
+/// The device's control socket.
+pub(super) fn control(config: &Config, name: &LinkName, shared: &Arc<Shared>) -> Result<Server> {
+    let control = Server::start(&config.uapi_dir, name, Target::new(Arc::downgrade(shared)));
+    control.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             let what = format!("control socket {}", crate::uapi::socket_path(&config.uapi_dir, name).display());
             Error::Conflict { what, by: "another process that listens there".to_owned() }
         }
         _ => Error::host(format!("make the control socket of {name}"), error),
-    })?;
-    let threads = Threads::start(name.as_str(), &shared).map_err(start)?;
-    Ok((control, threads, shared))
+    })
 }
 
 fn taken(found: &Link) -> Error {

@@ -1,5 +1,6 @@
 //! The devices of this process, by name.
 
+mod handover;
 mod make;
 mod peers;
 mod running;
@@ -10,24 +11,27 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use self::{handover::Given, running::Running};
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result},
     names::LinkName,
 };
 use overlayd_netlink::{OrAbsent, Rtnl, link as request};
-use running::Running;
 
+pub use self::handover::{Handed, Lent};
 use crate::{Config, host::link, uapi};
 
 pub(crate) struct Devices {
     config: Config,
     running: Mutex<BTreeMap<LinkName, Arc<Running>>>,
+    /// Devices that an older process carries until they are taken over.
+    given: Mutex<BTreeMap<LinkName, Given>>,
 }
 
 impl Devices {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, running: Mutex::default() }
+        Self { config, running: Mutex::default(), given: Mutex::default() }
     }
 
     /// Makes the device be as planned.
@@ -52,7 +56,11 @@ impl Devices {
         if let Some(managers) = &self.config.managers {
             managers.keep_off();
         }
-        let made = make::make(&rtnl, &self.config, &plan, &heritage);
+        let given = self.given().remove(&plan.plan.name);
+        let made = match given {
+            Some(given) => make::take_over(&rtnl, &self.config, &plan, given),
+            None => make::make(&rtnl, &self.config, &plan, &heritage),
+        };
         if made.is_err() {
             self.release_managers(&rtnl);
         }
@@ -126,6 +134,10 @@ impl Devices {
         if let Some(managers) = &self.config.managers {
             managers.release(rtnl);
         }
+    }
+
+    fn given(&self) -> MutexGuard<'_, BTreeMap<LinkName, Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<Running>>> {

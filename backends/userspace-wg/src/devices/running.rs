@@ -1,4 +1,7 @@
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use ipnet::IpNet;
 use overlayd_core::{
@@ -8,6 +11,7 @@ use overlayd_core::{
 use overlayd_netlink::Rtnl;
 
 use super::{
+    handover::Handover,
     host,
     make::{Heritage, Resolved},
 };
@@ -33,7 +37,9 @@ pub(super) enum Newcomers {
 /// A device of this process. Fields end in this order: first nobody new comes in, then the threads stop, and with the
 /// last user of `shared` the interface is closed.
 pub(super) struct Running {
-    pub(super) _control: Server,
+    /// Absent while another process may take the device over.
+    pub(super) control: Mutex<Option<Server>>,
+    pub(super) handover: Mutex<Option<Handover>>,
     pub(super) _threads: Threads,
     pub(super) shared: Arc<Shared>,
     pub(super) index: u32,
@@ -86,7 +92,7 @@ impl Running {
     }
 
     /// The mark of the packets that the present sockets send.
-    fn mark_packets(&self) -> Result<()> {
+    pub(super) fn mark_packets(&self) -> Result<()> {
         let present = self.shared.sockets();
         match self.fwmark {
             Some(mark) if mark != present.mark() => {

@@ -1,7 +1,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -53,6 +53,19 @@ impl Sockets {
             Err(error) => return Err(error),
         };
         Ok(Self { v4, v6, port, mark: mark.into() })
+    }
+
+    /// Sockets that another process has bound.
+    pub(crate) fn given(v4: OwnedFd, v6: Option<OwnedFd>) -> io::Result<Self> {
+        let (v4, v6) = (Socket::from(v4), v6.map(Socket::from));
+        let port = v4.local_addr()?.as_socket().map_or(0, |address| address.port());
+        let mark = v4.mark()?;
+        Ok(Self { v4, v6, port, mark: mark.into() })
+    }
+
+    /// More handles of the same sockets: IPv4 first.
+    pub(crate) fn handles(&self) -> io::Result<Vec<OwnedFd>> {
+        self.all().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
     }
 
     /// The port in use.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use rand_core::{OsRng, RngCore};
 
 use super::{
+    aside::Aside,
     cookie::CookieChecker,
     deadlines::Deadlines,
     drops::Drops,
@@ -27,6 +28,8 @@ pub(crate) struct Env {
     pub(crate) mtu: usize,
     /// Packets that wait for a handshake, over all peers.
     pub(crate) staged: usize,
+    /// Present while the engine of another process is about to follow.
+    pub(crate) aside: Option<Aside>,
 }
 
 impl Env {
@@ -42,6 +45,7 @@ impl Env {
             drops: Drops::default(),
             mtu: mtu.into(),
             staged: 0,
+            aside: None,
         }
     }
 

@@ -148,7 +148,7 @@ impl Peer {
     /// Begins a handshake, unless one was begun a moment ago. An earlier one that waits for its answer ends.
     pub(crate) fn initiate(&mut self, env: &mut Env, id: PeerId, now: Moment, out: &mut Batch) {
         let Some(endpoint) = self.endpoint else { return };
-        if !self.timers.may_initiate(now) {
+        if env.aside.is_some() || !self.timers.may_initiate(now) {
             return;
         }
         let seed = env.indices.take(id);

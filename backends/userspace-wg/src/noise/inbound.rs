@@ -17,6 +17,9 @@ impl Engine {
     /// Takes a datagram that came `from` there: at most one packet goes into `packets`, at most [`Engine::STEP`]
     /// datagrams into `replies`.
     pub fn datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8], packets: &mut Batch, replies: &mut Batch) {
+        if self.is_left_aside(from, datagram) {
+            return;
+        }
         if let Err(reason) = self.dispatch(now, from, datagram, packets, replies) {
             self.env.drops.count(reason);
         }
@@ -65,6 +68,7 @@ impl Engine {
         let confirmed = talk.confirm(&mut self.env, receiver);
         peer.rx_bytes += datagram.len() as u64;
         peer.roam(from);
+        self.env.heard(now.steady);
         peer.timers.anything_received(now.steady, peer.keepalive);
         if confirmed {
             peer.last_handshake = Some(now.wall);

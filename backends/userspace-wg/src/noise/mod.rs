@@ -2,6 +2,7 @@
 //! datagrams and the packets, and answers with datagrams and packets. Everything here runs as any user.
 
 mod allowed_ips;
+mod aside;
 mod batch;
 mod config;
 mod cookie;
@@ -28,6 +29,7 @@ mod wake;
 #[cfg(test)]
 mod tests;
 
+pub use aside::{Known, Stray};
 pub use batch::Batch;
 pub use config::{Endpoint, PeerConfig, PeerEdit};
 pub use drops::DropReason;

@@ -83,6 +83,9 @@ impl Peer {
 
     /// Keeps a padded packet until there is a session. The oldest one makes room, as it is the least use by now.
     fn stage(&mut self, env: &mut Env, packet: &[u8]) -> Result<(), DropReason> {
+        if env.leave_aside(packet) {
+            return Ok(());
+        }
         let staged = &mut self.talk().staged;
         let mut result = Ok(());
         if staged.len() >= MOST_STAGED {

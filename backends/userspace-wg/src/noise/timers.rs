@@ -115,6 +115,12 @@ impl Timers {
         self.arm(Slot::Retry, now);
     }
 
+    /// A handshake is wanted at once, whenever the last one was begun.
+    pub(crate) fn begin_anew(&mut self, now: Moment) {
+        self.last_initiation = None;
+        self.greet(now);
+    }
+
     /// An initiation was sent. `jitter` keeps two sides that began at once from doing so for ever.
     pub(crate) fn initiation_sent(&mut self, now: Moment, jitter: Duration) {
         self.last_initiation = Some(now);

@@ -1,4 +1,10 @@
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use overlayd_core::ipc::{Caller, Counters, Handler, Limits, Service, serve_connection};
@@ -55,14 +61,32 @@ impl Listener {
         Ok(Self { file, socket, access, config })
     }
 
-    /// Serves clients until `shutdown`, then lets them have the replies they wait for and removes the socket.
-    pub(crate) async fn serve<H: Handler>(self, handler: Arc<H>, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { file, socket, access, config } = self;
-        let ListenerConfig { limits, counters, .. } = config;
+    /// Takes over a socket that an older daemon has bound and given away.
+    pub(crate) fn inherit(config: ListenerConfig, socket: OwnedFd) -> anyhow::Result<Self> {
+        let group = config.group.as_deref();
+        let access = Access::new(group).with_context(|| format!("could not look up group {group:?}"))?;
+        let socket = std::os::unix::net::UnixListener::from(socket);
+        socket.set_nonblocking(true).context("could not use the socket of the older daemon")?;
+        let socket = UnixListener::from_std(socket).context("could not use the socket of the older daemon")?;
+        let file = SocketFile::of_another(&config.socket)?;
+        tracing::info!(socket = %config.socket.display(), group, gid = access.gid(), "listening on, as the older daemon");
+        Ok(Self { file, socket, access, config })
+    }
+
+    /// Leaves the socket's file in place for the process that listens there from now on.
+    pub(crate) fn leave(&self) {
+        self.file.leave();
+    }
+
+    /// Serves clients until `shutdown`; who connects later waits until somebody accepts. Returns the connections that
+    /// are still about to end.
+    pub(crate) async fn serve<H: Handler>(&self, handler: Arc<H>, shutdown: CancellationToken) -> TaskTracker {
+        let Self { socket, access, config, .. } = self;
+        let ListenerConfig { limits, counters, .. } = config.clone();
         let door = Arc::new(Door {
             open: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
-            access,
+            access: access.clone(),
             service: Service { handler, limits, counters, closing: shutdown.clone() },
         });
         let connections = TaskTracker::new();
@@ -83,15 +107,22 @@ impl Listener {
                 Err(error) => failures.pause(&error, &door.service.counters, &shutdown).await,
             }
         }
-        drop((file, socket));
         connections.close();
-        if timeout(DRAIN, connections.wait()).await.is_err() {
-            tracing::warn!(
-                open = connections.len(),
-                "connections were cut off: their last request did not end in time"
-            );
-        }
-        Ok(())
+        connections
+    }
+}
+
+/// Removes the socket, then lets clients have the replies they wait for.
+pub(crate) async fn drain(listener: Arc<Listener>, connections: TaskTracker) {
+    drop(listener);
+    if timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(open = connections.len(), "connections were cut off: their last request did not end in time");
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -3,6 +3,7 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -48,6 +49,25 @@ pub(super) enum ClaimError {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Whether another process listens there from now on.
+    left: AtomicBool,
+}
+
+impl SocketFile {
+    /// That of a socket which another process has bound and given to this one.
+    pub(super) fn of_another(path: &Path) -> Result<Self, ClaimError> {
+        let inspect = |source| ClaimError::Io { step: "inspect", path: path.to_owned(), source };
+        let metadata = path.symlink_metadata().map_err(inspect)?;
+        if !metadata.file_type().is_socket() {
+            return Err(ClaimError::NotASocket(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), identity: identity(&metadata), left: AtomicBool::new(false) })
+    }
+
+    /// Leaves it in place for the process that listens there from now on.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Binds `path`. What a daemon that is gone left there is replaced; everything else is left alone.
@@ -60,7 +80,7 @@ pub(super) async fn claim(path: &Path, group: Option<u32>) -> Result<(UnixListen
     remove_stale(path).await?;
     let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
     let metadata = path.symlink_metadata().map_err(failed("inspect"))?;
-    let file = SocketFile { path: path.to_owned(), identity: identity(&metadata) };
+    let file = SocketFile { path: path.to_owned(), identity: identity(&metadata), left: AtomicBool::new(false) };
     restrict(path, group);
     drop(turn);
     Ok((listener, file))
@@ -125,6 +145,9 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.left.load(Ordering::Relaxed) {
+            return;
+        }
         let ours = self.path.symlink_metadata().is_ok_and(|metadata| identity(&metadata) == self.identity);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "could not remove the socket");

@@ -8,4 +8,4 @@ mod refuse;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use accept::{Listener, ListenerConfig};
+pub(crate) use accept::{Listener, ListenerConfig, drain};

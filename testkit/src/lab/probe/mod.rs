@@ -3,12 +3,14 @@
 mod capture;
 mod ping;
 mod reach;
+mod stream;
 mod tcp;
 mod udp;
 
 pub use capture::{Capture, Captured};
 pub use ping::{ping, pings};
 pub use reach::{Service, WAYS, Way, is_cut_off, reaches};
+pub use stream::{Conversation, Stream, Tally};
 pub use tcp::{Transfer, transfer};
 pub use udp::{Echo, Flow};
 

@@ -21,7 +21,7 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-use super::{Listener, ListenerConfig};
+use super::{Listener, ListenerConfig, drain};
 
 /// Answers everything with who asked.
 struct Echo {
@@ -64,7 +64,13 @@ impl Daemon {
         let counters = Arc::clone(&listener.config.counters);
         let shutdown = CancellationToken::new();
         let handler = Arc::new(Echo { events: broadcast::channel(16).0 });
-        let served = tokio::spawn(listener.serve(handler, shutdown.clone()));
+        let closing = shutdown.clone();
+        let served = tokio::spawn(async move {
+            let listener = Arc::new(listener);
+            let connections = listener.serve(handler, closing).await;
+            drain(listener, connections).await;
+            Ok(())
+        });
         Self { counters, shutdown, served }
     }
 

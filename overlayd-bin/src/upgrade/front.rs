@@ -1,0 +1,106 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use overlayd_core::{
+    engine::Engine,
+    ipc::{Caller, Handler, Identity},
+    protocol::{Event, Request, Response},
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// What clients speak to: the engine while there is one, and the daemon itself where it is to be replaced.
+pub(crate) struct Front {
+    engine: Mutex<Option<Arc<Engine>>>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// Somebody wants the daemon replaced, and waits for the outcome.
+pub(crate) struct Order {
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+impl Order {
+    /// Tells how it went. Whoever asked may have left meanwhile, and then the log is all there is.
+    pub(crate) fn end(self, outcome: Result<(), String>) {
+        drop(self.done.send(outcome));
+    }
+}
+
+impl Front {
+    /// Requests go to `engine`, those to be replaced into the queue.
+    pub(crate) fn new(engine: Arc<Engine>) -> (Arc<Self>, mpsc::Receiver<Order>) {
+        let (orders, queue) = mpsc::channel(1);
+        (Arc::new(Self { engine: Mutex::new(Some(engine)), orders }), queue)
+    }
+
+    /// Takes the engine away from the clients. What they have asked already goes on to its end.
+    pub(crate) fn retire(&self) {
+        drop(self.slot().take());
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Engine>>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn upgrade(&self, caller: &Caller) -> Response {
+        if !may_replace(&caller.identity) {
+            return Response::err(format_args!(
+                "not allowed: only root and the daemon's own user may replace the daemon"
+            ));
+        }
+        tracing::info!(%caller, "asked to start a successor");
+        let (done, outcome) = oneshot::channel();
+        if self.orders.try_send(Order { done }).is_err() {
+            return Response::err("the daemon is being replaced already");
+        }
+        match outcome.await {
+            Ok(Ok(())) => Response::Ok,
+            Ok(Err(reason)) => Response::err(reason),
+            Err(_) => Response::err("the daemon ended before it was replaced"),
+        }
+    }
+}
+
+/// Whoever can start programs as the daemon's user, with its settings.
+fn may_replace(identity: &Identity) -> bool {
+    match identity {
+        Identity::Unix { uid, .. } => *uid == 0 || *uid == rustix::process::geteuid().as_raw(),
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl Handler for Front {
+    async fn handle(&self, caller: &Caller, request: Request) -> Response {
+        if request == Request::Upgrade {
+            return self.upgrade(caller).await;
+        }
+        let engine = self.slot().clone();
+        match engine {
+            Some(engine) => engine.handle(caller, request).await,
+            None => Response::err("the daemon is being replaced; ask again on a new connection"),
+        }
+    }
+
+    fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        match &*self.slot() {
+            Some(engine) => engine.events(),
+            // The sender is gone at once: there is nothing to tell any more.
+            None => broadcast::channel(1).1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_of_the_group_may_not_replace_the_daemon() {
+        let own = rustix::process::geteuid().as_raw();
+        let member = |uid| may_replace(&Identity::Unix { uid, gid: 990, pid: 42 });
+        assert!(member(0) && member(own));
+        assert!(!member(own + 1000));
+        assert!(!may_replace(&Identity::InProcess));
+    }
+}

@@ -1,0 +1,279 @@
+//! The daemon is replaced while packets flow, and nobody notices.
+//!
+//! ```text
+//!   container ── web bridge ── host 0 (replaced) ════ switch ════ host 1 ── web bridge ── container
+//!        └──── a stream of numbered datagrams each way, and a TCP connection ────┘
+//! ```
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use overlayd_core::protocol::StatusSnapshot;
+use overlayd_testkit::lab::{
+    self, Cluster, Host, Lab, Namespace, Underlay,
+    probe::{Conversation, Stream, Tally, pings},
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::container;
+
+/// How often in a row the daemon is replaced.
+const TIMES: usize = 4;
+
+/// Two hosts with a container each, which have spoken to each other.
+struct AtWork {
+    lab: Lab,
+    ends: [Namespace; 2],
+    ips: Vec<IpAddr>,
+}
+
+impl AtWork {
+    /// With a program of its own, which can be exchanged.
+    fn with(program: &Path) -> Self {
+        let mut lab = Lab::new(2, &Underlay::default(), program);
+        Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+        let ends = [container(), container()];
+        let attached = lab.hosts.iter().zip(&ends).map(|(host, end)| host.client().attach(end.pid(), "web"));
+        let ips = attached.collect();
+        let work = Self { lab, ends, ips };
+        work.is_connected();
+        work
+    }
+
+    fn is_connected(&self) {
+        assert!(pings(&self.ends[0], self.ips[1]), "to {}", self.ips[1]);
+        assert!(pings(&self.ends[1], self.ips[0]), "to {}", self.ips[0]);
+    }
+
+    fn streams(&self) -> [Stream; 4] {
+        let [host, other] = [&self.lab.hosts[0].namespace, &self.lab.hosts[1].namespace];
+        let [here, there] = [0, 1].map(node_address);
+        [
+            Stream::start(&self.ends[0], &self.ends[1], self.ips[1]),
+            Stream::start(&self.ends[1], &self.ends[0], self.ips[0]),
+            Stream::start(host, other, there),
+            Stream::start(other, host, here),
+        ]
+    }
+}
+
+/// The first address of a node's slice is the node's own.
+fn node_address(node: usize) -> IpAddr {
+    let slice: ipnet::IpNet = Cluster::V4.slice(node).parse().expect("a slice");
+    slice.hosts().next().expect("a slice has hosts")
+}
+
+/// The program under test at a path where another one can be put.
+fn exchangeable(directory: &Path) -> PathBuf {
+    let program = directory.join("overlayd");
+    fs::copy(crate::overlayd(), &program).expect("a copy of the program");
+    program
+}
+
+/// What must be as before, whoever tells it.
+fn essence(status: StatusSnapshot) -> impl PartialEq + std::fmt::Debug {
+    let peers: Vec<_> =
+        status.peers.into_iter().map(|peer| (peer.public_key, peer.endpoint, peer.allowed_ips)).collect();
+    (status.peer_count, status.services, peers, status.public_key)
+}
+
+fn show(names: [&str; 4], tallies: &[Tally]) {
+    for (name, tally) in names.iter().zip(tallies) {
+        println!(
+            "{name}: {} sent, {} lost, {} doubled, {} overtaken, longest gap {:?}",
+            tally.sent,
+            tally.lost.len(),
+            tally.doubled,
+            tally.overtaken,
+            tally.longest_gap
+        );
+    }
+}
+
+const NAMES: [&str; 4] = ["container to container", "and back", "node to node", "and back"];
+
+#[test]
+fn no_datagram_is_lost_while_the_daemon_is_replaced_again_and_again() {
+    if !lab::available() {
+        return;
+    }
+    let mut work = AtWork::with(crate::overlayd());
+    let before =
+        essence(work.lab.hosts[0].client().status_until(|status| status.peers[0].last_handshake_unix_secs > 0));
+    let streams = work.streams();
+    let conversation = Conversation::start(&work.ends[0], &work.ends[1], work.ips[1]);
+    for round in 0..TIMES {
+        streams[0].go_on_for(300);
+        let (start, older) = (Instant::now(), work.lab.hosts[0].daemon_pid());
+        let said = work.lab.hosts[0].upgrade(crate::overlayd()).unwrap_or_else(|error| panic!("{error}"));
+        let answered = start.elapsed();
+        assert!(work.lab.hosts[0].succeed().success(), "the older process ends well");
+        println!("round {round}: {} after {answered:?}, alone after {:?}", said.trim(), start.elapsed());
+        assert_ne!(work.lab.hosts[0].daemon_pid(), older);
+    }
+    streams[0].go_on_for(300);
+    let tallies = Stream::end_all(streams);
+    show(NAMES, &tallies);
+    for (name, tally) in NAMES.iter().zip(&tallies) {
+        assert!(tally.lost.is_empty(), "{name} lost {:?} of {}", tally.lost, tally.sent);
+        assert_eq!(tally.doubled, 0, "{name}");
+    }
+    assert!(conversation.end().expect("the TCP connection lives on") > 0);
+    let mut client = work.lab.hosts[0].client();
+    assert_eq!(client.attach(work.ends[0].pid(), "web"), work.ips[0], "the container keeps its address");
+    let after = essence(client.status_until(|status| status.peers[0].last_handshake_unix_secs > 0));
+    assert_eq!(format!("{after:?}"), format!("{before:?}"));
+    assert!(work.lab.hosts[0].terminate().success(), "the last successor ends as any daemon");
+}
+
+#[test]
+fn a_client_waits_at_the_socket_and_is_never_refused() {
+    if !lab::available() {
+        return;
+    }
+    let mut work = AtWork::with(crate::overlayd());
+    let socket = work.lab.hosts[0].socket();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let asked = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                // A connection may end while it is asked on, as with any daemon that ends; a new one is always accepted.
+                let mut client = lab::Client::connect(&socket, Duration::ZERO).expect("the socket accepts");
+                asked += u32::from(client.call(overlayd_core::protocol::Request::Status).is_ok());
+            }
+            asked
+        });
+        for _ in 0..2 {
+            work.lab.hosts[0].upgrade(crate::overlayd()).unwrap_or_else(|error| panic!("{error}"));
+            work.lab.hosts[0].succeed();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        asking.join().expect("no connection was refused")
+    });
+    println!("{asked} requests were answered meanwhile");
+    assert!(asked > 0);
+}
+
+#[test]
+fn a_successor_that_cannot_start_leaves_the_older_daemon_at_work() {
+    if !lab::available() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = exchangeable(directory.path());
+    let work = AtWork::with(&program);
+    let host = &work.lab.hosts[0];
+    let older = host.lock_owner();
+    let mut client = host.client();
+    let streams = work.streams();
+    let config = host.data_dir().join("overlayd.toml");
+    fs::write(&config, "wiregard = \"auto\"\n").expect("a configuration");
+    let complaint = host.upgrade(crate::overlayd()).expect_err("a successor with a broken configuration");
+    assert!(complaint.contains("overlayd.toml") && complaint.contains("wiregard"), "{complaint}");
+    fs::remove_file(&config).expect("no configuration");
+    for (text, what) in [("#!/bin/sh\nexit 7\n", "exit status: 7"), ("no program at all", "Exec format error")] {
+        exchange(&program, text);
+        let complaint = host.upgrade(crate::overlayd()).expect_err("a program that is no daemon");
+        assert!(complaint.contains(what), "{complaint}");
+    }
+    fs::remove_file(&program).expect("no program");
+    let complaint = host.upgrade(crate::overlayd()).expect_err("no program");
+    assert!(complaint.contains("No such file") && complaint.contains("could not start"), "{complaint}");
+    assert_eq!(client.status().peer_count, 1, "even the connection is the same");
+    assert_eq!(host.lock_owner(), older);
+    let tallies = Stream::end_all(streams);
+    show(NAMES, &tallies);
+    assert!(tallies.iter().all(|tally| tally.lost.is_empty()), "{tallies:?}");
+}
+
+/// Puts another program in the place of the running one, as a package manager does.
+fn exchange(program: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let new = program.with_extension("new");
+    fs::write(&new, text).expect("a program");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("a program");
+    fs::rename(&new, program).expect("the program's place");
+}
+
+/// The process that this one has started, once there is one; nothing when the patience ends first.
+fn child_of(pid: Pid, patience: Duration) -> Option<Pid> {
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        let parent = pid.as_raw_nonzero().to_string();
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        for process in processes {
+            let Some(number) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+            let after_name = stat.rsplit(')').next().unwrap_or_default();
+            if after_name.split_whitespace().nth(1) == Some(&parent) {
+                return Pid::from_raw(number);
+            }
+        }
+    }
+    None
+}
+
+/// Whether packets go through the kernel, whoever the daemon is.
+fn in_kernel() -> bool {
+    std::env::var_os("OVERLAYD_WIREGUARD").is_some_and(|choice| choice == "kernel")
+}
+
+/// Moments after the successor has begun to exist, spread over all that happens. The older daemon stays for half a second
+/// after everything is handed over, so it is there at each of them.
+const MOMENTS: [u64; 8] = [0, 20, 50, 80, 120, 180, 280, 400];
+
+#[test]
+fn a_successor_killed_in_the_middle_leaves_the_older_daemon_at_work() {
+    if !lab::available() {
+        return;
+    }
+    let work = AtWork::with(crate::overlayd());
+    let host = &work.lab.hosts[0];
+    let older = host.lock_owner();
+    for moment in MOMENTS.map(Duration::from_millis) {
+        let streams = work.streams();
+        let answer = thread::scope(|scope| {
+            let upgrading = scope.spawn(|| host.upgrade(crate::overlayd()));
+            let successor = child_of(older, Duration::from_secs(20)).expect("a successor");
+            // The moment is what the test is about; there is nothing to wait for.
+            thread::sleep(moment);
+            kill_process(successor, Signal::KILL).expect("a signal");
+            upgrading.join().expect("the command")
+        });
+        println!("killed after {moment:?}: {answer:?}");
+        if answer.is_ok() && in_kernel() {
+            // With nothing to hand over the older daemon has ended by then.
+            return;
+        }
+        work.is_connected();
+        assert_eq!(host.client().status().peer_count, 1);
+        assert_eq!(host.lock_owner(), older, "the older daemon goes on");
+        show(NAMES, &Stream::end_all(streams));
+    }
+}
+
+#[test]
+fn an_older_daemon_killed_in_the_middle_leaves_its_successor_at_work() {
+    if !lab::available() {
+        return;
+    }
+    for moment in [0, 100, 600].map(Duration::from_millis) {
+        let mut work = AtWork::with(crate::overlayd());
+        let host = &mut work.lab.hosts[0];
+        let older = host.lock_owner();
+        host.upgrade(crate::overlayd()).unwrap_or_else(|error| panic!("{error}"));
+        thread::sleep(moment);
+        // It may have ended in the meantime.
+        let _ = kill_process(older, Signal::KILL);
+        host.succeed();
+        assert_ne!(host.lock_owner(), older);
+        work.is_connected();
+        assert_eq!(work.lab.hosts[0].client().status().peer_count, 1);
+    }
+}

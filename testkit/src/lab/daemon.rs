@@ -1,0 +1,43 @@
+use std::{
+    io,
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, ExitStatus},
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+
+/// A daemon that runs: one that the lab has started, or the successor of one, which became the test's child when that
+/// one ended.
+#[derive(Debug)]
+pub(super) enum Daemon {
+    Started(Child),
+    Succeeded(Pid),
+}
+
+impl Daemon {
+    /// From now on processes whose parent ends become children of the test, which sees how they end.
+    pub(super) fn adopt_orphans() {
+        set_child_subreaper(rustix::thread::gettid().into()).expect("to adopt orphans");
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        match self {
+            Self::Started(child) => Pid::from_raw(child.id().try_into().expect("a PID")).expect("a PID"),
+            Self::Succeeded(pid) => *pid,
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill_process(self.pid(), signal)?)
+    }
+
+    pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {
+        match self {
+            Self::Started(child) => child.wait(),
+            Self::Succeeded(pid) => {
+                let (_, status) = waitpid(Some(*pid), WaitOptions::empty())?.ok_or(io::ErrorKind::NotFound)?;
+                Ok(ExitStatus::from_raw(status.as_raw()))
+            }
+        }
+    }
+}
