@@ -5,11 +5,7 @@
 //!   d2, d3, d4 ── db bridge ─ host 0 (overlayd) ════ switch ════ host 1, which runs wireguard-go and no daemon
 //! ```
 
-use std::{
-    net::IpAddr,
-    process::Child,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, time::Instant};
 
 use ipnet::IpNet;
 use overlayd_core::protocol::{EdgeConfig, EdgePeerStatus, Request, Response};
@@ -18,10 +14,7 @@ use overlayd_testkit::lab::{
     probe::{ping, pings, transfer},
 };
 
-use crate::container;
-
-/// How long an edge may take to come, or to be gone: on both sides WireGuard tries again after 15 seconds of silence.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{PATIENCE, Program, container, until};
 
 /// The node, its containers by name with their addresses, and the machine that is to be an edge.
 struct Yard {
@@ -90,14 +83,13 @@ impl Yard {
     }
 }
 
-/// A machine's own WireGuard, ended when this is dropped.
-struct WireGuard(Child);
+/// A machine's own WireGuard, ended when this is dropped; its interface goes with it.
+struct WireGuard(#[expect(dead_code, reason = "it is held")] Program);
 
 impl WireGuard {
     /// Sets up the interface `edge` as wg-quick(8) does, but sends everything of `routes` to the node.
     fn start(at: &Namespace, config: &EdgeConfig, routes: &str) -> Self {
-        let process = at.command(&["setpriv", "--pdeathsig=KILL", "wireguard-go", "-f", "edge"]).spawn();
-        let wireguard = Self(process.expect("wireguard-go starts"));
+        let wireguard = Self(Program::start(at, &["wireguard-go", "-f", "edge"]));
         until("wireguard-go answers", || at.try_run(&["wg", "show", "edge"]).is_ok());
         let [node] = config.peers.as_slice() else { panic!("an edge has one peer") };
         let settings = format!(
@@ -118,24 +110,7 @@ impl WireGuard {
     }
 }
 
-impl Drop for WireGuard {
-    fn drop(&mut self) {
-        // A process that is gone already is what is wanted; its interface goes with it.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Whether an answer comes at last: a handshake may have to be begun anew.
+/// Whether an answer comes at last: a handshake may have to be begun anew, which WireGuard does after 15 seconds of silence.
 fn reaches(edge: &Namespace, to: IpAddr) -> bool {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
@@ -163,6 +138,8 @@ fn an_edge_keeps_to_its_grants(cluster: Cluster) {
     yard.keeps_to_its_grants(edge);
     until("the handshake is told", || yard.edges()[0].last_handshake_unix_secs.is_some_and(|at| at > 1_700_000_000));
     yard.host().kill();
+    // As after a start of the host: the fence has to stand before the edge is let in again.
+    yard.host().run(&["nft", "flush", "ruleset"]);
     yard.host().start();
     assert_eq!(yard.edges().len(), 1, "an edge survives the daemon");
     yard.keeps_to_its_grants(edge);

@@ -13,6 +13,7 @@ mod every_operation;
 mod isolation;
 mod leftovers;
 mod live_changes;
+mod managers;
 mod names;
 mod privileges;
 mod restart;
@@ -22,7 +23,11 @@ mod underlays;
 mod upgrade;
 mod wireguard;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::Child,
+    time::{Duration, Instant},
+};
 
 use overlayd_testkit::lab::{Confinement, Lab, Namespace, Underlay};
 
@@ -39,4 +44,35 @@ fn lab(hosts: usize, underlay: &Underlay) -> Lab {
 /// A container that may do all that the test may.
 fn container() -> Namespace {
     Namespace::container(Confinement::None)
+}
+
+/// How long a program may take for what it is to do. Far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it holds, for what announces itself to nobody.
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A program of somebody else's that runs until this is dropped.
+struct Program(Child);
+
+impl Program {
+    fn start(at: &Namespace, command: &[&str]) -> Self {
+        let command = [&["setpriv", "--pdeathsig=KILL"], command].concat();
+        Self(at.command(&command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // One that is gone already is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -87,6 +87,9 @@ impl Engine {
             Ok(changes)
         })
         .await?;
+        if let Some(issued) = &record.issued {
+            self.withheld().remove(&issued.public_key);
+        }
         if let Handle::Guest(id) = handle {
             self.forget_guest_key(id)?;
         }
@@ -101,7 +104,11 @@ impl Engine {
         if record.phase == Phase::Leaving {
             return self.unplug(handle).await.map(|()| None);
         }
-        match self.plug(&record).await {
+        let plugged = self.plug(&record).await;
+        if let (Some(issued), true) = (&record.issued, record.isolation.is_some()) {
+            self.admit(&handle.to_string(), issued, plugged.as_ref().map(|_| ())).await;
+        }
+        match plugged {
             Ok(attached) => self.keep_identity(handle, attached),
             Err(Error::Host { source: contract::Error::TargetChanged(_) | contract::Error::TargetGone(_), .. }) => {
                 self.unplug(handle).await.map(|()| None)
@@ -111,7 +118,7 @@ impl Engine {
     }
 
     /// Has the host be as the record says. An address without a fence and without ports needs nothing of it.
-    async fn plug(&self, record: &AttachmentRecord) -> Result<Attached, Error> {
+    pub(super) async fn plug(&self, record: &AttachmentRecord) -> Result<Attached, Error> {
         if !record.has_host_objects() {
             return Ok(Attached { identity: TargetIdentity(record.service_ip.to_string()), namespace: None });
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Engine, Error};
 use crate::{
     contract::AttachmentId,
-    desired::{Desired, EdgeRecord, Handle},
+    desired::{Desired, Handle},
     names::LinkName,
 };
 
@@ -13,6 +13,7 @@ impl Engine {
     /// Brings the host in line with the records. What cannot be done now is logged and left to a repeated request: a
     /// daemon that answers can be asked why.
     pub(super) async fn converge(&self) {
+        self.refence().await;
         let overlay = self.desired().overlay().cloned();
         let steps = [
             (
@@ -29,9 +30,6 @@ impl Engine {
             if let Err(error) = outcome {
                 tracing::error!(%error, "{what} could not be brought in line with the state");
             }
-        }
-        if let Err(error) = self.replug_edges().await {
-            tracing::error!(%error, "an edge peer could not be fenced again");
         }
         if let Err(error) = self.forget_stray_guest_keys() {
             tracing::error!(%error, "the key of a guest that is gone could not be removed");
@@ -59,15 +57,6 @@ impl Engine {
         for network in observed.networks.iter().filter(|network| !networks.contains(&network.name.0)) {
             tracing::info!(network = %network.name, "a network that nobody asked for is removed");
             self.host.remove_network(&network.name).await?;
-        }
-        Ok(())
-    }
-
-    async fn replug_edges(&self) -> Result<(), Error> {
-        let edges: Vec<(String, EdgeRecord)> =
-            self.desired().edges().iter().map(|(name, edge)| (name.clone(), edge.clone())).collect();
-        for (name, edge) in edges {
-            self.ensure_edge_fence(&name, &edge).await?;
         }
         Ok(())
     }

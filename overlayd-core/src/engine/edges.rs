@@ -108,7 +108,9 @@ impl Engine {
             changes.extend(self.rest(desired, ip));
             Ok(changes)
         })
-        .await
+        .await?;
+        self.withheld().remove(&public_key);
+        Ok(())
     }
 
     /// Unix second of the last handshake with this edge.

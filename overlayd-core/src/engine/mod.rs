@@ -11,6 +11,7 @@ mod dispatch;
 mod dns;
 mod edges;
 mod error;
+mod fences;
 mod host;
 mod leases;
 mod locks;
@@ -27,6 +28,7 @@ mod services;
 mod status;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU16},
     time::Duration,
@@ -41,7 +43,7 @@ use crate::{
     contract::Inbound,
     desired::{Change, Desired},
     keyring::Keyring,
-    keys::PrivateKey,
+    keys::{PrivateKey, PublicKey},
     plan::DnsConfig,
     protocol::{Event, NatStatusWire},
     store::Store,
@@ -111,8 +113,10 @@ pub struct Engine {
     locks: Locks,
     /// Shared by requests, exclusive to what removes everything.
     world: RwLock<()>,
-    /// What the global device was last told about its peers.
-    sent: tokio::sync::Mutex<Sent>,
+    /// What the devices were last told about their peers.
+    sent: Sent,
+    /// Issued identities whose fence does not stand: they are kept out until it does.
+    withheld: Mutex<BTreeSet<PublicKey>>,
     /// What answers names, as last told.
     served: tokio::sync::Mutex<dns::Served>,
     /// MTU of the overlay device, in bytes.
@@ -185,7 +189,8 @@ impl Engine {
             desired: Mutex::new(Desired::load(records)),
             locks: Locks::default(),
             world: RwLock::new(()),
-            sent: tokio::sync::Mutex::new(Sent::default()),
+            sent: Sent::default(),
+            withheld: Mutex::default(),
             served: tokio::sync::Mutex::default(),
             mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
             observed: watch::Sender::new(Arc::default()),

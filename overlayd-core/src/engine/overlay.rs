@@ -96,7 +96,7 @@ impl Engine {
         match kept {
             Some(kept) => self.bring_up(&kept).await,
             None => {
-                self.sent.lock().await.forget_all();
+                self.sent.forget_all();
                 self.host.remove_device(&failed.device).await
             }
         }
@@ -126,7 +126,7 @@ impl Engine {
         for device in &devices {
             self.host.remove_device(device).await?;
         }
-        self.sent.lock().await.forget_all();
+        self.sent.forget_all();
         self.observe().await;
         self.record(|desired| Ok(forget_all(desired))).await
     }

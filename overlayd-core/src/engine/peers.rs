@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use ipnet::IpNet;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
+use self::sent::Told;
 pub(super) use self::{names::spawn as spawn_resolver, sent::Sent};
 use super::{Engine, Error, locks::Key, parse, record::Undo};
 use crate::{
@@ -90,20 +91,23 @@ impl Engine {
         let Some(device) = device_of(&self.desired(), service) else { return Ok(()) };
         let observed = self.host.observe_devices().await?;
         let known = observed.iter().filter(|status| status.name == device).flat_map(|status| &status.peers);
-        let mut sent = self.sent.lock().await;
+        let told = self.sent.to(service);
+        let mut told = told.lock().await;
         let changes = {
-            let desired = self.desired();
+            let (desired, withheld) = (self.desired(), self.withheld());
             let known: HashMap<PublicKey, &PeerStatus> = known.map(|peer| (peer.public_key, peer)).collect();
             let id = |public_key: &PublicKey| PeerId { service: service.map(Into::into), public_key: *public_key };
-            let strangers = known.keys().filter(|public_key| desired.peer(&id(public_key)).is_none());
+            let is_let_in = |id: &PeerId| desired.peer(id).is_some() && !withheld.contains(&id.public_key);
+            let strangers = known.keys().filter(|public_key| !is_let_in(&id(public_key)));
             let mut changes: Vec<PeerChange> = strangers.map(|public_key| PeerChange::Remove(*public_key)).collect();
-            for (id, record) in desired.peers_of(service) {
+            for (id, record) in desired.peers_of(service).filter(|(id, _)| is_let_in(id)) {
                 let peer = known.get(&id.public_key);
-                match peer {
-                    Some(peer) if peer.endpoint.is_some() => sent.assume(id, record),
-                    Some(_) | None => sent.doubt(id),
+                match (peer.and_then(|peer| peer.endpoint), self.sent.address_of(id, record)) {
+                    (None, _) => told.doubt(&id.public_key),
+                    (Some(_), Some(address)) => told.assume(id.public_key, address),
+                    (Some(_), None) => {}
                 }
-                let change = set(&sent, id, record);
+                let change = self.set(&told, id, record);
                 if !peer.is_some_and(|peer| is_as_planned(peer, &change)) {
                     changes.push(change);
                 }
@@ -112,7 +116,7 @@ impl Engine {
         };
         if !changes.is_empty() {
             self.host.change_peers(&device, &changes).await?;
-            sent.note(service, &changes);
+            told.note(&changes);
         }
         self.look.notify_one();
         Ok(())
@@ -123,18 +127,19 @@ impl Engine {
     pub(super) async fn send_peers(&self, ids: &[PeerId]) -> Result<(), Error> {
         let Some(first) = ids.first() else { return Ok(()) };
         let service = first.service.as_deref();
-        let mut sent = self.sent.lock().await;
+        let told = self.sent.to(service);
+        let mut told = told.lock().await;
         let (device, changes) = {
-            let desired = self.desired();
+            let (desired, withheld) = (self.desired(), self.withheld());
             let Some(device) = device_of(&desired, service) else { return Ok(()) };
             let change = |id: &PeerId| match desired.peer(id) {
-                Some(record) => set(&sent, id, record),
-                None => PeerChange::Remove(id.public_key),
+                Some(record) if !withheld.contains(&id.public_key) => self.set(&told, id, record),
+                Some(_) | None => PeerChange::Remove(id.public_key),
             };
             (device, ids.iter().map(change).collect::<Vec<_>>())
         };
         self.host.change_peers(&device, &changes).await?;
-        sent.note(service, &changes);
+        told.note(&changes);
         self.look.notify_one();
         Ok(())
     }
@@ -185,6 +190,10 @@ impl Engine {
         Ok(())
     }
 
+    fn set(&self, told: &Told, id: &PeerId, record: &PeerRecord) -> PeerChange {
+        PeerChange::Set(plan::peer(id.public_key, record, self.sent.endpoint_for(told, id, record)))
+    }
+
     /// Holds the peer, and for a dedicated device its service too, which no teardown may take away meanwhile.
     async fn lock_peer(&self, id: &PeerId) -> (OwnedRwLockWriteGuard<()>, Option<OwnedRwLockReadGuard<()>>) {
         let service = match &id.service {
@@ -222,10 +231,6 @@ fn check_issued(desired: &Desired, ids: &[PeerId]) -> Result<(), Error> {
             id.public_key
         ))),
     }
-}
-
-fn set(sent: &Sent, id: &PeerId, record: &PeerRecord) -> PeerChange {
-    PeerChange::Set(plan::peer(id.public_key, record, sent.endpoint_for(id, record)))
 }
 
 /// Whether telling the device would change nothing.

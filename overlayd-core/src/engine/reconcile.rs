@@ -9,10 +9,7 @@ use std::{
 use tokio::time::MissedTickBehavior;
 
 use super::{Engine, Error, locks::Key};
-use crate::{
-    contract::AttachmentId,
-    desired::{Handle, Phase},
-};
+use crate::desired::{Handle, Phase};
 
 /// Starts passes until the engine is dropped.
 pub(super) fn spawn(engine: &Arc<Engine>) {
@@ -70,11 +67,12 @@ impl Engine {
         let observed = self.host.observe_networks().await?;
         let alive: BTreeMap<_, bool> =
             observed.attachments.into_iter().map(|attachment| (attachment.id, attachment.alive)).collect();
-        self.reconcile_edges(|id| alive.contains_key(id)).await?;
+        self.refence_edges(|id| alive.contains_key(id)).await;
         let handles: Vec<(Handle, String)> = {
-            let desired = self.desired();
+            let (desired, withheld) = (self.desired(), self.withheld());
             let all = desired.attachments().iter().filter(|(_, record)| {
-                let in_place = alive.get(&record.id) == Some(&true);
+                let kept_out = record.issued.as_ref().is_some_and(|issued| withheld.contains(&issued.public_key));
+                let in_place = alive.get(&record.id) == Some(&true) && !kept_out;
                 which == Which::All || record.phase == Phase::Leaving || (!in_place && record.has_host_objects())
             });
             all.map(|(handle, record)| (handle.clone(), record.service.clone())).collect()
@@ -86,18 +84,6 @@ impl Engine {
                 Ok(Some(_)) if which == Which::Drifted => tracing::info!(%handle, "plugged in again"),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%handle, %error, "could not be plugged in again"),
-            }
-        }
-        Ok(())
-    }
-
-    async fn reconcile_edges(&self, stands: impl Fn(&AttachmentId) -> bool) -> Result<(), Error> {
-        let names: Vec<String> = self.desired().edges().keys().cloned().collect();
-        for name in names.into_iter().filter(|name| !stands(&AttachmentId::Edge(name.clone()))) {
-            let _edge = self.locks.exclusive(Key::Edge(name.clone())).await;
-            let edge = self.desired().edges().get(&name).cloned();
-            if let Some(edge) = edge {
-                self.ensure_edge_fence(&name, &edge).await?;
             }
         }
         Ok(())

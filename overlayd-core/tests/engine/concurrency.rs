@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
-use overlayd_core::protocol::{Request, Response};
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_core::protocol::{OverlayMode, PeerScope, Request, Response};
+use overlayd_testkit::fake::{Call, Reaction, Stage};
 use tokio::sync::Notify;
 
 use crate::node::{Node, add_peer, attach, detach, some_key};
@@ -37,6 +37,27 @@ async fn a_hanging_device_ends_its_own_requests_and_no_others() {
     assert!(message.contains("did not end within"), "{message}");
     node.ok(Request::Shutdown).await;
     node.engine.shutdown_requested().await;
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_delays_no_peer_of_another() {
+    let node = Node::patient().await;
+    node.ok(Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Dedicated }).await;
+    let device = node.status().await.dedicated_services[0].interface.clone();
+    let go = Arc::new(Notify::new());
+    let hangs = move |call: &Call| call.verb == "change_peers" && call.object == device;
+    node.overlay.script().once(Stage::Entry, hangs.clone(), Reaction::Wait(Arc::clone(&go)));
+    let Request::AddPeer { peer, .. } = add_peer(&some_key(), "198.51.100.1:51421", "10.77.8.0/26") else { panic!() };
+    let request = Request::AddPeer { peer, scope: PeerScope::Service { service: "db".into() } };
+    let engine = Arc::clone(&node.engine);
+    let slow = tokio::spawn(async move { engine.answer(request).await });
+    node.overlay.script().called(hangs).await;
+    let other = some_key();
+    node.ok(add_peer(&other, "198.51.100.2:51820", "10.77.9.0/26")).await;
+    node.ok(Request::RemovePeer { pubkey: other.to_base64(), scope: PeerScope::Global }).await;
+    assert!(!slow.is_finished());
+    go.notify_one();
+    assert_eq!(slow.await.unwrap(), Response::Ok);
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Identities that the daemon issues: guests and edges; and processes of the host, which have an address alone.
 
+use std::collections::BTreeSet;
+
 use overlayd_core::{
     contract::OverlayBackend,
     protocol::{AttachContainer, AttachHandle, EdgeConfig, GuestOverlayConfig, PeerScope, Request, Response},
 };
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::fake::{FakeAttacher, Reaction, Stage};
 
 use crate::node::{Node, add_peer, attach, some_key};
 
@@ -171,6 +173,30 @@ async fn an_edge_is_minted_once_until_it_is_revoked() {
             Request::MintEdgePeer { name: name.into(), ttl_secs: 1, allow: vec![], node_endpoint: endpoint.into() };
         node.refused(request).await;
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_fenced_again_is_kept_out_until_it_can() {
+    let node = Node::watchful().await;
+    let guest = guest_config(&node, Some("job-88")).await;
+    let edge = edge_config(&node, "laptop-3", &["web"]).await;
+    let open = edge_config(&node, "all", &[]).await;
+    let let_in_keys =
+        async |node: &Node| -> BTreeSet<String> { let_in(node).await.into_iter().map(|(key, _)| key).collect() };
+    let all = BTreeSet::from([guest.public_key, edge.public_key, open.public_key.clone()]);
+    assert_eq!(let_in_keys(&node).await, all);
+    let fails = |host: &FakeAttacher| {
+        host.script().always(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
+    };
+    let node = node.crash_and_restart_on(fails).await;
+    assert_eq!(let_in_keys(&node).await, BTreeSet::from([open.public_key]));
+    node.attacher.script().calm();
+    let again = async {
+        while let_in_keys(&node).await != all {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), again).await.unwrap();
 }
 
 #[tokio::test]

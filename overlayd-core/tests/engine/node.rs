@@ -30,12 +30,14 @@ struct Tuning {
     /// How often the daemon looks after drift.
     interval: Duration,
     dns: DnsConfig,
+    /// How long one call of a backend may take.
+    deadline: Duration,
 }
 
 /// Too seldom for a test to see.
 impl Default for Tuning {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(3600), dns: DnsConfig::default() }
+        Self { interval: Duration::from_secs(3600), dns: DnsConfig::default(), deadline: Duration::from_millis(200) }
     }
 }
 
@@ -48,6 +50,12 @@ impl Node {
     /// Like [`Node::ready`], but it looks after drift all the time.
     pub(crate) async fn watchful() -> Self {
         let tuning = Tuning { interval: Duration::from_millis(20), ..Tuning::default() };
+        Self::in_directory(tempfile::tempdir().unwrap(), tuning).await.with_web().await
+    }
+
+    /// Like [`Node::ready`], but it waits for a slow backend for as long as a test takes.
+    pub(crate) async fn patient() -> Self {
+        let tuning = Tuning { deadline: Duration::from_secs(60), ..Tuning::default() };
         Self::in_directory(tempfile::tempdir().unwrap(), tuning).await.with_web().await
     }
 
@@ -88,10 +96,21 @@ impl Node {
 
     /// The process ends without a word, and another one starts on the same host and data directory.
     pub(crate) async fn crash_and_restart(self) -> Self {
+        self.crash_and_restart_on(|_| {}).await
+    }
+
+    /// The same on a host that was changed meanwhile.
+    pub(crate) async fn crash_and_restart_on(self, change: impl FnOnce(&FakeAttacher)) -> Self {
         let (overlay, attacher) = (self.overlay.restarted(), self.attacher.restarted());
+        change(&attacher);
         // Sockets end with the process.
         let dns = FakeDns::default();
+        let engine = Arc::downgrade(&self.engine);
         drop(self.engine);
+        // A pass that is under way holds the engine, and with it the state's file, a moment longer.
+        while engine.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let engine = start(&self.dir, (&overlay, &attacher, &dns), &self.tuning).await;
         Self { overlay, attacher, dns, engine, dir: self.dir, tuning: self.tuning }
     }
@@ -159,7 +178,7 @@ async fn start(
     };
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.legacy_marker = Some(dir.path().join(FILE));
-    config.backend_deadline = Duration::from_millis(200);
+    config.backend_deadline = tuning.deadline;
     config.reconcile_interval = tuning.interval;
     config.dns = tuning.dns.clone();
     Engine::start(config, backends).await.unwrap()

@@ -1,4 +1,7 @@
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use overlayd_core::{
     contract::{OverlayBackend, PeerStatus},
@@ -8,6 +11,7 @@ use overlayd_core::{
     protocol::{Event, PeerScope, Request},
 };
 use overlayd_testkit::fake::{Reaction, Stage};
+use tokio::sync::broadcast;
 
 use crate::node::{Node, add_peer, setup_global, some_key};
 
@@ -139,4 +143,34 @@ async fn status_tells_unix_time_of_the_handshake_and_clients_hear_that_the_peer_
     let peer = &node.status().await.peers[0];
     assert_eq!(peer.endpoint, "203.0.113.9:40001");
     assert_eq!(u64::try_from(peer.last_handshake_unix_secs).unwrap(), at.duration_since(UNIX_EPOCH).unwrap().as_secs());
+}
+
+/// Waits until clients have heard all of these.
+async fn heard(events: &mut broadcast::Receiver<Arc<Event>>, expected: &[Event]) {
+    let mut left = expected.to_vec();
+    let hear = async {
+        while !left.is_empty() {
+            let event = events.recv().await.unwrap();
+            left.retain(|wished| *wished != *event);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), hear).await.unwrap_or_else(|_| panic!("nobody heard {expected:?}"));
+}
+
+#[tokio::test]
+async fn clients_hear_of_a_peer_that_comes_that_roams_and_that_goes_silent() {
+    let node = Node::ready().await;
+    let key = some_key();
+    let mut events = node.engine.events();
+    let healthy = |healthy| Event::PeerHealthChanged { pubkey: key.to_base64(), healthy };
+    node.ok(add_peer(&key, "198.51.100.1:51820", "10.77.8.0/26")).await;
+    heard(&mut events, &[healthy(false)]).await;
+    let now = SystemTime::now();
+    assert!(node.overlay.handshake(&device(), &key, "203.0.113.9:40001".parse().unwrap(), now));
+    let moved = Event::NatEndpointChanged { pubkey: key.to_base64(), endpoint: "203.0.113.9:40001".into() };
+    heard(&mut events, &[moved, healthy(true)]).await;
+    // Its session has lived for 180 seconds.
+    let ago = now - Duration::from_secs(180);
+    assert!(node.overlay.handshake(&device(), &key, "203.0.113.9:40001".parse().unwrap(), ago));
+    heard(&mut events, &[healthy(false)]).await;
 }

@@ -120,9 +120,10 @@ impl Engine {
         let device = self.desired().overlay().map(|overlay| overlay.device.clone());
         let Some(device) = device else { return Ok(()) };
         let changes = [PeerChange::Remove(issued.public_key)];
-        let mut sent = self.sent.lock().await;
+        let told = self.sent.to(None);
+        let mut told = told.lock().await;
         self.host.change_peers(&device, &changes).await?;
-        sent.note(None, &changes);
+        told.note(&changes);
         Ok(())
     }
 

@@ -33,7 +33,7 @@ impl Engine {
     pub(super) async fn resolve_at_once(&self, id: &PeerId, host: &str, port: u16) {
         match tokio::time::timeout(PATIENCE, lookup(host, port)).await {
             Ok(Some(address)) => {
-                self.sent.lock().await.resolve(id, address);
+                self.sent.resolve(id, address);
             }
             Ok(None) | Err(_) => {
                 tracing::warn!(peer = %id.public_key, host, "the peer's name does not resolve; it is tried again later");
@@ -53,12 +53,12 @@ impl Engine {
         let mut moved = Vec::new();
         for (id, host, port) in &named {
             let Some(address) = lookup(host, *port).await else { continue };
-            if self.sent.lock().await.resolve(id, address) {
+            if self.sent.resolve(id, address) {
                 tracing::info!(peer = %id.public_key, host, %address, "the peer's name stands for another address now");
                 moved.push(id.clone());
             }
         }
-        self.sent.lock().await.keep_names(|id| named.iter().any(|(named, ..)| named == id));
+        self.sent.keep_names(|id| named.iter().any(|(named, ..)| named == id));
         for id in &moved {
             if let Err(error) = self.send_peers(std::slice::from_ref(id)).await {
                 tracing::warn!(%error, peer = %id.public_key, "the device was not told a peer's new address");

@@ -1,6 +1,10 @@
-//! What the device was last told, so that saying it again does not reset what it has learned since.
+//! What the devices were last told, so that saying it again does not reset what they have learned since.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
     contract::{PeerChange, PeerEndpoint},
@@ -8,76 +12,87 @@ use crate::{
     keys::PublicKey,
 };
 
-/// The endpoints that the device was told, and the addresses that names stood for.
+/// What each device was told, and the addresses that names stood for.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Sent {
-    endpoints: HashMap<PeerId, SocketAddr>,
-    resolved: HashMap<PeerId, SocketAddr>,
+    devices: Mutex<HashMap<Option<String>, Arc<tokio::sync::Mutex<Told>>>>,
+    resolved: Mutex<HashMap<PeerId, SocketAddr>>,
 }
 
+/// The endpoints that one device was told. Held while it is told more, so that one that hangs keeps nobody from another.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Told(HashMap<PublicKey, SocketAddr>);
+
 impl Sent {
+    /// What the device of `service` was told.
+    pub(in crate::engine) fn to(&self, service: Option<&str>) -> Arc<tokio::sync::Mutex<Told>> {
+        Arc::clone(lock(&self.devices).entry(service.map(Into::into)).or_default())
+    }
+
     /// The endpoint to plan for a peer: kept when the device was told the same before.
-    pub(super) fn endpoint_for(&self, id: &PeerId, record: &PeerRecord) -> PeerEndpoint {
+    pub(super) fn endpoint_for(&self, told: &Told, id: &PeerId, record: &PeerRecord) -> PeerEndpoint {
         match self.address_of(id, record) {
-            Some(address) if self.endpoints.get(id) != Some(&address) => PeerEndpoint::Set(address),
+            Some(address) if told.0.get(&id.public_key) != Some(&address) => PeerEndpoint::Set(address),
             _ => PeerEndpoint::Keep,
         }
     }
 
-    /// Takes it that the device was told of the peer in an earlier run.
-    pub(super) fn assume(&mut self, id: &PeerId, record: &PeerRecord) {
-        if let Some(address) = self.address_of(id, record) {
-            self.endpoints.insert(id.clone(), address);
-        }
-    }
-
-    /// Takes it that the device knows nothing of the peer's endpoint.
-    pub(super) fn doubt(&mut self, id: &PeerId) {
-        self.endpoints.remove(id);
-    }
-
-    /// Notes what the device of `service` has accepted.
-    pub(in crate::engine) fn note(&mut self, service: Option<&str>, changes: &[PeerChange]) {
-        let id = |public_key: PublicKey| PeerId { service: service.map(Into::into), public_key };
-        for change in changes {
-            match change {
-                PeerChange::Set(plan) => {
-                    if let PeerEndpoint::Set(address) = plan.endpoint {
-                        self.endpoints.insert(id(plan.public_key), address);
-                    }
-                }
-                PeerChange::Remove(public_key) => {
-                    self.endpoints.remove(&id(*public_key));
-                }
-            }
+    /// Where the peer was said to be, if that is an address by now.
+    pub(super) fn address_of(&self, id: &PeerId, record: &PeerRecord) -> Option<SocketAddr> {
+        match &record.endpoint {
+            EndpointSpec::Roaming => None,
+            EndpointSpec::Address(address) => Some(*address),
+            EndpointSpec::Name { .. } => lock(&self.resolved).get(id).copied(),
         }
     }
 
     /// Notes what a name stands for now; true when that is news.
-    pub(super) fn resolve(&mut self, id: &PeerId, address: SocketAddr) -> bool {
-        self.resolved.insert(id.clone(), address) != Some(address)
+    pub(super) fn resolve(&self, id: &PeerId, address: SocketAddr) -> bool {
+        lock(&self.resolved).insert(id.clone(), address) != Some(address)
     }
 
     /// Forgets names of peers that are gone.
-    pub(super) fn keep_names(&mut self, keep: impl Fn(&PeerId) -> bool) {
-        self.resolved.retain(|id, _| keep(id));
+    pub(super) fn keep_names(&self, keep: impl Fn(&PeerId) -> bool) {
+        lock(&self.resolved).retain(|id, _| keep(id));
     }
 
     /// Forgets what the device of `service` was told, because it is gone.
-    pub(in crate::engine) fn forget_device(&mut self, service: Option<&str>) {
-        self.endpoints.retain(|id, _| id.service.as_deref() != service);
+    pub(in crate::engine) fn forget_device(&self, service: Option<&str>) {
+        lock(&self.devices).remove(&service.map(Into::into));
     }
 
     /// Forgets what all devices were told.
-    pub(in crate::engine) fn forget_all(&mut self) {
-        self.endpoints.clear();
+    pub(in crate::engine) fn forget_all(&self) {
+        lock(&self.devices).clear();
+    }
+}
+
+impl Told {
+    /// Takes it that the device was told this in an earlier run.
+    pub(super) fn assume(&mut self, public_key: PublicKey, address: SocketAddr) {
+        self.0.insert(public_key, address);
     }
 
-    fn address_of(&self, id: &PeerId, record: &PeerRecord) -> Option<SocketAddr> {
-        match &record.endpoint {
-            EndpointSpec::Roaming => None,
-            EndpointSpec::Address(address) => Some(*address),
-            EndpointSpec::Name { .. } => self.resolved.get(id).copied(),
+    /// Takes it that the device knows nothing of the peer's endpoint.
+    pub(super) fn doubt(&mut self, public_key: &PublicKey) {
+        self.0.remove(public_key);
+    }
+
+    /// Notes what the device has accepted.
+    pub(in crate::engine) fn note(&mut self, changes: &[PeerChange]) {
+        for change in changes {
+            match change {
+                PeerChange::Set(plan) => {
+                    if let PeerEndpoint::Set(address) = plan.endpoint {
+                        self.0.insert(plan.public_key, address);
+                    }
+                }
+                PeerChange::Remove(public_key) => self.doubt(public_key),
+            }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -70,7 +70,7 @@ impl Engine {
     }
 
     pub(super) async fn remove_dedicated_device(&self, name: &str, device: &LinkName) -> Result<(), Error> {
-        self.sent.lock().await.forget_device(Some(name));
+        self.sent.forget_device(Some(name));
         self.host.remove_device(device).await
     }
 
