@@ -28,12 +28,13 @@ fn the_version_names_the_program() {
 
 #[test]
 fn what_makes_no_sense_exits_with_two() {
-    let nonsense: [&[&str]; 5] = [
+    let nonsense: [&[&str]; 6] = [
         &["--frobnicate"],
         &["attach", "--service", "web"],
         &["attach", "--service", "web", "--pid", "1", "--guest", "vm"],
         &["call", "not json"],
         &["call", r#"{"op":"make_coffee"}"#],
+        &["call", r#"{"op":"teardown_service_overlay","service":"web","servcie":"db"}"#],
     ];
     for arguments in nonsense {
         let outcome = run(arguments);

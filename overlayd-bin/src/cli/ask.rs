@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::{
     args::{self, Call, Output, Place},
     exit::Failure,
-    remote, tables,
+    remote,
+    strays::first_stray,
+    tables,
 };
 
 /// `overlayd status`.
@@ -124,9 +126,19 @@ pub(super) fn call(place: &Place, call: &Call) -> Result<(), Failure> {
     };
     let request: Request =
         serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("this is no request: {error}")))?;
+    refuse_strays(&text, &request)?;
     let reply = remote::ask_once(place, request)?;
     print_json(&reply)?;
     accepted(reply).map(drop)
+}
+
+fn refuse_strays(text: &str, request: &Request) -> Result<(), Failure> {
+    let asked = serde_json::from_str(text).map_err(anyhow::Error::from)?;
+    let understood = serde_json::to_value(request).map_err(anyhow::Error::from)?;
+    match first_stray(&asked, &understood) {
+        None => Ok(()),
+        Some(member) => Err(Failure::Usage(format!("`{}` has no member `{member}`", request.op()))),
+    }
 }
 
 fn from_standard_input() -> Result<String, Failure> {

@@ -6,6 +6,7 @@ mod exit;
 pub(crate) mod place;
 mod ports;
 pub(crate) mod remote;
+mod strays;
 pub(crate) mod tables;
 
 use std::process::ExitCode;

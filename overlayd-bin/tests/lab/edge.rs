@@ -8,7 +8,7 @@
 use std::{net::IpAddr, time::Instant};
 
 use ipnet::IpNet;
-use overlayd_core::protocol::{EdgeConfig, EdgePeerStatus, Request, Response};
+use overlayd_core::protocol::{EdgeConfig, EdgePeerStatus, PeerSpec, Request, Response, SecretText};
 use overlayd_testkit::lab::{
     self, Client, Cluster, Host, Lab, Namespace, Underlay,
     probe::{ping, pings, transfer},
@@ -84,24 +84,23 @@ impl Yard {
 }
 
 /// A machine's own WireGuard, ended when this is dropped; its interface goes with it.
-struct WireGuard(#[expect(dead_code, reason = "it is held")] Program);
+pub(crate) struct WireGuard(#[expect(dead_code, reason = "it is held")] Program);
 
 impl WireGuard {
     /// Sets up the interface `edge` as wg-quick(8) does, but sends everything of `routes` to the node.
-    fn start(at: &Namespace, config: &EdgeConfig, routes: &str) -> Self {
+    pub(crate) fn start(at: &Namespace, key: &SecretText, address: IpAddr, node: &PeerSpec, routes: &str) -> Self {
         let wireguard = Self(Program::start(at, &["wireguard-go", "-f", "edge"]));
         until("wireguard-go answers", || at.try_run(&["wg", "show", "edge"]).is_ok());
-        let [node] = config.peers.as_slice() else { panic!("an edge has one peer") };
         let settings = format!(
             "[Interface]\nPrivateKey = {}\n[Peer]\nPublicKey = {}\nEndpoint = {}\nAllowedIPs = {routes}\n\
              PersistentKeepalive = {}\n",
-            config.private_key.reveal(),
+            key.reveal(),
             node.public_key,
             node.endpoint,
             node.persistent_keepalive_secs,
         );
         at.feed(&["wg", "setconf", "edge", "/dev/stdin"], &settings);
-        at.run(&["ip", "address", "add", &IpNet::from(config.overlay_ip).to_string(), "dev", "edge"]);
+        at.run(&["ip", "address", "add", &IpNet::from(address).to_string(), "dev", "edge"]);
         at.run(&["ip", "link", "set", "edge", "mtu", "1420", "up"]);
         for route in routes.split(',') {
             at.run(&["ip", "route", "add", route, "dev", "edge"]);
@@ -110,8 +109,14 @@ impl WireGuard {
     }
 }
 
+/// The interface that the token describes.
+fn start(at: &Namespace, config: &EdgeConfig, routes: &str) -> WireGuard {
+    let [node] = config.peers.as_slice() else { panic!("an edge has one peer") };
+    WireGuard::start(at, &config.private_key, config.overlay_ip, node, routes)
+}
+
 /// Whether an answer comes at last: a handshake may have to be begun anew, which WireGuard does after 15 seconds of silence.
-fn reaches(edge: &Namespace, to: IpAddr) -> bool {
+pub(crate) fn reaches(edge: &Namespace, to: IpAddr) -> bool {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         if pings(edge, to) {
@@ -130,11 +135,11 @@ fn an_edge_keeps_to_its_grants(cluster: Cluster) {
     let machine = yard.lab.hosts.pop().expect("a second host");
     let edge = &machine.namespace;
     {
-        let _honest = WireGuard::start(edge, &config, &config.peers[0].allowed_ips);
+        let _honest = start(edge, &config, &config.peers[0].allowed_ips);
         yard.keeps_to_its_grants(edge);
     }
     until("the honest interface is gone", || edge.try_run(&["ip", "link", "show", "edge"]).is_err());
-    let _greedy = WireGuard::start(edge, &config, cluster.cidr());
+    let _greedy = start(edge, &config, cluster.cidr());
     yard.keeps_to_its_grants(edge);
     until("the handshake is told", || yard.edges()[0].last_handshake_unix_secs.is_some_and(|at| at > 1_700_000_000));
     yard.host().kill();
@@ -167,7 +172,7 @@ fn an_edge_is_let_in_until_its_time_is_over() {
     let config = yard.mint(20);
     let machine = yard.lab.hosts.pop().expect("a second host");
     let edge = &machine.namespace;
-    let _wireguard = WireGuard::start(edge, &config, &config.peers[0].allowed_ips);
+    let _wireguard = start(edge, &config, &config.peers[0].allowed_ips);
     assert!(reaches(edge, yard.ip("w")));
     assert_eq!(yard.edges()[0].expires_at_unix, config.expires_at_unix);
     until("the edge is forgotten", || yard.edges().is_empty());

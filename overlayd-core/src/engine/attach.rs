@@ -162,6 +162,9 @@ impl Engine {
     }
 }
 
+/// Longest id of a namespace, in bytes: it has to fit into the mark of a link.
+const LONGEST_NAMESPACE_ID: usize = 128;
+
 /// Highest process id that Linux gives (`PID_MAX_LIMIT`).
 const LAST_PID: u32 = 1 << 22;
 
@@ -175,6 +178,10 @@ fn checked(request: AttachContainer) -> Result<AttachContainer, Error> {
         }
         AttachHandle::LinuxNetns { path, .. } if !path.starts_with('/') => {
             return Err(Error::invalid("path", format_args!("`{path}` is no absolute path")));
+        }
+        AttachHandle::LinuxNetns { id, .. } if id.len() > LONGEST_NAMESPACE_ID => {
+            let bytes = id.len();
+            return Err(Error::invalid("id", format_args!("{bytes} bytes are more than {LONGEST_NAMESPACE_ID}")));
         }
         AttachHandle::LinuxNetns { id, .. } | AttachHandle::GuestManaged { id } | AttachHandle::HostShared { id } => {
             parse::name("id", id)?;

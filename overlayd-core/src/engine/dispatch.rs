@@ -38,7 +38,7 @@ impl Engine {
     async fn dispatch(&self, request: Request) -> Result<Response, Error> {
         match request {
             Request::Status => Ok(Response::Status(self.status())),
-            Request::Hello(_) => Ok(Response::Hello(self.hello())),
+            Request::Hello(hello) => self.hello(&hello).map(Response::Hello),
             Request::SetLocalNodeId { node_id } => self.set_local_node_id(node_id).await,
             Request::SetLocalWgPubkey { pubkey } => self.set_local_wg_pubkey(pubkey).await,
             Request::SetupGlobalOverlay(request) => self.setup_global_overlay(request).await,

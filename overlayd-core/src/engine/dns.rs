@@ -27,13 +27,7 @@ impl Engine {
     pub(super) async fn register_dns(&self, name: &str, ip: IpAddr) -> Result<Response, Error> {
         let name = parse::dns_name(name)?;
         self.check_zone(&name)?;
-        self.change_name(&name, |addresses| {
-            let mut addresses = addresses.cloned().unwrap_or_default();
-            let new = addresses.insert(ip);
-            parse::at_most("ip", MOST_ADDRESSES, addresses.len())?;
-            Ok(new.then_some(Some(addresses)))
-        })
-        .await
+        self.change_name(&name, |addresses| with_address(addresses, ip).map(|addresses| addresses.map(Some))).await
     }
 
     pub(super) async fn unregister_dns(&self, name: &str) -> Result<Response, Error> {
@@ -209,10 +203,32 @@ impl Engine {
     }
 }
 
+/// The addresses with one more; `None` when it is there already.
+fn with_address(addresses: Option<&BTreeSet<IpAddr>>, ip: IpAddr) -> Result<Option<BTreeSet<IpAddr>>, Error> {
+    let mut addresses = addresses.cloned().unwrap_or_default();
+    let new = addresses.insert(ip);
+    parse::at_most("ip", MOST_ADDRESSES, addresses.len())?;
+    Ok(new.then_some(addresses))
+}
+
 fn note_refusal(served: &mut Served, before: Option<String>, error: &Error) {
     let reason = error.to_string();
     if before.as_ref() != Some(&reason) {
         tracing::error!(%error, "names are not answered; every pass tries again");
     }
     *served = Served::Refused(reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_more_addresses_than_an_answer_has_room_for() {
+        let ip = |n: usize| IpAddr::V4(u32::try_from(n).unwrap().into());
+        let full: BTreeSet<IpAddr> = (0..MOST_ADDRESSES).map(ip).collect();
+        assert!(with_address(Some(&full), ip(MOST_ADDRESSES)).unwrap_err().to_string().contains("1001"));
+        assert_eq!(with_address(Some(&full), ip(7)).unwrap(), None);
+        assert_eq!(with_address(None, ip(7)).unwrap(), Some(BTreeSet::from([ip(7)])));
+    }
 }

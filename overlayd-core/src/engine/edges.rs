@@ -5,7 +5,7 @@ mod mint;
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use tokio::sync::Notify;
@@ -69,7 +69,7 @@ impl Engine {
     /// How long until the next edge's time is over. One whose time is over already could not be removed, and waits for the
     /// next tick.
     fn next_edge_ends_in(&self) -> Duration {
-        let now = SystemTime::now();
+        let now = self.config.clock.system_time();
         let desired = self.desired();
         let ends =
             desired.edges().values().filter_map(|edge| UNIX_EPOCH.checked_add(Duration::from_secs(edge.expires_at)));

@@ -44,7 +44,7 @@ pub(super) fn overlay_range(member: &'static str, text: &str) -> Result<IpNet, E
 const LONGEST_NAME: usize = 255;
 
 /// Most AllowedIPs of a peer.
-const MOST_RANGES: usize = 16_384;
+pub(super) const MOST_RANGES: usize = 16_384;
 /// Most candidates that are kept of a peer.
 const MOST_CANDIDATES: usize = 64;
 
@@ -90,9 +90,13 @@ pub(super) fn candidates(all: Vec<NatCandidateWire>) -> Vec<NatCandidateWire> {
     usable.take(MOST_CANDIDATES).collect()
 }
 
-/// The public key of a peer.
+/// The public key of a peer. Nobody has the private half of nothing but zeros.
 pub(super) fn public_key(member: &'static str, text: &str) -> Result<PublicKey, Error> {
-    PublicKey::from_base64(text).map_err(|error| Error::key(member, error))
+    let key = PublicKey::from_base64(text).map_err(|error| Error::key(member, error))?;
+    if key == PublicKey::from_bytes([0; 32]) {
+        return Err(Error::invalid(member, "nothing but zeros is nobody's key"));
+    }
+    Ok(key)
 }
 
 /// A comma-separated list of CIDRs; a bare address stands for itself. Host bits are dropped and repetitions too.
@@ -185,6 +189,19 @@ mod tests {
         assert_eq!(text, ["10.77.8.0/26", "fd00::1/128", "10.1.1.1/32"]);
         assert!(allowed_ips("").unwrap().is_empty());
         assert!(allowed_ips("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn candidates_that_make_no_sense_and_those_beyond_64_are_left_out() {
+        let candidate = |kind: &str, address: &str| NatCandidateWire {
+            candidate_type: kind.into(),
+            address: address.into(),
+            priority: 1,
+        };
+        let odd = [candidate("wormhole", "192.0.2.1:1"), candidate("host", "nowhere"), candidate("host", "0.0.0.0:1")];
+        let fine = (1..=100).map(|port| candidate("relay", &format!("192.0.2.1:{port}")));
+        let kept = candidates(odd.into_iter().chain(fine).collect());
+        assert_eq!((kept.len(), kept[0].address.as_str()), (64, "192.0.2.1:1"));
     }
 
     #[test]

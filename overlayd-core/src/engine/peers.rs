@@ -11,7 +11,12 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use self::sent::Told;
 pub(super) use self::{names::spawn as spawn_resolver, sent::Sent};
-use super::{Engine, Error, locks::Key, parse, record::Undo};
+use super::{
+    Engine, Error,
+    locks::Key,
+    parse::{self, MOST_RANGES},
+    record::Undo,
+};
 use crate::{
     contract::{PeerChange, PeerEndpoint, PeerStatus},
     desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
@@ -63,6 +68,7 @@ impl Engine {
                 return Ok(vec![]);
             }
             record.allowed_ips.push(range);
+            parse::at_most("allowed_ips", MOST_RANGES, record.allowed_ips.len())?;
             Ok(put(desired, &id, record))
         })
         .await

@@ -5,13 +5,18 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::Engine;
+use super::{Engine, Error, parse};
 use crate::{
     contract,
     desired::{Desired, EndpointSpec, PeerId, PeerRecord, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
-    protocol::{DedicatedServiceStatus, HelloReply, PROTOCOL_VERSION, PeerStatus, ServiceStatus, StatusSnapshot},
+    protocol::{
+        DedicatedServiceStatus, Hello, HelloReply, PROTOCOL_VERSION, PeerStatus, ServiceStatus, StatusSnapshot,
+    },
 };
+
+/// Most events that a connection may ask for by name; there are not as many.
+const MOST_EVENTS: usize = 64;
 
 impl Engine {
     pub(super) fn status(&self) -> StatusSnapshot {
@@ -30,13 +35,15 @@ impl Engine {
         snapshot
     }
 
-    pub(super) fn hello(&self) -> HelloReply {
-        HelloReply {
+    pub(super) fn hello(&self, hello: &Hello) -> Result<HelloReply, Error> {
+        parse::name("client", hello.client.as_deref().unwrap_or_default())?;
+        parse::at_most("events", MOST_EVENTS, hello.events.len())?;
+        Ok(HelloReply {
             version: PROTOCOL_VERSION,
             build: self.config.build.clone(),
             features: self.config.features.clone(),
             backend: Some(self.host.overlay_name().to_owned()),
-        }
+        })
     }
 
     /// What the records say. Peers are shared, not copied, so that the records are held for as short as possible.

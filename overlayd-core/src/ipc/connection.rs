@@ -177,11 +177,15 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
     }
 
     async fn serve_request(&mut self, id: u64, request: Request) -> Result<(), End> {
-        if let Request::Hello(Hello { events, .. }) = &request {
-            self.wanted = events.iter().cloned().collect();
-        }
+        let wanted = match &request {
+            Request::Hello(Hello { events, .. }) => Some(events.iter().cloned().collect()),
+            _ => None,
+        };
         let shutdown = request == Request::Shutdown;
         let response = self.execute(id, request).await?;
+        if let (Some(wanted), Response::Hello(_)) = (wanted, &response) {
+            self.wanted = wanted;
+        }
         self.service.counters.requests.add(1);
         let done = shutdown && response == Response::Ok;
         self.outbox.push_reply(id, response)?;

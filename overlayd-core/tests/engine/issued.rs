@@ -54,12 +54,12 @@ async fn let_in(node: &Node) -> Vec<(String, String)> {
 async fn a_guest_gets_a_config_with_this_node_as_its_only_peer() {
     let node = Node::ready().await;
     let config = guest_config(&node, None).await;
-    assert_eq!((config.overlay_ip.to_string().as_str(), config.prefix_len), ("10.77.78.194", 26));
+    assert_eq!((config.overlay_ip.to_string().as_str(), config.prefix_len), ("10.77.4.2", 26));
     assert_eq!((config.listen_port, config.peers.len()), (51820, 1));
     assert_eq!(config.peers[0].endpoint, "10.77.4.1:51820");
     assert_eq!(config.peers[0].allowed_ips, "10.77.0.0/16");
     assert_eq!(config.peers[0].persistent_keepalive_secs, 25);
-    assert_eq!(let_in(&node).await, [(config.public_key.clone(), "[10.77.78.194/32]".into())]);
+    assert_eq!(let_in(&node).await, [(config.public_key.clone(), "[10.77.4.2/32]".into())]);
     assert_eq!(guest_config(&node, None).await, config, "a repeated request changes nothing");
 }
 
@@ -263,6 +263,6 @@ async fn an_issued_identity_is_no_peer_to_be_changed_or_robbed() {
     let config = guest_config(&node, None).await;
     let remove = Request::RemovePeer { pubkey: config.public_key.clone(), scope: PeerScope::Global };
     assert!(node.refused(remove).await.contains("issued by this node"));
-    node.refused(add_peer(&some_key(), "198.51.100.1:51820", "10.77.78.194/32")).await;
+    node.refused(add_peer(&some_key(), "198.51.100.1:51820", "10.77.4.2/32")).await;
     assert_eq!(let_in(&node).await.len(), 1);
 }

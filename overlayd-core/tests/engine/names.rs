@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use overlayd_core::{plan::DnsConfig, protocol::Request};
+use overlayd_core::{
+    plan::{DnsConfig, ServeDns},
+    protocol::Request,
+};
 use overlayd_testkit::fake::{Reaction, Stage};
 
 use crate::node::{Node, setup_global};
@@ -53,6 +56,16 @@ async fn a_name_outside_of_our_zones_is_refused_with_the_zones() {
     let node = Node::ready().await;
     let message = node.refused(register("web.example.com.", "10.77.4.9")).await;
     assert!(message.contains("web.example.com.") && message.contains("atlas.local"), "{message}");
+}
+
+#[tokio::test]
+async fn names_are_answered_from_the_overlay_on_or_never_where_that_is_configured() {
+    let serve = |serve| DnsConfig { serve, ..DnsConfig::default() };
+    let always = Node::that_answers(serve(ServeDns::Always)).await;
+    assert_eq!(always.dns.plan().listen, [server()]);
+    let never = Node::that_answers(serve(ServeDns::Never)).await;
+    never.ok(register("ledger", "10.77.4.9")).await;
+    assert!(never.dns.plan().listen.is_empty());
 }
 
 #[tokio::test]

@@ -7,9 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use overlayd_core::protocol::{AttachContainer, AttachHandle, Frame, Request, Response, StatusSnapshot};
+use overlayd_core::protocol::{AttachContainer, AttachHandle, Event, Frame, Request, Response, StatusSnapshot};
 
-/// An orchestrator's end of the socket, as published clients are: one request in flight, ids from 1, events dropped.
+/// How long an event is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An orchestrator's end of the socket, as published clients are: one request in flight, ids from 1, events dropped unless they are waited for.
 /// It has a codec of its own (length as u32 little-endian, then JSON), so that the daemon's is tested against another.
 #[derive(Debug)]
 pub struct Client {
@@ -46,6 +49,20 @@ impl Client {
                 Frame::Request { .. } => return Err(std::io::Error::other("the daemon sent a request")),
             }
         }
+    }
+
+    /// Waits for this event; those before it are dropped. Panics if it does not come.
+    #[track_caller]
+    pub fn hear(&mut self, wished: &Event) {
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        loop {
+            match self.frame() {
+                Ok(Frame::Event(event)) if event == *wished => break,
+                Ok(_) => {}
+                Err(error) => panic!("{wished:?} was not heard: {error}"),
+            }
+        }
+        self.stream.set_read_timeout(None).expect("no time-out");
     }
 
     fn frame(&mut self) -> std::io::Result<Frame> {

@@ -10,7 +10,7 @@ use crate::{
     },
     engine::{
         Engine, Error,
-        leases::{end_rest, pick_service_ip, pick_slice_ip},
+        leases::{end_rest, pick_slice_ip},
     },
     keyring::key_name,
     keys::{PrivateKey, PublicKey},
@@ -61,10 +61,8 @@ impl Engine {
         let (undo, record) = self
             .decide(|desired| {
                 require_overlay(desired, "guest-managed")?;
-                let ip = match desired.service(&request.service) {
-                    Some(_) => pick_service_ip(desired, &request.service, now)?,
-                    None => pick_slice_ip(desired, now)?,
-                };
+                // Not of the service's block: that is on the bridge, where nobody would answer for a guest.
+                let ip = pick_slice_ip(desired, now)?;
                 let id = AttachmentId::Guest(id.to_owned());
                 let record = at_address(id, ip, request, Some(issued.clone()));
                 let mut changes = end_rest(desired, ip);
@@ -94,8 +92,6 @@ impl Engine {
         let desired = self.desired();
         let overlay = require_overlay(&desired, "guest-managed")?;
         let node_ip = desired.node_ip();
-        let block = desired.service(&record.service).map(|service| service.block);
-        let pool = block.filter(|block| block.contains(&record.service_ip)).unwrap_or_else(|| desired.slice());
         let node = PeerSpec {
             public_key: self.node_key.public_key().to_base64(),
             endpoint: node_ip.map(|ip| std::net::SocketAddr::new(ip, overlay.port).to_string()).unwrap_or_default(),
@@ -105,7 +101,7 @@ impl Engine {
         };
         Ok(GuestOverlayConfig {
             overlay_ip: record.service_ip,
-            prefix_len: pool.prefix_len(),
+            prefix_len: desired.slice().prefix_len(),
             private_key: key.reveal_base64().into(),
             public_key: key.public_key().to_base64(),
             listen_port: overlay.port,
