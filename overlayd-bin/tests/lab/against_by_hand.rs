@@ -3,12 +3,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
 use overlayd_core::keys::PrivateKey;
-use overlayd_testkit::lab::{Cluster, Host, Lab, Namespace, Underlay, probe::pings};
+use overlayd_testkit::lab::{
+    Cluster, Host, Lab, Namespace, Underlay,
+    probe::{Echo, pings},
+};
 
 use crate::container;
 
@@ -26,6 +29,7 @@ struct Way {
     to: Namespace,
     address: IpAddr,
     rates: Vec<f64>,
+    trips: Vec<f64>,
     _lab: Lab,
 }
 
@@ -33,31 +37,54 @@ struct Way {
 #[ignore = "a measurement, for a machine with WireGuard in the kernel or a guest: see docs/performance.md"]
 fn containers_are_as_fast_as_by_hand() {
     let rounds = std::env::var("OVERLAYD_BENCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    let without = |tables: &'static str| {
+        move |host: &mut Host| {
+            host.kill();
+            let listed = host.run(&["nft", "list", "tables"]);
+            let tables =
+                listed.lines().filter_map(|table| table.strip_prefix("table ").filter(|t| t.starts_with(tables)));
+            tables.for_each(|table| drop(host.run(&["sh", "-c", &format!("nft delete table {table}")])));
+        }
+    };
     let mut ways = [
         by_hand("by hand", ""),
         by_overlayd("overlayd", |_| {}),
         by_hand("by hand, connections tracked", TRACKED),
-        by_overlayd("overlayd, without its daemon and rules", |host| {
-            host.kill();
-            host.run(&["nft", "flush", "ruleset"]);
-        }),
+        by_overlayd("overlayd, without its rules for bridges", without("bridge")),
+        by_overlayd("overlayd, without its rules for the host", without("inet")),
+        by_overlayd("overlayd, without its rules", without("")),
     ];
     // The order changes from round to round, so that what else the machine does meets all alike.
     for round in 0..rounds {
         for turn in 0..ways.len() {
-            let number = (turn * 2 + round) % ways.len();
-            let rate = ways[number].megabits();
+            let number = (turn + round) % ways.len();
+            let (rate, trip) = (ways[number].megabits(), ways[number].micros());
             ways[number].rates.push(rate);
+            ways[number].trips.push(trip);
         }
     }
-    let base = ways[0].rates.clone();
+    let (rates, trips) = (ways[0].rates.clone(), ways[0].trips.clone());
     for way in &ways {
-        let ratios = way.rates.iter().zip(&base).map(|(rate, base)| rate / base).collect();
-        let (least, ratio, most) = quartiles(ratios);
-        let (_, rate, _) = quartiles(way.rates.clone());
-        println!("{:45} {rate:6.0} Mbit/s, {ratio:.3} of by hand (half between {least:.3} and {most:.3})", way.what);
-        println!("    {:.0?}", way.rates);
+        println!(
+            "{:41} {}; {}",
+            way.what,
+            compared(&way.rates, &rates, "Mbit/s"),
+            compared(&way.trips, &trips, "µs a trip")
+        );
     }
+}
+
+/// Mean and its standard error, and the same as a ratio to `base`.
+fn compared(figures: &[f64], base: &[f64], unit: &str) -> String {
+    let ((mean, error), (base, _)) = (mean(figures), mean(base));
+    format!("{mean:6.1} ± {error:.1} {unit} ({:.3} ± {:.3})", mean / base, error / base)
+}
+
+fn mean(figures: &[f64]) -> (f64, f64) {
+    let count = figures.len() as f64;
+    let mean = figures.iter().sum::<f64>() / count;
+    let variance = figures.iter().map(|figure| (figure - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    (mean, (variance / count).sqrt())
 }
 
 /// What a firewall of the usual kind adds to a host, and nothing more.
@@ -97,22 +124,39 @@ impl Way {
         let (since, bytes) = counted.expect("bytes arrive");
         bytes as f64 * 8e-6 / (end - since).as_secs_f64()
     }
+
+    /// How long a datagram of 64 bytes and its answer take, in the middle of many.
+    fn micros(&self) -> f64 {
+        let echo = Echo::start(&self.to, self.address);
+        let to = SocketAddr::new(self.address, echo.port);
+        let trips = self.from.spawn(move || {
+            let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+            let socket = UdpSocket::bind(SocketAddr::new(any, 0)).expect("a socket");
+            socket.connect(to).expect("a route");
+            socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+            let mut trips = Vec::new();
+            let start = Instant::now();
+            while start.elapsed() < TIME / 2 {
+                let sent = Instant::now();
+                socket.send(&[0; 64]).and_then(|_| socket.recv(&mut [0; 64])).expect("an answer");
+                trips.push(sent.elapsed().as_nanos() as f64 / 1e3);
+            }
+            trips
+        });
+        let mut trips = trips.join().expect("the trips end");
+        trips.sort_by(f64::total_cmp);
+        trips[trips.len() / 2]
+    }
 }
 
-fn quartiles(mut numbers: Vec<f64>) -> (f64, f64, f64) {
-    numbers.sort_by(f64::total_cmp);
-    let at = |quarter: usize| numbers[(numbers.len() - 1) * quarter / 4];
-    (at(1), at(2), at(3))
-}
-
-fn by_overlayd(what: &'static str, then: fn(&mut Host)) -> Way {
+fn by_overlayd(what: &'static str, then: impl Fn(&mut Host)) -> Way {
     let mut lab = crate::lab(2, &Underlay::default());
     Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let (from, to) = (container(), container());
     lab.hosts[0].client().attach(from.pid(), "web");
     let address = lab.hosts[1].client().attach(to.pid(), "web");
     lab.hosts.iter_mut().for_each(then);
-    Way { what, from, to, address, rates: Vec::new(), _lab: lab }
+    Way { what, from, to, address, rates: Vec::new(), trips: Vec::new(), _lab: lab }
 }
 
 /// The same as overlayd makes, with `ip` and `wg`: nothing filters, nothing is marked, but for what `more` does on a host.
@@ -146,5 +190,5 @@ fn by_hand(what: &'static str, more: &str) -> Way {
     }
     let [from, to] = containers;
     let address = Ipv4Addr::new(10, 50, 1, 2).into();
-    Way { what, from, to, address, rates: Vec::new(), _lab: lab }
+    Way { what, from, to, address, rates: Vec::new(), trips: Vec::new(), _lab: lab }
 }

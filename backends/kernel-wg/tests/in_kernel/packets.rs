@@ -5,7 +5,7 @@ use overlayd_core::{
     keys::PresharedKey,
 };
 
-use crate::hosts::{DEVICE, Kind, cable, pair, peer};
+use crate::hosts::{DEVICE, Host, Kind, cable, pair, peer};
 
 #[test]
 fn two_hosts_reach_each_other_in_both_families() {
@@ -62,25 +62,25 @@ fn encrypted_packets_carry_the_mark_that_was_set() {
         let (a, b) = pair(kind, Kind::Kernel);
         a.must("nft add table ip test");
         a.must("nft add chain ip test out { type filter hook output priority 0 ; }");
-        a.must("nft add rule ip test out udp dport 51820 meta mark 0x77 counter");
-        let counted = || !a.must("nft list chain ip test out").contains("counter packets 0 ");
-        let plan = a.plan(&["10.77.0.1/24", "fd77::1/64"]);
-        a.must_ping("10.77.0.2");
-        assert!(!counted(), "{kind:?}: nobody asked for a mark");
-        for _ in 0..2 {
-            a.restart_with(Some(0x77));
-            a.ensure(&plan).unwrap();
+        let counted = |a: &Host| !a.must("nft list chain ip test out").contains("counter packets 0 ");
+        // Each port once: sockets of this process may live on for a moment in a child that another test starts.
+        let reached_from = |port: u16| {
+            a.must("nft flush chain ip test out");
+            a.must(&format!("nft add rule ip test out udp sport {port} meta mark 0x77 counter"));
+            a.ensure(&DevicePlan { listen_port: port, ..a.plan(&["10.77.0.1/24", "fd77::1/64"]) }).unwrap();
             a.set(peer(b.public(), "192.0.2.2:51820", &["10.77.0.2/32", "fd77::2/128"]));
             a.must_ping("10.77.0.2");
-            assert!(counted(), "{kind:?}: no packet is marked");
-        }
+        };
+        reached_from(51831);
+        assert!(!counted(&a), "{kind:?}: nobody asked for a mark");
+        a.restart_with(Some(0x77));
+        reached_from(51832);
+        assert!(counted(&a), "{kind:?}: no packet is marked");
+        reached_from(51833);
+        assert!(counted(&a), "{kind:?}: packets from another port are not marked");
         a.remove();
-        a.ensure(&plan).unwrap();
-        a.set(peer(b.public(), "192.0.2.2:51820", &["10.77.0.2/32"]));
-        a.must("nft flush chain ip test out");
-        a.must("nft add rule ip test out udp dport 51820 meta mark 0x77 counter");
-        a.must_ping("10.77.0.2");
-        assert!(counted(), "{kind:?}: the packets of a new device are not marked");
+        reached_from(51834);
+        assert!(counted(&a), "{kind:?}: packets of a new device are not marked");
     }
 }
 

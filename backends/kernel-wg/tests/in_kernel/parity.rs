@@ -84,9 +84,11 @@ fn written() -> Vec<Request> {
         listen_port: 51821,
         ..plan()
     };
+    // Each port once: sockets of this process may live on for a moment in a child that another test starts.
+    let another = DevicePlan { listen_port: 51822, ..plan() };
     let unusable = DevicePlan { mtu: DeviceMtu::Bytes(60), ..plan() };
     let mut trace: Vec<Request> = changes.into_iter().map(Request::Peers).collect();
-    trace.extend([Request::Device(unusable), Request::Device(other), Request::Device(plan())]);
+    trace.extend([Request::Device(unusable), Request::Device(other), Request::Device(another)]);
     trace
 }
 
@@ -132,7 +134,8 @@ fn run(kind: Kind, trace: &[Request]) -> Vec<String> {
         let spoken_to = silent.recv(&mut initiation).is_ok_and(|len| len == 148 && initiation[0] == 1);
         assert!(spoken_to, "{kind:?}: the owner of 10.80.1.0/24 was not spoken to");
         // The device takes the key of a peer, which goes.
-        let taken = DevicePlan { private_key: PrivateKey::from_bytes([REMOTE; 32]), ..plan() };
+        let private_key = PrivateKey::from_bytes([REMOTE; 32]);
+        let taken = DevicePlan { private_key, listen_port: 51823, ..plan() };
         seen.push(view(&us, us.ensure(&taken).map(drop)));
     }
     seen
