@@ -12,14 +12,18 @@ use std::{
 
 use crate::lab::Namespace;
 
-/// Pause between two datagrams.
-const BEAT: Duration = Duration::from_millis(1);
+/// Room for what arrives while the receiver waits for its turn on a busy machine, in bytes.
+const BUFFER: usize = 16 << 20;
+/// Pause of a conversation between two exchanges, so that it leaves the machine to others.
+const BREATH: Duration = Duration::from_millis(2);
+/// How much later than asked a sender may end.
+const LATE: Duration = Duration::from_millis(200);
 /// How long the last datagrams are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Nobody waits longer for the next byte of a conversation.
 const STANDSTILL: Duration = Duration::from_secs(20);
 
-/// Datagrams with numbers, one each millisecond, in one direction, whatever becomes of them.
+/// Datagrams with numbers, one with each beat, in one direction, whatever becomes of them.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
@@ -45,11 +49,12 @@ pub struct Tally {
 
 impl Stream {
     /// Starts one to `address` in the namespace `to`; returns once the first datagram has arrived.
-    pub fn start(from: &Namespace, to: &Namespace, address: IpAddr) -> Self {
+    pub fn start(from: &Namespace, to: &Namespace, address: IpAddr, beat: Duration) -> Self {
         let any = |address: IpAddr| if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = to.enter(|| UdpSocket::bind(any(address))).expect("a socket");
         let target = SocketAddr::new(address, socket.local_addr().expect("an address").port());
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).expect("room to receive");
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let arrived = Arc::new(AtomicU64::new(0));
         let receiver = {
@@ -58,12 +63,12 @@ impl Stream {
         };
         let sender = {
             let (stop, sent) = (stop.clone(), sent.clone());
-            from.spawn(move || send(&UdpSocket::bind(any(address)).expect("a socket"), target, &stop, &sent))
+            from.spawn(move || send(&UdpSocket::bind(any(address)).expect("a socket"), target, beat, (&stop, &sent)))
         };
         let start = Instant::now();
         while arrived.load(Ordering::Relaxed) == 0 {
             assert!(start.elapsed() < STANDSTILL, "nothing of a stream to {target} arrives");
-            std::thread::sleep(BEAT);
+            std::thread::sleep(beat);
         }
         Self { stop, sent, sender, receiver }
     }
@@ -78,8 +83,8 @@ impl Stream {
         let until = self.sent() + datagrams;
         let start = Instant::now();
         while self.sent() < until {
-            assert!(start.elapsed() < STANDSTILL + 50 * BEAT * datagrams as u32, "the sender stands still");
-            std::thread::sleep(BEAT);
+            assert!(start.elapsed() < 3 * STANDSTILL, "the sender stands still");
+            std::thread::sleep(BREATH);
         }
     }
 
@@ -97,13 +102,13 @@ impl Stream {
     }
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool, sent: &AtomicU64) {
+fn send(socket: &UdpSocket, to: SocketAddr, beat: Duration, (stop, sent): (&AtomicBool, &AtomicU64)) {
     while !stop.load(Ordering::Relaxed) {
         let number = sent.load(Ordering::Relaxed);
         // One that the host refuses is lost like any other.
         let _ = socket.send_to(&number.to_be_bytes(), to);
         sent.store(number + 1, Ordering::Relaxed);
-        std::thread::sleep(BEAT);
+        std::thread::sleep(beat);
     }
 }
 
@@ -129,7 +134,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicU64, arrived: &At
         let total = sent.load(Ordering::Relaxed);
         let since = *ending.get_or_insert_with(Instant::now);
         // The sender may be about to send one more when it is told to stop, so the end is a little after that.
-        if since.elapsed() > 100 * BEAT && (seen.len() as u64 >= total || since.elapsed() > PATIENCE) {
+        if since.elapsed() > LATE && (seen.len() as u64 >= total || since.elapsed() > PATIENCE) {
             let lost = (0..total).filter(|number| !seen.contains(number)).collect();
             return Tally { sent: total, lost, ..tally };
         }
@@ -175,6 +180,7 @@ fn call(to: SocketAddr, stop: &AtomicBool) -> Result<u64, String> {
         stream.write_all(&text).map_err(failed("send to"))?;
         stream.read_exact(&mut echo).map_err(failed("hear from"))?;
         bytes += echo.len() as u64;
+        std::thread::sleep(BREATH);
     }
     Ok(bytes)
 }
