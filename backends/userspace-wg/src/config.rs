@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use overlayd_core::names::InstanceId;
 use overlayd_netlink::Managers;
 
-use crate::noise::Limits;
+use crate::{host::Offloads, noise::Limits};
 
 /// What happens to the interface when this process ends without removing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub fwmark: Option<u32>,
     /// Handshakes per second that are answered.
     pub limits: Limits,
+    /// What may be used of the kernel's offloads.
+    pub offloads: Offloads,
 }
 
 impl Config {
@@ -45,6 +47,7 @@ impl Config {
             managers: None,
             fwmark: None,
             limits: Limits::default(),
+            offloads: Offloads::default(),
         }
     }
 }

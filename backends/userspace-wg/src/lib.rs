@@ -1,7 +1,7 @@
 //! OverlayBackend in user space: the Noise core of boringtun in our own device loop over TUN and UDP.
 //!
-//! [`noise`] is the protocol as plain state, `device` the two threads that move packets through it, `host` what they
-//! need of Linux, [`uapi`] the control socket for `wg(8)`, and [`UserspaceWg`] the backend around all of it.
+//! [`noise`] is the protocol as plain state, [`offload`] packets in frames and frames in packets, `device` the two threads
+//! that move packets through both, `host` what they need of Linux, [`uapi`] the control socket for `wg(8)`, and [`UserspaceWg`] the backend around all of it.
 
 mod backend;
 mod config;
@@ -9,8 +9,10 @@ mod device;
 mod devices;
 mod host;
 pub mod noise;
+pub mod offload;
 pub mod uapi;
 
 pub use backend::UserspaceWg;
 pub use config::{AtExit, Config};
 pub use devices::{Handed, Lent};
+pub use host::{Offloads, TunOffload, UdpReceive, UdpSend};

@@ -1,6 +1,6 @@
 //! From the UDP sockets to the TUN interface, and everything that timers bring about.
 
-use std::io;
+use std::{io, iter::Peekable, net::SocketAddr};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -9,72 +9,128 @@ use rustix::{
 
 use super::Shared;
 use crate::{
-    host::udp::Sockets,
-    noise::{Batch, Engine, Moment, Now},
+    host::udp::{Arrivals, Sockets, Supply},
+    noise::{Batch, Engine, Moment, Now, Run},
 };
 
-/// Datagrams taken from the sockets in one go.
-const DATAGRAMS: usize = 64;
+/// Packets that are handed to the host in one go, at most.
+const PACKETS: usize = 512;
+/// Bytes of packets after which they are handed to the host, while they lie in a cache.
+const ENOUGH: usize = 128 * 1024;
 
 /// The memory that goes round with every batch.
 struct Buffers {
-    datagrams: Batch,
+    arrivals: Arrivals,
     packets: Batch,
     replies: Batch,
 }
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
     let mut buffers = Buffers {
-        datagrams: Batch::with_slots(DATAGRAMS),
-        packets: Batch::with_slots(DATAGRAMS),
-        replies: Batch::with_slots(Engine::STEP + DATAGRAMS),
+        arrivals: Arrivals::new(),
+        packets: Batch::with_room(PACKETS, ENOUGH + 2 * Batch::SLOT),
+        replies: Batch::with_slots(2 * Engine::STEP),
     };
     while !shared.is_stopping() {
         let sockets = shared.sockets();
-        let inside = shared.udp_gate().enter();
-        if inside.is_some() {
-            sockets.receive(&mut buffers.datagrams)?;
-        }
-        if buffers.datagrams.is_empty() && !is_due(shared) {
-            drop(inside);
-            wait(shared, &sockets)?;
-            continue;
-        }
-        turn(shared, &sockets, &mut buffers);
+        let ready = wait(shared, &sockets)?;
+        while !shared.is_stopping() && serve(shared, &sockets, ready, &mut buffers)? == Supply::More {}
     }
     Ok(())
 }
 
-/// One batch through the engine. The outputs may fill up before the batch is through, and are then emptied.
-fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
-    let Buffers { datagrams, packets, replies } = buffers;
-    let now = Now::read();
-    let mut place = 0;
-    loop {
-        {
-            let mut engine = shared.lock();
-            while place < datagrams.len() && packets.room() > 0 && replies.room() >= Engine::STEP {
-                if let (datagram, Some(from)) = datagrams.get(place) {
-                    engine.datagram(now, from, datagram, packets, replies);
-                }
-                place += 1;
-            }
-            engine.wake(now, replies);
+/// Takes what is there on the sockets that are ready, each in turn, and does what is due.
+fn serve(shared: &Shared, sockets: &Sockets, ready: [bool; 2], buffers: &mut Buffers) -> io::Result<Supply> {
+    let mut supply = Supply::Drained;
+    let inside = shared.udp_gate().enter();
+    let ready = if inside.is_some() { ready } else { [false; 2] };
+    for (socket, _) in sockets.pair().into_iter().zip(ready).filter(|(_, ready)| *ready) {
+        if sockets.receive(socket, &mut buffers.arrivals)? == Supply::More {
+            supply = Supply::More;
         }
-        shared.deliver(packets);
-        shared.send(sockets, replies);
-        if place == datagrams.len() {
-            break;
+        if !buffers.arrivals.is_empty() {
+            turn(shared, sockets, buffers);
         }
     }
-    datagrams.clear();
+    if is_due(shared) {
+        buffers.arrivals.clear();
+        turn(shared, sockets, buffers);
+    }
+    Ok(supply)
+}
+
+/// One batch through the engine. The outputs may fill up before the batch is through, and are then emptied.
+fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
+    let Buffers { arrivals, packets, replies } = buffers;
+    let now = Now::read();
+    let mut waiting =
+        arrivals.messages().flat_map(|message| message.datagrams().map(move |bytes| (message.from, bytes))).peekable();
+    let mut run = None;
+    loop {
+        let next = {
+            let mut engine = shared.lock();
+            if let Some(run) = run.take() {
+                engine.end_run(now, run, packets, replies);
+            }
+            let next = next_run(&mut engine, now, &mut waiting, packets, replies);
+            if next.is_none() && waiting.peek().is_none() {
+                engine.wake(now, replies);
+            }
+            next
+        };
+        // A run knows its packets by their place, so none are taken away while one goes on.
+        if next.is_none() {
+            shared.deliver(packets);
+        }
+        shared.send(sockets, replies);
+        match next {
+            Some(next) => run = Some(open_all(next, &mut waiting, packets)),
+            None if waiting.peek().is_none() => return,
+            None => {}
+        }
+    }
+}
+
+/// Goes through everything that is no message of a session, as far as there is room, and begins the next run.
+fn next_run<'a>(
+    engine: &mut Engine,
+    now: Now,
+    waiting: &mut Peekable<impl Iterator<Item = (SocketAddr, &'a [u8])>>,
+    packets: &mut Batch,
+    replies: &mut Batch,
+) -> Option<Run> {
+    while packets.room() > 0 && packets.bytes() < ENOUGH && replies.room() >= Engine::STEP {
+        let (from, datagram) = *waiting.peek()?;
+        if let Some(run) = engine.begin_run(now, from, datagram, packets) {
+            return Some(run);
+        }
+        engine.datagram(now, from, datagram, packets, replies);
+        waiting.next();
+    }
+    None
+}
+
+/// Decrypts the messages of a run, as far as there is room.
+fn open_all<'a>(
+    mut run: Run,
+    waiting: &mut Peekable<impl Iterator<Item = (SocketAddr, &'a [u8])>>,
+    packets: &mut Batch,
+) -> Run {
+    while packets.room() > 0
+        && packets.bytes() < ENOUGH
+        && let Some((_, datagram)) = waiting.next_if(|(from, datagram)| run.goes_on_with(*from, datagram))
+    {
+        run.open(datagram, packets);
+    }
+    run
 }
 
 fn is_due(shared: &Shared) -> bool {
     shared.fall_asleep().is_some_and(|at| at <= Moment::boot_clock())
 }
 
-fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<()> {
+/// Waits for something to do; says which of the sockets have something.
+fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<[bool; 2]> {
     let pause = shared.fall_asleep().map(|at| at.since(Moment::boot_clock()));
     let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
     let [one, other] = sockets.pair();
@@ -92,5 +148,6 @@ fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<()> {
     if waiting[0].revents().contains(PollFlags::IN) {
         shared.inward().silence();
     }
-    Ok(())
+    // An error that waits at a socket is taken away by receiving.
+    Ok([!waiting[1].revents().is_empty(), !waiting[2].revents().is_empty()])
 }

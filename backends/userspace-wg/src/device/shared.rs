@@ -7,10 +7,7 @@ use std::{
     },
 };
 
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    io::Errno,
-};
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
     gate::{Gate, Stands},
@@ -23,7 +20,8 @@ use crate::{
 
 /// What the threads of a device and its callers share.
 ///
-/// The lock on the engine is held for as long as a batch takes to encrypt, never across a system call that may wait.
+/// The lock on the engine is held for looking things up and noting what happened, neither across the encryption of a
+/// batch nor across a system call that may wait.
 pub(crate) struct Shared {
     pub(crate) tun: Tun,
     engine: Mutex<Engine>,
@@ -101,15 +99,8 @@ impl Shared {
 
     /// Sends all datagrams and empties the batch.
     pub(crate) fn send(&self, sockets: &Sockets, batch: &mut Batch) {
-        let mut lost = Vec::new();
-        for (datagram, to) in batch.iter() {
-            let Some(to) = to else { continue };
-            if let Err(errno) = sockets.send(datagram, to) {
-                lost.push(if errno == Errno::MSGSIZE { DropReason::TooBig } else { DropReason::SendFailed });
-            }
-        }
+        sockets.send(batch, |reason, datagrams| self.count(reason, datagrams));
         batch.clear();
-        self.count(&lost);
         if self.aside.load(Ordering::Acquire) {
             self.forward();
         }
@@ -117,21 +108,15 @@ impl Shared {
 
     /// Hands all packets to the host and empties the batch.
     pub(crate) fn deliver(&self, batch: &mut Batch) {
-        let mut lost = Vec::new();
-        for (packet, _) in batch.iter() {
-            if self.tun.write(packet).is_err() {
-                lost.push(DropReason::DeliverFailed);
-            }
+        let refused = self.tun.deliver(batch);
+        if refused > 0 {
+            self.count(DropReason::DeliverFailed, refused);
         }
-        batch.clear();
-        self.count(&lost);
     }
 
-    fn count(&self, lost: &[DropReason]) {
-        if !lost.is_empty() {
-            let mut engine = self.lock();
-            lost.iter().for_each(|reason| engine.count_drops(*reason, 1));
-        }
+    /// Counts packets that went no further.
+    pub(crate) fn count(&self, reason: DropReason, packets: u64) {
+        self.lock().count_drops(reason, packets);
     }
 
     /// From now on everything that is for no session of ours waits for [`Shared::follow_by`].
@@ -159,8 +144,8 @@ impl Shared {
             };
             wire.say(&said).is_err()
         });
-        let lost = lost.count();
-        self.count(&vec![DropReason::SendFailed; lost]);
+        let lost = lost.count() as u64;
+        self.count(DropReason::SendFailed, lost);
     }
 
     /// The process that was to follow is gone: all is ours again.

@@ -71,14 +71,15 @@ mod tests {
     use super::*;
     use crate::{
         device::Stands,
-        host::{tun::Tun, udp::Sockets},
+        host::{Offloads, tun::Tun, udp::Sockets},
         noise::{Engine, Limits},
     };
 
     fn device() -> Arc<Shared> {
         let silent = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
         let engine = Engine::new([1; 32], 1420, Limits::default());
-        Arc::new(Shared::new(Tun::from(silent), engine, Sockets::bind(0, 0).unwrap(), Stands::Open).unwrap())
+        let sockets = Sockets::bind(0, 0, Offloads::default()).unwrap();
+        Arc::new(Shared::new(Tun::from(silent), engine, sockets, Stands::Open).unwrap())
     }
 
     fn failure_of(run: fn(&Shared) -> io::Result<()>) -> String {

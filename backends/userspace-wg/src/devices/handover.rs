@@ -137,7 +137,8 @@ impl Devices {
             let mut descriptors = descriptors.into_iter();
             let incomplete = || Error::Invalid(format!("the older process gave too few descriptors for {name}"));
             let mut next = || descriptors.next().ok_or_else(incomplete);
-            let (tun, wire, v4) = (Tun::from(next()?), Wire::from(next()?), next()?);
+            let (tun, wire, v4) = (Tun::given(next()?), Wire::from(next()?), next()?);
+            let tun = tun.map_err(|error| Error::host(format!("use the interface {name}"), error))?;
             let sockets = Sockets::given(v4, descriptors.next());
             let sockets = sockets.map_err(|error| Error::host(format!("use the sockets of {name}"), error))?;
             self.given().insert(name, Given { tun, sockets, wire });

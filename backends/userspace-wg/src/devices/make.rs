@@ -22,7 +22,7 @@ use crate::{
     AtExit, Config,
     device::{Shared, Stands, Threads, follow},
     host::{
-        link,
+        Offloads, link,
         tun::{Origin, Tun},
         udp::Sockets,
     },
@@ -67,8 +67,8 @@ pub(super) fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
 }
 
 /// Binds the port in both families.
-pub(super) fn bind(port: u16, mark: u32) -> Result<Sockets> {
-    Sockets::bind(port, mark).map_err(|error| match error.kind() {
+pub(super) fn bind(port: u16, mark: u32, offloads: Offloads) -> Result<Sockets> {
+    Sockets::bind(port, mark, offloads).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             Error::Conflict { what: format!("UDP port {port}"), by: "another socket of this host".to_owned() }
         }
@@ -86,8 +86,8 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
         Some(found) => return Err(taken(&found)),
     };
     let port = if plan.plan.listen_port == 0 { heritage.port } else { plan.plan.listen_port };
-    let sockets = bind(port, config.fwmark.unwrap_or(0))?;
-    let tun = open(name, origin)?;
+    let sockets = bind(port, config.fwmark.unwrap_or(0), config.offloads)?;
+    let tun = open(name, origin, config.offloads)?;
     let found = rtnl.link(name.as_str()).map_err(host)?;
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, just made,")))?;
     let newcomers = match origin {
@@ -136,8 +136,8 @@ fn engine(config: &Config, plan: &Resolved<'_>) -> Engine {
     Engine::new(*plan.plan.private_key.as_bytes(), plan.mtu, config.limits)
 }
 
-fn open(name: &LinkName, origin: Origin) -> Result<Tun> {
-    Tun::open(name, origin).map_err(|error| match error.kind() {
+fn open(name: &LinkName, origin: Origin, offloads: Offloads) -> Result<Tun> {
+    Tun::open(name, origin, offloads.tun).map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => {
             Error::Conflict { what: format!("interface {name}"), by: "another process".to_owned() }
         }

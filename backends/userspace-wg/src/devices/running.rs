@@ -88,7 +88,7 @@ impl Running {
         if port == 0 || port == present.port() {
             return Ok(None);
         }
-        super::make::bind(port, self.fwmark.unwrap_or(present.mark())).map(Some)
+        super::make::bind(port, self.fwmark.unwrap_or(present.mark()), present.offloads()).map(Some)
     }
 
     /// The mark of the packets that the present sockets send.

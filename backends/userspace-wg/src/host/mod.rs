@@ -2,5 +2,8 @@
 
 mod ffi;
 pub(crate) mod link;
+mod offloads;
 pub(crate) mod tun;
 pub(crate) mod udp;
+
+pub use offloads::{Offloads, TunOffload, UdpReceive, UdpSend};

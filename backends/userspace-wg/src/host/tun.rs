@@ -1,5 +1,5 @@
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -9,7 +9,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::ffi;
+use super::{TunOffload, ffi};
+use crate::{
+    noise::Batch,
+    offload::{Merging, Offload, SLACK, VNET_HEADER, gather},
+};
 
 /// Whether the interface is to be made, or is there from an earlier process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,56 +24,124 @@ pub(crate) enum Origin {
     Adopted,
 }
 
-/// An open TUN interface: IP packets without any header before them.
+/// What a read from the interface gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Nothing is there now.
+    Nothing,
+    /// A frame, and what is left to do with it.
+    Frame(Offload),
+    /// A frame that asks for what was never offered.
+    Nonsense,
+}
+
+/// An open TUN interface.
 #[derive(Debug)]
-pub(crate) struct Tun(OwnedFd);
+pub(crate) struct Tun {
+    descriptor: OwnedFd,
+    offload: TunOffload,
+}
+
+const TCP: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+const UDP: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 impl Tun {
-    /// Opens the interface in the network namespace of the calling thread.
-    pub(crate) fn open(name: &LinkName, origin: Origin) -> io::Result<Self> {
+    /// Opens the interface in the network namespace of the calling thread, with as much of `most` as the kernel has.
+    pub(crate) fn open(name: &LinkName, origin: Origin, most: TunOffload) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let tun = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+        let descriptor = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
         let exclusive = match origin {
             Origin::New => libc::IFF_TUN_EXCL,
             Origin::Adopted => 0,
         };
-        ffi::attach_tun(tun.as_fd(), name.as_str(), libc::IFF_TUN | libc::IFF_NO_PI | exclusive)?;
-        Ok(Self(tun))
+        // The kernel takes the presence of a header from whoever attaches last, so an interface that an earlier
+        // process used without one is no obstacle.
+        let headers = if most == TunOffload::None { 0 } else { libc::IFF_VNET_HDR };
+        ffi::attach_tun(descriptor.as_fd(), name.as_str(), libc::IFF_TUN | libc::IFF_NO_PI | headers | exclusive)?;
+        let offload = negotiate(&descriptor, most)?;
+        Ok(Self { descriptor, offload })
+    }
+
+    /// An interface that another process has opened, and may still read: the frames stay as they are.
+    pub(crate) fn given(descriptor: OwnedFd) -> io::Result<Self> {
+        let headers = ffi::tun_flags(descriptor.as_fd())? & libc::IFF_VNET_HDR != 0;
+        let offload = if headers { negotiate(&descriptor, TunOffload::TcpAndUdp)? } else { TunOffload::None };
+        Ok(Self { descriptor, offload })
     }
 
     /// Lets the interface, with addresses and routes, outlive this process.
     pub(crate) fn persist(&self) -> io::Result<()> {
-        ffi::persist_tun(self.0.as_fd())
+        ffi::persist_tun(self.descriptor.as_fd())
     }
 
-    /// Reads one packet; `None` when there is none now.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads one frame into the batch, without its header.
+    pub(crate) fn read(&self, batch: &mut Batch) -> io::Result<Arrival> {
+        let slot = batch.next_slot();
+        let room = slot.len() - SLACK;
         loop {
-            return match rustix::io::read(&self.0, &mut *buffer) {
-                Ok(len) => Ok(Some(len)),
-                Err(Errno::AGAIN) => Ok(None),
+            let mut header = [0; VNET_HEADER];
+            let len = match self.offload {
+                TunOffload::None => rustix::io::read(&self.descriptor, &mut slot[..room]),
+                TunOffload::Tcp | TunOffload::TcpAndUdp => {
+                    let mut parts = [io::IoSliceMut::new(&mut header), io::IoSliceMut::new(&mut slot[..room])];
+                    rustix::io::readv(&self.descriptor, &mut parts).map(|len| len.saturating_sub(VNET_HEADER))
+                }
+            };
+            return match len {
+                Ok(len) => {
+                    batch.push(len, None);
+                    Ok(Offload::parse(&header).map_or(Arrival::Nonsense, Arrival::Frame))
+                }
+                Err(Errno::AGAIN) => Ok(Arrival::Nothing),
                 Err(Errno::INTR) => continue,
                 Err(errno) => Err(errno.into()),
             };
         }
     }
 
-    /// Hands one packet to the host.
-    pub(crate) fn write(&self, packet: &[u8]) -> io::Result<()> {
-        rustix::io::write(&self.0, packet)?;
-        Ok(())
+    /// Hands all packets to the host, and empties the batch; returns how many it did not take.
+    pub(crate) fn deliver(&self, packets: &mut Batch) -> u64 {
+        let mut refused = 0;
+        let mut write = |parts: &[IoSlice<'_>], packets: usize| {
+            if rustix::io::writev(&self.descriptor, parts).is_err() {
+                refused += packets as u64;
+            }
+        };
+        match self.offload {
+            TunOffload::None => {
+                packets.iter().for_each(|(packet, _)| {
+                    write(&[IoSlice::new(packet)], 1);
+                });
+            }
+            TunOffload::Tcp => gather(packets, Merging::Tcp, |frame| write(frame.parts, frame.packets)),
+            TunOffload::TcpAndUdp => gather(packets, Merging::TcpAndUdp, |frame| write(frame.parts, frame.packets)),
+        }
+        packets.clear();
+        refused
+    }
+}
+
+/// Finds what the kernel has. An interface keeps what an earlier process asked for, so having nothing is said too.
+fn negotiate(descriptor: &OwnedFd, most: TunOffload) -> io::Result<TunOffload> {
+    let set = |offloads| ffi::offload_tun(descriptor.as_fd(), offloads);
+    if most == TunOffload::TcpAndUdp && set(TCP | UDP).is_ok() {
+        return Ok(TunOffload::TcpAndUdp);
+    }
+    match most {
+        TunOffload::None => set(0).map(|()| TunOffload::None),
+        TunOffload::Tcp | TunOffload::TcpAndUdp => set(TCP).map(|()| TunOffload::Tcp),
     }
 }
 
 impl From<OwnedFd> for Tun {
     /// An interface that somebody else has opened without packet headers and for reading without waiting.
-    fn from(tun: OwnedFd) -> Self {
-        Self(tun)
+    fn from(descriptor: OwnedFd) -> Self {
+        Self { descriptor, offload: TunOffload::None }
     }
 }
 
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.descriptor.as_fd()
     }
 }

@@ -29,7 +29,13 @@ impl Batch {
 
     /// An empty batch for `slots` packets without a gap between them.
     pub fn with_slots(slots: usize) -> Self {
-        Self { store: vec![0; slots * Self::SLOT], filled: Vec::with_capacity(slots), slots, gap: 0 }
+        Self::with_room(slots, slots * Self::SLOT)
+    }
+
+    /// An empty batch for up to `slots` packets in `bytes` bytes, which are at least [`Batch::SLOT`].
+    pub fn with_room(slots: usize, bytes: usize) -> Self {
+        assert!(bytes >= Self::SLOT, "a batch takes at least one packet");
+        Self { store: vec![0; bytes], filled: Vec::with_capacity(slots), slots, gap: 0 }
     }
 
     /// An empty batch for `slots` packets that can be padded where they lie.
@@ -47,9 +53,15 @@ impl Batch {
         self.filled.is_empty()
     }
 
-    /// Packets that still fit.
+    /// Packets of any size that still fit.
     pub fn room(&self) -> usize {
-        self.slots - self.filled.len()
+        let by_number = self.slots - self.filled.len();
+        by_number.min((self.store.len() - self.end()) / Self::SLOT)
+    }
+
+    /// Bytes in use.
+    pub fn bytes(&self) -> usize {
+        self.end()
     }
 
     /// Memory for the next packet, [`Batch::SLOT`] bytes. Nothing is in the batch before [`Batch::push`].
@@ -80,10 +92,41 @@ impl Batch {
         (&self.store[start..start + len], endpoint)
     }
 
+    /// The bytes of `count` packets from `first` on, which lie next to each other in a batch without gaps.
+    pub(crate) fn span(&self, first: usize, count: usize) -> &[u8] {
+        debug_assert!(self.gap == 0, "there is padding in between");
+        let last = self.filled[first + count - 1];
+        &self.store[self.filled[first].start..last.start + last.len]
+    }
+
     /// The packet at `place` with the room for padding behind it, and the length of the packet alone.
     pub fn padded_mut(&mut self, place: usize) -> (&mut [u8], usize) {
         let Filled { start, len, .. } = self.filled[place];
         (&mut self.store[start..start + len + self.gap], len)
+    }
+
+    /// The packet at `place`, to be changed.
+    pub(crate) fn get_mut(&mut self, place: usize) -> &mut [u8] {
+        let Filled { start, len, .. } = self.filled[place];
+        &mut self.store[start..start + len]
+    }
+
+    /// Takes the last packet away.
+    pub(crate) fn pop(&mut self) {
+        self.filled.pop();
+    }
+
+    /// Keeps those packets from `first` on that `keep` says, in their order; the others leave gaps.
+    pub(crate) fn retain_from(&mut self, first: usize, mut keep: impl FnMut(&[u8]) -> bool) {
+        let mut kept = first;
+        for place in first..self.filled.len() {
+            let filled = self.filled[place];
+            if keep(&self.store[filled.start..filled.start + filled.len]) {
+                self.filled[kept] = filled;
+                kept += 1;
+            }
+        }
+        self.filled.truncate(kept);
     }
 
     /// Length and endpoint of the last packet.

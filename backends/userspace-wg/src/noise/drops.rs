@@ -72,6 +72,11 @@ impl Drops {
         self.0[reason as usize] += packets;
     }
 
+    /// Adds what was counted elsewhere.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
+    }
+
     /// The reasons that occurred.
     pub(crate) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
         ALL.iter().map(|(reason, name)| (*name, self.0[*reason as usize])).filter(|(_, count)| *count > 0).collect()

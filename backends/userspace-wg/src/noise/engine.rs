@@ -48,6 +48,10 @@ impl Peers {
         self.by_key.get(key).copied()
     }
 
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.places.get(id.0 as usize)?.as_deref()
+    }
+
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         self.places.get_mut(id.0 as usize)?.as_deref_mut()
     }

@@ -5,6 +5,11 @@ pub(crate) fn destination(packet: &[u8]) -> Option<IpAddr> {
     address(packet, 16, 24)
 }
 
+/// Source of an IP packet; `None` when the header is cut short or of no known version.
+pub(crate) fn source(packet: &[u8]) -> Option<IpAddr> {
+    address(packet, 12, 8)
+}
+
 fn address(packet: &[u8], v4_at: usize, v6_at: usize) -> Option<IpAddr> {
     match packet.first()? >> 4 {
         4 if packet.len() >= 20 => {

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     batch::Batch,
@@ -6,50 +6,154 @@ use super::{
     engine::Engine,
     env::{Env, MOST_STAGED_IN_ALL, jitter},
     ip,
+    message::DATA_OVERHEAD,
     moment::{Moment, Now},
     peer::{MOST_STAGED, Peer, PeerId},
+    session::Session,
 };
+
+/// What is about to be sent to one peer: the packets of one frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Freight {
+    /// Packets.
+    pub packets: usize,
+    /// Length of all of them but the last, in bytes.
+    pub len: usize,
+    /// Length of the last.
+    pub last: usize,
+}
+
+/// A session that packets may be sent on, and where to. It needs no engine, so that another thread can have it meanwhile.
+#[derive(Clone)]
+pub struct Lane {
+    session: Arc<Session>,
+    peer: PeerId,
+    endpoint: SocketAddr,
+    mtu: usize,
+    ageing: bool,
+}
+
+impl Freight {
+    /// One packet.
+    pub fn one(len: usize) -> Self {
+        Self { packets: 1, len, last: len }
+    }
+
+    /// Bytes on the wire, without UDP and IP.
+    fn sealed(&self, mtu: usize) -> u64 {
+        let sealed = |len| (ip::padded(len, mtu) + DATA_OVERHEAD) as u64;
+        (self.packets as u64 - 1) * sealed(self.len) + sealed(self.last)
+    }
+}
+
+impl Lane {
+    /// Encrypts the first `len` bytes of `slot`, whose other 15 or more are scratch for padding
+    /// ([`Batch::padded_mut`]), into `out`, which has room for it.
+    pub fn seal(&self, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
+        let padded = pad(slot, len, self.mtu);
+        let sealed = self.session.seal(padded, out.next_slot()).ok_or(DropReason::Expired)?;
+        out.push(sealed, Some(self.endpoint));
+        Ok(())
+    }
+
+    /// Whether [`Engine::renew`] is to be called once everything is sealed: the peer may hold this session only until it
+    /// hears of a newer one.
+    pub fn is_ageing(&self) -> bool {
+        self.ageing
+    }
+}
 
 impl Engine {
     /// Takes a packet from the TUN device: the first `len` bytes of `slot`, whose other 15 or more are
     /// scratch for padding ([`Batch::padded_mut`]). Puts at most two datagrams into `out`.
     pub fn packet(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) {
-        if let Err(reason) = self.route(now, slot, len, out) {
+        if let Err(reason) = self.send(now, slot, len, out) {
             self.env.drops.count(reason);
         }
     }
 
-    fn route(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
-        let destination = ip::destination(&slot[..len]).ok_or(DropReason::Malformed)?;
+    fn send(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
+        let Some(lane) = self.lane(now, &slot[..len], Freight::one(len))? else {
+            return self.stage(now, slot, len, out);
+        };
+        lane.seal(slot, len, out)?;
+        if lane.is_ageing() {
+            self.renew(now, &lane, out);
+        }
+        Ok(())
+    }
+
+    /// The lane for packets to where `packet`, the first of them, goes to. They count as sent. `None` when there is no
+    /// session yet, or others wait for one: give each packet to [`Engine::packet`] then.
+    pub fn lane(&mut self, now: Now, packet: &[u8], freight: Freight) -> Result<Option<Lane>, DropReason> {
+        let (peer, endpoint) = self.way(packet)?;
+        let Some(found) = self.peers.get_mut(peer) else { return Ok(None) };
+        let Some((session, ageing)) = found.open_session(now.steady) else { return Ok(None) };
+        let mtu = self.env.mtu;
+        found.sent(now.steady, Content::Data, freight.sealed(mtu));
+        self.env.watch(peer, found);
+        Ok(Some(Lane { session, peer, endpoint, mtu, ageing }))
+    }
+
+    /// Begins a handshake, by one datagram in `out`, with the peer of a lane that is ageing.
+    pub fn renew(&mut self, now: Now, lane: &Lane, out: &mut Batch) {
+        if let Some(peer) = self.peers.get_mut(lane.peer) {
+            peer.timers.handshake_wanted();
+            peer.initiate(&mut self.env, lane.peer, now.steady, out);
+            self.env.watch(lane.peer, peer);
+        }
+    }
+
+    fn way(&mut self, packet: &[u8]) -> Result<(PeerId, SocketAddr), DropReason> {
+        let destination = ip::destination(packet).ok_or(DropReason::Malformed)?;
         let id = self.routes.holder(destination).ok_or(DropReason::NoRoute)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::NoRoute)?;
-        let endpoint = peer.endpoint.ok_or(DropReason::NoEndpoint)?;
-        let result = peer.send(&mut self.env, id, now.steady, (slot, len), endpoint, out);
+        Ok((id, peer.endpoint.ok_or(DropReason::NoEndpoint)?))
+    }
+
+    /// Keeps a packet for a session and asks for one.
+    fn stage(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
+        let (id, _) = self.way(&slot[..len])?;
+        let Some(peer) = self.peers.get_mut(id) else { return Err(DropReason::NoRoute) };
+        let packet = pad(slot, len, self.env.mtu);
+        let staged = peer.stage(&mut self.env, packet);
+        if staged.is_ok() {
+            peer.timers.handshake_wanted();
+            peer.initiate(&mut self.env, id, now.steady, out);
+        }
         self.env.watch(id, peer);
-        result
+        staged
     }
 }
 
+/// Whether a message says anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Data,
+    Keepalive,
+}
+
+fn pad(slot: &mut [u8], len: usize, mtu: usize) -> &[u8] {
+    let padded = ip::padded(len, mtu);
+    slot[len..padded].fill(0);
+    &slot[..padded]
+}
+
 impl Peer {
-    fn send(
-        &mut self,
-        env: &mut Env,
-        id: PeerId,
-        now: Moment,
-        (slot, len): (&mut [u8], usize),
-        endpoint: SocketAddr,
-        out: &mut Batch,
-    ) -> Result<(), DropReason> {
-        let padded = ip::padded(len, env.mtu);
-        slot[len..padded].fill(0);
-        let nothing_waits = self.talk.as_ref().is_none_or(|talk| talk.staged.is_empty());
-        if nothing_waits && self.seal(env, id, now, &slot[..padded], endpoint, out) {
-            return Ok(());
+    /// The session to send on, if it may be used and nothing waits for its turn, and whether it should be renewed.
+    fn open_session(&self, now: Moment) -> Option<(Arc<Session>, bool)> {
+        let talk = self.talk.as_ref().filter(|talk| talk.staged.is_empty())?;
+        let current = talk.current.as_ref().filter(|current| current.is_usable(now))?;
+        Some((current.session.clone(), current.wants_rekey_on_send(now)))
+    }
+
+    /// Messages of so many bytes in all go out.
+    fn sent(&mut self, now: Moment, content: Content, bytes: u64) {
+        self.tx_bytes += bytes;
+        if content == Content::Data {
+            self.timers.data_sent(now, jitter);
         }
-        self.stage(env, &slot[..padded])?;
-        self.timers.handshake_wanted();
-        self.initiate(env, id, now, out);
-        Ok(())
+        self.timers.anything_sent(now, self.keepalive);
     }
 
     /// Encrypts onto the current session; `false` when there is none that may be used.
@@ -62,19 +166,15 @@ impl Peer {
         endpoint: SocketAddr,
         out: &mut Batch,
     ) -> bool {
-        let Some(current) = self.talk.as_mut().and_then(|talk| talk.current.as_mut()) else { return false };
+        let Some(current) = self.talk.as_ref().and_then(|talk| talk.current.as_ref()) else { return false };
         if !current.is_usable(now) {
             return false;
         }
-        let Some(len) = current.seal(packet, out.next_slot()) else { return false };
-        let rekey = current.wants_rekey_on_send(now);
+        let Some(len) = current.session.seal(packet, out.next_slot()) else { return false };
+        let ageing = current.wants_rekey_on_send(now);
         out.push(len, Some(endpoint));
-        self.tx_bytes += len as u64;
-        if !packet.is_empty() {
-            self.timers.data_sent(now, jitter());
-        }
-        self.timers.anything_sent(now, self.keepalive);
-        if rekey {
+        self.sent(now, if packet.is_empty() { Content::Keepalive } else { Content::Data }, len as u64);
+        if ageing {
             self.timers.handshake_wanted();
             self.initiate(env, id, now, out);
         }

@@ -116,11 +116,8 @@ impl Peer {
 
 impl Talk {
     /// The session of ours with this index.
-    pub(crate) fn keypair(&mut self, index: u32) -> Option<&mut Keypair> {
-        [&mut self.current, &mut self.next, &mut self.previous]
-            .into_iter()
-            .flatten()
-            .find(|keypair| keypair.index == index)
+    pub(crate) fn keypair(&self, index: u32) -> Option<&Keypair> {
+        [&self.current, &self.next, &self.previous].into_iter().flatten().find(|keypair| keypair.index == index)
     }
 
     /// Takes the session that our initiation led to.

@@ -138,9 +138,10 @@ impl Timers {
         self.attempts = 0;
     }
 
-    /// A packet with content was sent.
-    pub(crate) fn data_sent(&mut self, now: Moment, jitter: Duration) {
-        self.arm_if_idle(Slot::Silence, now.after(KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter));
+    /// A packet with content was sent. `jitter` is asked for only where a timer starts by that.
+    pub(crate) fn data_sent(&mut self, now: Moment, jitter: impl FnOnce() -> Duration) {
+        let silence = &mut self.armed[Slot::Silence as usize];
+        silence.get_or_insert_with(|| now.after(KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter()));
     }
 
     /// A packet with content arrived; a keepalive is none.
@@ -258,10 +259,10 @@ mod tests {
     #[test]
     fn silence_after_sending_begins_a_handshake() {
         let mut timers = Timers::default();
-        timers.data_sent(START, CALM);
-        timers.data_sent(at(5), CALM);
+        timers.data_sent(START, || CALM);
+        timers.data_sent(at(5), || CALM);
         assert_eq!(timers.take_due(at(15)), Some(Due::Handshake), "counted from the first unanswered packet");
-        timers.data_sent(at(20), CALM);
+        timers.data_sent(at(20), || CALM);
         timers.anything_received(at(21), None);
         assert_eq!(timers.take_due(at(60)), None);
     }

@@ -50,7 +50,7 @@ impl Target {
 fn rebind(device: &Shared, port: u16) -> io::Result<()> {
     let present = device.sockets();
     if port != present.port() {
-        device.replace_sockets(Sockets::bind(port, present.mark())?);
+        device.replace_sockets(Sockets::bind(port, present.mark(), present.offloads())?);
     }
     Ok(())
 }

@@ -292,8 +292,13 @@ pub struct Pair {
 impl Pair {
     /// With the underlay addressed as `192.0.2.` or `fd00:db8::`.
     pub fn over(underlay: &str) -> Self {
+        Self::with(underlay, |_| {}, |_| {})
+    }
+
+    /// With each node adjusted.
+    pub fn with(underlay: &str, left_is: impl FnOnce(&mut Config), right_is: impl FnOnce(&mut Config)) -> Self {
         let (left, right) = two_hosts();
-        let (a, b) = (Node::new(&left), Node::new(&right));
+        let (a, b) = (Node::with(&left, left_is), Node::with(&right, right_is));
         a.ensure(&a.plan(&["10.77.0.1/24", "fd77::1/64"])).unwrap();
         b.ensure(&b.plan(&["10.77.0.2/24", "fd77::2/64"])).unwrap();
         let at = |last: u8| match underlay.parse::<IpAddr>().is_ok() || underlay.contains(':') {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, num::NonZeroU16, time::Duration};
 
 use super::world::{MTU, Node, World, config, packet, psk};
-use crate::noise::{Limits, PeerEdit, keypair::REJECT_AFTER_MESSAGES, message::DATA_OVERHEAD};
+use crate::noise::{Limits, PeerEdit, message::DATA_OVERHEAD, session::REJECT_AFTER_MESSAGES};
 
 #[test]
 fn packets_are_padded_to_sixteen_bytes_but_not_beyond_the_mtu() {
@@ -84,7 +84,7 @@ fn a_changed_psk_counts_from_the_next_handshake_and_the_session_goes_on() {
 fn a_session_that_has_carried_all_its_messages_carries_no_more() {
     let mut world = World::connected();
     let peer = world.a.engine.peers.iter_mut().next().unwrap().1;
-    peer.talk().current.as_mut().unwrap().pretend_sent(REJECT_AFTER_MESSAGES);
+    peer.talk().current.as_mut().unwrap().session.pretend_sent(REJECT_AFTER_MESSAGES);
     world.pass(Duration::from_secs(6));
     let sent = world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64));
     assert_eq!((sent.len(), sent[0][0]), (1, 1), "a handshake instead of data");

@@ -1,3 +1,8 @@
+//! The UDP sockets of a device.
+
+mod receive;
+mod send;
+
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -6,14 +11,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, SendFlags},
-};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::ffi;
-use crate::noise::Batch;
+pub(crate) use receive::{Arrivals, Supply};
+use send::Sender;
+
+use super::{Offloads, UdpReceive, ffi};
+use crate::noise::{Batch, DropReason};
 
 /// Room for a burst while the loop is busy, in bytes.
 const BUFFER: i32 = 4 << 20;
@@ -29,22 +33,24 @@ pub(crate) struct Sockets {
     v6: Option<Socket>,
     port: u16,
     mark: AtomicU32,
+    offloads: Offloads,
+    sender: Sender,
 }
 
 impl Sockets {
     /// Binds `port` on all addresses; 0 finds one that is free in both families. `mark` goes onto every datagram for
-    /// policy routing (`fwmark`), 0 for none.
-    pub(crate) fn bind(port: u16, mark: u32) -> io::Result<Self> {
+    /// policy routing (`fwmark`), 0 for none. `most` is what may be used of the kernel's offloads.
+    pub(crate) fn bind(port: u16, mark: u32, most: Offloads) -> io::Result<Self> {
         for _ in 1..PORT_ATTEMPTS {
-            match Self::try_bind(port, mark) {
+            match Self::try_bind(port, mark, most) {
                 Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
                 outcome => return outcome,
             }
         }
-        Self::try_bind(port, mark)
+        Self::try_bind(port, mark, most)
     }
 
-    fn try_bind(port: u16, mark: u32) -> io::Result<Self> {
+    fn try_bind(port: u16, mark: u32, most: Offloads) -> io::Result<Self> {
         let v4 = open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), mark)?;
         let port = v4.local_addr()?.as_socket().map_or(port, |address| address.port());
         let v6 = match open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), mark) {
@@ -52,15 +58,21 @@ impl Sockets {
             Err(error) if has_no_ipv6(&error) => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { v4, v6, port, mark: mark.into() })
+        let receive = std::iter::once(&v4).chain(&v6).map(|socket| receive::negotiate(socket, most.receive)).min();
+        let offloads = Offloads { receive: receive.unwrap_or(UdpReceive::Single), ..most };
+        let sender = Sender::new(&v4, most.send);
+        Ok(Self { v4, v6, port, mark: mark.into(), offloads, sender })
     }
 
-    /// Sockets that another process has bound.
+    /// Sockets that another process has bound, and may still read: what it receives is left as it is.
     pub(crate) fn given(v4: OwnedFd, v6: Option<OwnedFd>) -> io::Result<Self> {
         let (v4, v6) = (Socket::from(v4), v6.map(Socket::from));
         let port = v4.local_addr()?.as_socket().map_or(0, |address| address.port());
         let mark = v4.mark()?;
-        Ok(Self { v4, v6, port, mark: mark.into() })
+        let receive = receive::present(&v4);
+        let offloads = Offloads { receive, ..Offloads::ALL };
+        let sender = Sender::new(&v4, offloads.send);
+        Ok(Self { v4, v6, port, mark: mark.into(), offloads, sender })
     }
 
     /// More handles of the same sockets: IPv4 first.
@@ -85,56 +97,36 @@ impl Sockets {
         self.mark.load(Ordering::Relaxed)
     }
 
+    /// What may be used of the kernel's offloads, for sockets that replace these.
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+
     /// The sockets, to wait on; twice the same where there is only one.
     pub(crate) fn pair(&self) -> [&Socket; 2] {
         [&self.v4, self.v6.as_ref().unwrap_or(&self.v4)]
+    }
+
+    /// Takes what has arrived on one socket of the [`Sockets::pair`], without waiting.
+    pub(crate) fn receive(&self, socket: &Socket, arrivals: &mut Arrivals) -> io::Result<Supply> {
+        arrivals.fill(socket, self.offloads.receive)
     }
 
     fn all(&self) -> impl Iterator<Item = &Socket> {
         std::iter::once(&self.v4).chain(&self.v6)
     }
 
-    /// Fills `batch` with what has arrived, without waiting.
-    pub(crate) fn receive(&self, batch: &mut Batch) -> io::Result<()> {
-        // A flood in one family leaves a quarter of the batch to the other.
-        let reserve = batch.room() / 4;
-        receive(&self.v4, batch, if self.v6.is_some() { reserve } else { 0 })?;
-        self.v6.as_ref().map_or(Ok(()), |socket| receive(socket, batch, 0))
+    /// Sends the batch and leaves it as it is; `lost` is told of datagrams that the host did not take.
+    pub(crate) fn send(&self, batch: &Batch, lost: impl FnMut(DropReason, u64)) {
+        self.sender.send(self, batch, lost);
     }
 
-    /// Sends one datagram.
-    pub(crate) fn send(&self, datagram: &[u8], to: SocketAddr) -> Result<(), Errno> {
-        let socket = match to {
-            SocketAddr::V4(_) => &self.v4,
-            SocketAddr::V6(_) => self.v6.as_ref().ok_or(Errno::AFNOSUPPORT)?,
-        };
-        loop {
-            match rustix::net::sendto(socket, datagram, SendFlags::NOSIGNAL, &to) {
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
+    fn for_address(&self, to: SocketAddr) -> Option<&Socket> {
+        match to {
+            SocketAddr::V4(_) => Some(&self.v4),
+            SocketAddr::V6(_) => self.v6.as_ref(),
         }
     }
-}
-
-/// Receives until there is nothing more or only `reserve` slots are free.
-fn receive(socket: &Socket, batch: &mut Batch, reserve: usize) -> io::Result<()> {
-    while batch.room() > reserve {
-        match rustix::net::recvfrom(socket, batch.next_slot(), RecvFlags::DONTWAIT) {
-            Ok((_, len, from)) => {
-                let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-                if from.is_some() {
-                    batch.push(len, from);
-                }
-            }
-            Err(Errno::AGAIN) => return Ok(()),
-            // A refusal that an earlier datagram met; the socket itself is well.
-            Err(Errno::INTR | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }
 
 fn open(address: SocketAddr, mark: u32) -> io::Result<Socket> {

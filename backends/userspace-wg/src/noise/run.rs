@@ -1,0 +1,64 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    batch::Batch,
+    drops::{DropReason, Drops},
+    message::DATA_OVERHEAD,
+    peer::PeerId,
+    session::{Opened, Session},
+};
+
+/// Messages of one session that arrived one after the other from one address.
+///
+/// It begins and ends with the engine ([`Engine::begin_run`](super::Engine::begin_run),
+/// [`Engine::end_run`](super::Engine::end_run)); the work in between needs none, so that another thread can have it.
+pub struct Run {
+    pub(super) from: SocketAddr,
+    pub(super) peer: PeerId,
+    pub(super) session: Arc<Session>,
+    /// Place of its first packet.
+    pub(super) first: usize,
+    /// Authentic messages.
+    pub(super) messages: u64,
+    /// Those with content.
+    pub(super) contents: u64,
+    /// Those with a packet.
+    pub(super) packets: u64,
+    /// Bytes of the authentic messages, as on the wire.
+    pub(super) bytes: u64,
+    pub(super) drops: Drops,
+}
+
+impl Run {
+    pub(super) fn new(from: SocketAddr, peer: PeerId, session: Arc<Session>, first: usize) -> Self {
+        Self { from, peer, session, first, messages: 0, contents: 0, packets: 0, bytes: 0, drops: Drops::default() }
+    }
+
+    /// Whether the datagram goes on with this run.
+    pub fn goes_on_with(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        const DATA: [u8; 4] = [4, 0, 0, 0];
+        from == self.from
+            && datagram.len() >= DATA_OVERHEAD
+            && datagram[..4] == DATA
+            && datagram[4..8] == self.session.index().to_le_bytes()
+    }
+
+    /// Decrypts one message; its packet goes into `packets`, which has room for one.
+    pub fn open(&mut self, datagram: &[u8], packets: &mut Batch) {
+        let opened = match self.session.open(datagram, packets.next_slot()) {
+            Ok(opened) => opened,
+            Err(reason) => return self.drops.count(reason),
+        };
+        self.messages += 1;
+        self.bytes += datagram.len() as u64;
+        match opened {
+            Opened::Keepalive => return,
+            Opened::Garbage => self.drops.count(DropReason::Malformed),
+            Opened::Packet { len, .. } => {
+                packets.push(len, None);
+                self.packets += 1;
+            }
+        }
+        self.contents += 1;
+    }
+}

@@ -1,0 +1,82 @@
+/// Length of the header before each frame (`struct virtio_net_hdr`) in bytes.
+pub const VNET_HEADER: usize = 10;
+
+/// Only the part of the checksum that covers the pseudo header is in its place (`VIRTIO_NET_HDR_F_NEEDS_CSUM`).
+const NEEDS_CHECKSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
+const GSO_TCP4: u8 = 1;
+const GSO_TCP6: u8 = 4;
+const GSO_UDP: u8 = 5;
+/// The first segment alone carries the mark that the congestion window was reduced.
+const GSO_ECN: u8 = 0x80;
+
+/// What is left to do with a frame: the header before it (virtio 1.2, section 5.1.6), in the machine's byte order as
+/// TUN has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offload {
+    /// The checksum that is to be completed.
+    pub checksum: Option<PartialChecksum>,
+    /// The segments that it is to be cut into.
+    pub segments: Option<Segments>,
+}
+
+/// A checksum to be completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartialChecksum {
+    /// Bytes before what it covers.
+    pub start: u16,
+    /// Bytes from there to its place.
+    pub offset: u16,
+}
+
+/// How a frame is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segments {
+    /// TCP over IPv4, so many bytes of payload in each.
+    Tcp4(u16),
+    /// TCP over IPv6.
+    Tcp6(u16),
+    /// UDP over either.
+    Udp(u16),
+}
+
+impl Offload {
+    /// Reads the header; `None` when it asks for something that was never offered to the kernel.
+    pub fn parse(bytes: &[u8; VNET_HEADER]) -> Option<Self> {
+        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        let checksum = (bytes[0] & NEEDS_CHECKSUM != 0).then(|| PartialChecksum { start: word(6), offset: word(8) });
+        let size = word(4);
+        let segments = match bytes[1] & !GSO_ECN {
+            GSO_NONE => None,
+            _ if size == 0 => return None,
+            GSO_TCP4 => Some(Segments::Tcp4(size)),
+            GSO_TCP6 => Some(Segments::Tcp6(size)),
+            GSO_UDP => Some(Segments::Udp(size)),
+            _ => return None,
+        };
+        Some(Self { checksum, segments })
+    }
+
+    /// Writes the header of a frame whose headers take `headers` bytes.
+    pub fn write(&self, headers: u16) -> [u8; VNET_HEADER] {
+        let mut bytes = [0; VNET_HEADER];
+        let mut put = |at: usize, word: u16| bytes[at..at + 2].copy_from_slice(&word.to_ne_bytes());
+        let (kind, size) = match self.segments {
+            None => (GSO_NONE, 0),
+            Some(Segments::Tcp4(size)) => (GSO_TCP4, size),
+            Some(Segments::Tcp6(size)) => (GSO_TCP6, size),
+            Some(Segments::Udp(size)) => (GSO_UDP, size),
+        };
+        if self.segments.is_some() {
+            put(2, headers);
+            put(4, size);
+        }
+        if let Some(PartialChecksum { start, offset }) = self.checksum {
+            put(6, start);
+            put(8, offset);
+            bytes[0] = NEEDS_CHECKSUM;
+        }
+        bytes[1] = kind;
+        bytes
+    }
+}

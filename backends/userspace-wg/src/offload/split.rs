@@ -1,0 +1,170 @@
+use super::{
+    Offload, PartialChecksum, Segments, Sum,
+    transport::{Layout, Protocol, Version, long},
+};
+
+/// Bytes behind a frame that are scratch: a segment is padded where it lies.
+pub const SLACK: usize = 16;
+/// Headers longer than this are not cut; the kernel makes none.
+const LONGEST_HEADERS: usize = 256;
+
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
+
+/// How a frame becomes packets.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    len: usize,
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum How {
+    /// As it is.
+    Whole,
+    /// One packet whose checksum is completed.
+    Complete { start: usize, place: usize, protocol: Option<Protocol> },
+    /// Segments of so much payload each.
+    Segments { layout: Layout, size: usize },
+}
+
+impl Cut {
+    /// The frame is a packet as it is.
+    pub fn whole(len: usize) -> Self {
+        Self { len, how: How::Whole }
+    }
+
+    /// Looks at the frame; `None` when it is not what its header says.
+    pub fn of(offload: &Offload, frame: &[u8]) -> Option<Self> {
+        let how = match (offload.segments, offload.checksum) {
+            (None, None) => How::Whole,
+            (None, Some(checksum)) => complete(checksum, frame)?,
+            (Some(segments), Some(checksum)) => cut(segments, checksum, frame)?,
+            // The kernel cannot have cut what has no checksum to complete.
+            (Some(_), None) => return None,
+        };
+        Some(Self { len: frame.len(), how })
+    }
+
+    /// Number of packets.
+    pub fn count(&self) -> usize {
+        match self.how {
+            How::Whole | How::Complete { .. } => 1,
+            How::Segments { layout, size } => (self.len - layout.payload).div_ceil(size).max(1),
+        }
+    }
+
+    /// Lengths of all packets but the last, and of the last.
+    pub fn lengths(&self) -> (usize, usize) {
+        match self.how {
+            How::Whole | How::Complete { .. } => (self.len, self.len),
+            How::Segments { layout, size } => (layout.payload + size, self.len - (self.count() - 1) * size),
+        }
+    }
+
+    /// Gives `each` the packets in order. Each one is given with scratch behind it, [`SLACK`] bytes, which may be
+    /// written to; `frame` is the frame with as many bytes behind it.
+    ///
+    /// No payload is copied: a segment's headers are written over the end of the one before it, which has been used
+    /// by then.
+    pub fn each(&self, frame: &mut [u8], mut each: impl FnMut(&mut [u8], usize)) {
+        match self.how {
+            How::Whole => each(frame, self.len),
+            How::Complete { start, place, protocol } => {
+                finish(&mut frame[..self.len], start, place, protocol);
+                each(frame, self.len);
+            }
+            How::Segments { layout, size } => self.each_segment(frame, &layout, size, each),
+        }
+    }
+
+    fn each_segment(&self, frame: &mut [u8], layout: &Layout, size: usize, mut each: impl FnMut(&mut [u8], usize)) {
+        let mut headers = [0; LONGEST_HEADERS];
+        let headers = &mut headers[..layout.payload];
+        headers.copy_from_slice(&frame[..layout.payload]);
+        headers[layout.checksum()].fill(0);
+        let count = self.count();
+        let (len, last) = self.lengths();
+        for number in 0..count {
+            let start = number * size;
+            let len = if number + 1 == count { last } else { len };
+            let slot = &mut frame[start..start + len + SLACK];
+            slot[..layout.payload].copy_from_slice(headers);
+            let place = Place { number, size, count };
+            adjust(&mut slot[..len], layout, &place);
+            let (packet, behind) = slot.split_at_mut(len);
+            let sum = layout.pseudo(packet, len).bytes(&packet[layout.transport..]);
+            packet[layout.checksum()].copy_from_slice(&never_zero(sum.checksum(), layout.protocol));
+            let next: [u8; SLACK] = std::array::from_fn(|at| behind[at]);
+            each(slot, len);
+            slot[len..].copy_from_slice(&next);
+        }
+    }
+}
+
+/// Which segment of a frame.
+struct Place {
+    number: usize,
+    size: usize,
+    count: usize,
+}
+
+/// Everything in a segment's headers that differs from the frame's, but for the checksum.
+fn adjust(packet: &mut [u8], layout: &Layout, place: &Place) {
+    layout.set_len(packet, packet.len(), place.number as u16);
+    if layout.protocol == Protocol::Tcp {
+        let tcp = &mut packet[layout.transport..];
+        let sequence = long(tcp, 4).wrapping_add((place.number * place.size) as u32);
+        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+        if place.number > 0 {
+            tcp[13] &= !CWR;
+        }
+        if place.number + 1 < place.count {
+            tcp[13] &= !(FIN | PSH);
+        }
+    }
+}
+
+/// A UDP checksum that comes out as zero is sent as its other zero: zero means that there is none (RFC 768).
+fn never_zero(checksum: [u8; 2], protocol: Protocol) -> [u8; 2] {
+    if protocol == Protocol::Udp && checksum == [0, 0] { [0xff, 0xff] } else { checksum }
+}
+
+fn complete(checksum: PartialChecksum, frame: &[u8]) -> Option<How> {
+    let start = usize::from(checksum.start);
+    let place = start + usize::from(checksum.offset);
+    if place + 2 > frame.len() {
+        return None;
+    }
+    let protocol = (usize::from(checksum.offset) == Protocol::Udp.checksum_at()).then_some(Protocol::Udp);
+    Some(How::Complete { start, place, protocol })
+}
+
+/// The sum of the pseudo header stands where the checksum will.
+fn finish(frame: &mut [u8], start: usize, place: usize, protocol: Option<Protocol>) {
+    let checksum = Sum::default().bytes(&frame[start..]).checksum();
+    let checksum = protocol.map_or(checksum, |protocol| never_zero(checksum, protocol));
+    frame[place..place + 2].copy_from_slice(&checksum);
+}
+
+fn cut(segments: Segments, checksum: PartialChecksum, frame: &[u8]) -> Option<How> {
+    let (protocol, size, version) = match segments {
+        Segments::Tcp4(size) => (Protocol::Tcp, size, Some(Version::V4)),
+        Segments::Tcp6(size) => (Protocol::Tcp, size, Some(Version::V6)),
+        Segments::Udp(size) => (Protocol::Udp, size, None),
+    };
+    let transport = usize::from(checksum.start);
+    let layout = Layout::with_transport_at(frame, protocol, transport)?;
+    let ip_fits = match layout.version {
+        Version::V4 => Layout::v4_header(frame)? == transport,
+        Version::V6 => transport >= super::transport::IPV6_HEADER,
+    };
+    let consistent = ip_fits
+        && size > 0
+        && version.is_none_or(|version| version == layout.version)
+        && usize::from(checksum.offset) == protocol.checksum_at()
+        && layout.payload <= LONGEST_HEADERS
+        && frame.len() <= usize::from(u16::MAX) + super::transport::IPV6_HEADER;
+    consistent.then_some(How::Segments { layout, size: size.into() })
+}
