@@ -23,4 +23,4 @@ pub async fn point(_: &'static str, _: &'static str) {}
 /// A point between two steps of work that blocks.
 #[cfg(not(all(feature = "crash-points", debug_assertions)))]
 #[inline(always)]
-pub fn step(_: &'static str) {}
+pub fn step(_: &str) {}

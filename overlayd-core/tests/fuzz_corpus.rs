@@ -1,28 +1,27 @@
-//! The fuzz targets' corpus, replayed by every test run.
+//! The fuzz targets' corpus, and inputs near it, tried by every test run.
 
 #[path = "../fuzz/properties.rs"]
 mod properties;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-fn replay(target: &str, property: fn(&[u8]), least: usize) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let inputs = fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
-    let mut replayed = 0;
-    for input in inputs {
-        let path = input.expect("the corpus can be listed").path();
-        property(&fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
-        replayed += 1;
-    }
-    assert!(replayed >= least, "only {replayed} inputs in {}", directory.display());
+use overlayd_testkit::fuzz;
+
+fn replay(target: &str, property: fn(&[u8]), least: usize, variations: usize) {
+    fuzz::replay(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz"), target, property, least, variations);
 }
 
 #[test]
 fn the_frame_decoder_holds_for_its_corpus() {
-    replay("frame", properties::frame, 20);
+    replay("frame", properties::frame, 20, 20_000);
 }
 
 #[test]
 fn the_edge_token_decoder_holds_for_its_corpus() {
-    replay("edge_token", properties::edge_token, 6);
+    replay("edge_token", properties::edge_token, 6, 5_000);
+}
+
+#[test]
+fn a_node_holds_for_its_corpus_of_requests() {
+    replay("requests", properties::requests, 6, 300);
 }

@@ -3,10 +3,12 @@
 //! - [`mock`]: mockall mocks of the four traits, for unit tests that state expectations call by call.
 //! - [`fake`]: hosts in memory that keep the contract, for engine tests; they run as any user.
 //! - [`contract`]: the suites that fakes and real backends pass alike.
+//! - [`fuzz`]: the corpora of fuzz targets, tried in a plain test run.
 //! - `lab`: hosts as network namespaces that run the real binary, with containers and probes (Linux, root).
 
 pub mod contract;
 pub mod fake;
+pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod lab;
 

@@ -78,6 +78,6 @@ pub async fn point(side: &'static str, what: &'static str) {
 }
 
 /// A point after `what`, in work that blocks.
-pub fn step(what: &'static str) {
+pub fn step(what: &str) {
     super::process::reach("after", what);
 }

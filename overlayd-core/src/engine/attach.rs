@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     contract::{self, AttachPlan, Attached, AttachmentId, TargetIdentity},
-    desired::{AttachmentRecord, Change, Desired, Handle, Phase, ResolverRecord},
+    desired::{AttachmentRecord, Change, Handle, Phase, ResolverRecord},
     plan,
     protocol::{AttachContainer, AttachHandle, AttachResult, Response},
 };
@@ -35,6 +35,7 @@ impl Engine {
             check_same(&handle, known, &request)?;
         }
         let service = request.service.clone();
+        let how = if request.ephemeral { Use::Passing } else { Use::Lasting };
         let outcome = match &handle {
             Handle::Guest(id) => self.attach_guest(id, known, request).await,
             Handle::Host(id) => self.attach_host(id, known, request).await,
@@ -43,6 +44,11 @@ impl Engine {
                 None => self.attach_new(handle, request).await,
             },
         };
+        // Who joins has the service last as long as they do. Only now: a refused attach leaves nothing to take back from a
+        // record that others share.
+        if outcome.is_ok() {
+            self.record(|desired| Ok(used(desired, &service, how).into_iter().collect())).await?;
+        }
         // Refused or not: somebody else's attach may have had its address answered meanwhile.
         self.serve_service(&service).await;
         outcome
@@ -231,11 +237,6 @@ fn check_same(handle: &Handle, known: &AttachmentRecord, asked: &AttachContainer
         )));
     }
     Ok(())
-}
-
-/// Whoever joins a service has it last at least as long as they do.
-fn keep_service(desired: &Desired, request: &AttachContainer) -> Option<Change> {
-    used(desired, &request.service, if request.ephemeral { Use::Passing } else { Use::Lasting })
 }
 
 fn no_service(service: &str) -> Error {

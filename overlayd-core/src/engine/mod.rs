@@ -30,7 +30,10 @@ mod status;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU16},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU16, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -117,6 +120,8 @@ pub struct Engine {
     sent: Sent,
     /// Issued identities whose fence does not stand: they are kept out until it does.
     withheld: Mutex<BTreeSet<PublicKey>>,
+    /// Set-ups of the global overlay that are under way: its device is told all its peers at the end of each.
+    coming_up: AtomicUsize,
     /// What answers names, as last told.
     served: tokio::sync::Mutex<dns::Served>,
     /// MTU of the overlay device, in bytes.
@@ -191,6 +196,7 @@ impl Engine {
             world: RwLock::new(()),
             sent: Sent::default(),
             withheld: Mutex::default(),
+            coming_up: AtomicUsize::new(0),
             served: tokio::sync::Mutex::default(),
             mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
             observed: watch::Sender::new(Arc::default()),

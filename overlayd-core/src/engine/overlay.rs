@@ -1,6 +1,9 @@
 //! The global overlay: one device per node.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use ipnet::IpNet;
 
@@ -38,6 +41,7 @@ impl Engine {
     pub(super) async fn setup_global_overlay(&self, request: SetupGlobalOverlay) -> Result<Response, Error> {
         let _world = self.world.read().await;
         let _overlay = self.locks.exclusive(Key::Overlay).await;
+        let _coming_up = ComingUp::begin(&self.coming_up);
         let (undo, overlay) = self
             .decide(|desired| {
                 let overlay = asked(desired, request)?;
@@ -129,6 +133,22 @@ impl Engine {
         self.sent.forget_all();
         self.observe().await;
         self.record(|desired| Ok(forget_all(desired))).await
+    }
+}
+
+/// Counts a set-up for as long as it lives.
+struct ComingUp<'a>(&'a AtomicUsize);
+
+impl<'a> ComingUp<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for ComingUp<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -4,7 +4,10 @@
 mod names;
 mod sent;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::atomic::Ordering,
+};
 
 use ipnet::IpNet;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
@@ -18,7 +21,7 @@ use super::{
     record::Undo,
 };
 use crate::{
-    contract::{PeerChange, PeerEndpoint, PeerStatus},
+    contract::{self, PeerChange, PeerEndpoint, PeerStatus},
     desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
     keys::PublicKey,
     names::LinkName,
@@ -144,7 +147,12 @@ impl Engine {
             };
             (device, ids.iter().map(change).collect::<Vec<_>>())
         };
-        self.host.change_peers(&device, &changes).await?;
+        // Asked before the device is: a set-up that ends in between has told it of these peers, which are on record.
+        let coming_up = service.is_none() && self.coming_up.load(Ordering::SeqCst) > 0;
+        match self.host.change_peers(&device, &changes).await {
+            Err(Error::Host { source: contract::Error::NotFound(_), .. }) if coming_up => return Ok(()),
+            outcome => outcome?,
+        }
         told.note(&changes);
         self.look.notify_one();
         Ok(())

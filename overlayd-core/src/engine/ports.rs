@@ -34,12 +34,15 @@ impl Engine {
                 Ok((vec![Change::Attachment(handle.clone(), Some(record))], ()))
             })
             .await?;
-        if let Err(error) = self.replug(&handle).await {
-            self.withdraw(undo).await?;
-            self.replug(&handle).await?;
-            return Err(error);
+        match self.replug(&handle).await {
+            Ok(Some(_)) => Ok(Response::Ok),
+            Ok(None) => Err(Error::Missing(format!("{handle} is gone; attach it first"))),
+            Err(error) => {
+                self.withdraw(undo).await?;
+                self.replug(&handle).await?;
+                Err(error)
+            }
         }
-        Ok(Response::Ok)
     }
 }
 

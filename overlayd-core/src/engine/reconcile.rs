@@ -32,7 +32,7 @@ async fn run(engine: Weak<Engine>, mut ticks: tokio::time::Interval) {
 
 impl Engine {
     /// One pass. What fails is logged and tried again by the next one.
-    pub(super) async fn reconcile(&self) {
+    pub async fn reconcile(&self) {
         let _world = self.world.read().await;
         let before = self.mtu.load(Ordering::Relaxed);
         let overlay = self.reconcile_overlay().await;

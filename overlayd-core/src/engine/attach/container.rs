@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{keep_service, leases, no_service, reply};
+use super::{leases, no_service, reply};
 use crate::{
     contract::{AttachmentId, Target},
     desired::{AttachmentRecord, Change, Desired, Handle, Phase},
@@ -21,7 +21,6 @@ impl Engine {
             .decide(|desired| {
                 let record = lease(desired, &request, now)?;
                 let mut changes: Vec<Change> = leases(&record).flat_map(|ip| end_rest(desired, ip)).collect();
-                changes.extend(keep_service(desired, &request));
                 changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
                 Ok((changes, record))
             })

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::keep_service;
 use crate::{
     contract::{AttachmentId, PeerChange, Target},
     desired::{
@@ -66,7 +65,6 @@ impl Engine {
                 let id = AttachmentId::Guest(id.to_owned());
                 let record = at_address(id, ip, request, Some(issued.clone()));
                 let mut changes = end_rest(desired, ip);
-                changes.extend(keep_service(desired, request));
                 changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
                 changes.push(Change::Peer(issued.clone(), Some(issued_peer(ip))));
                 Ok((changes, record))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     guest::{at_address, require_overlay},
-    keep_service, reply,
+    reply,
 };
 use crate::{
     contract::AttachmentId,
@@ -35,7 +35,6 @@ impl Engine {
                 let ip = pick_slice_ip(desired, now)?;
                 let record = at_address(AttachmentId::Host(id.to_owned()), ip, &request, None);
                 let mut changes = end_rest(desired, ip);
-                changes.extend(keep_service(desired, &request));
                 changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
                 Ok((changes, record))
             })

@@ -1,7 +1,8 @@
 //! When a service comes to its end by itself: with the last of its containers, if all of them were ephemeral.
 
 use crate::{
-    desired::{Change, Desired, Handle, Lifetime, ServiceRecord},
+    contract::Target,
+    desired::{Change, Desired, Handle, Lifetime, Phase, ServiceRecord},
     engine::{Engine, Error, locks::Key},
 };
 
@@ -26,10 +27,16 @@ pub(in crate::engine) fn used(desired: &Desired, name: &str, how: Use) -> Option
 }
 
 /// What becomes of the service that `handle` leaves. It is on record together with the detach, so that a daemon that
-/// ends in between still knows that the service is to go.
+/// ends in between still knows that the service is to go. Who was refused, or is not plugged in yet, does not hold it: who
+/// is plugged in later has it last anew.
 pub(in crate::engine) fn left(desired: &Desired, name: &str, handle: &Handle) -> Option<Change> {
     let service = desired.service(name).filter(|service| service.lifetime == Lifetime::UntilEmpty)?;
-    let last = desired.members(name).all(|member| member == handle);
+    let was_in = desired.attachment(handle).is_some_and(|record| record.phase == Phase::Wanted);
+    let holds = |member: &Handle| {
+        let record = desired.attachment(member).filter(|record| record.phase == Phase::Wanted);
+        record.is_some_and(|record| record.identity.is_some() || matches!(record.target, Target::Address(_)))
+    };
+    let last = was_in && desired.members(name).all(|member| member == handle || !holds(member));
     let left = ServiceRecord { lifetime: Lifetime::Left, ..service.clone() };
     last.then(|| Change::Service(name.to_owned(), Some(left)))
 }

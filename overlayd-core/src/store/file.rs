@@ -1,0 +1,42 @@
+//! Opening the file and reading it.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
+
+use super::{RECORDS, StoreError, format, unreadable};
+use crate::{desired::Change, private_file};
+
+/// The state is small and read once; redb's default cache would be most of the daemon's memory.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Opens the database, as often as it has to be.
+pub(super) type Open = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
+
+/// Opens the file, creating it (0600) when absent, and brings it to this daemon's format.
+pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+    let file = private_file::open_or_create(path).map_err(|error| unreadable(path, error.to_string()))?;
+    let backend = redb::backends::FileBackend::new(file).map_err(|error| unreadable(path, error.to_string()))?;
+    open_backend(path, backend)
+}
+
+/// Opens what `backend` holds; `path` is what it is called by in errors.
+pub(super) fn open_backend(path: &Path, backend: impl StorageBackend) -> Result<Database, StoreError> {
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backend)
+        .map_err(|error| unreadable(path, error.to_string()))?;
+    format::bring_up_to_date(path, &database, format::STEPS)?;
+    Ok(database)
+}
+
+pub(super) fn read_all(database: &Database) -> Result<Vec<Change>, String> {
+    let read = database.begin_read().map_err(|error| error.to_string())?;
+    let table = read.open_table(RECORDS).map_err(|error| error.to_string())?;
+    let rows = table.iter().map_err(|error| error.to_string())?;
+    rows.map(|row| {
+        let (key, content) = row.map_err(|error| error.to_string())?;
+        serde_json::from_slice(content.value()).map_err(|error| format!("record {}: {error}", key.value()))
+    })
+    .collect()
+}

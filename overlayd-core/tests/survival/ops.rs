@@ -1,0 +1,187 @@
+//! The small world that random sequences are made of, and how they are made.
+
+use overlayd_core::{
+    contract::PortProtocol,
+    protocol::{AttachContainer, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, SetupGlobalOverlay},
+};
+use proptest::prelude::*;
+
+use crate::script::{attach, process, public_key};
+
+pub(crate) const SERVICES: [&str; 3] = ["web", "db", "jobs"];
+pub(crate) const CONTAINERS: std::ops::Range<u32> = 7..11;
+const EDGES: [&str; 2] = ["laptop", "phone"];
+const NAMES: [&str; 2] = ["one", "two"];
+const RANGES: [&str; 3] = ["10.77.8.0/26", "10.77.9.0/26", "10.77.10.0/26"];
+const PORTS: [u16; 2] = [8080, 9090];
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    SetUp,
+    TearDown,
+    SetUpService(&'static str, OverlayMode),
+    TearDownService(&'static str),
+    Attach {
+        pid: u32,
+        service: &'static str,
+        global: bool,
+        ephemeral: bool,
+        fenced: bool,
+    },
+    Detach(u32),
+    Publish(u32, Option<u16>),
+    Allocate(&'static str),
+    /// One of the allocated addresses, counted round and round.
+    Release(usize),
+    AddPeer(u8, Vec<&'static str>),
+    RemovePeer(u8),
+    AddRange(u8, &'static str),
+    RemoveRange(u8, &'static str),
+    Mint(&'static str, Option<&'static str>),
+    Revoke(&'static str),
+    Register(&'static str),
+    Unregister(&'static str),
+}
+
+/// What happens next.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// Clients ask at the same time.
+    Together(Vec<Op>),
+    /// The daemon ends at this point of the operation, counted round and round, and another one starts.
+    Crash(Op, usize),
+    /// A container ends, or one starts in its place.
+    Ends(u32),
+    Starts(u32),
+    /// Somebody deletes the device, or this service's network.
+    DeviceVanishes,
+    NetworkVanishes(&'static str),
+    /// So many seconds pass.
+    Wait(u64),
+    /// The daemon looks after drift.
+    Pass,
+}
+
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => prop::collection::vec(op(), 1..4).prop_map(Step::Together),
+        3 => (op(), 0..40usize).prop_map(|(op, point)| Step::Crash(op, point)),
+        1 => CONTAINERS.prop_map(Step::Ends),
+        1 => CONTAINERS.prop_map(Step::Starts),
+        1 => Just(Step::DeviceVanishes),
+        1 => service().prop_map(Step::NetworkVanishes),
+        1 => (1..60u64).prop_map(Step::Wait),
+        1 => Just(Step::Pass),
+    ];
+    prop::collection::vec(step, 1..24)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || 1..4u8;
+    let range = || prop::sample::select(&RANGES[..]);
+    let attach = (CONTAINERS, service(), any::<[bool; 3]>())
+        .prop_map(|(pid, service, [global, ephemeral, fenced])| Op::Attach { pid, service, global, ephemeral, fenced });
+    prop_oneof![
+        3 => Just(Op::SetUp),
+        1 => Just(Op::TearDown),
+        6 => (service(), mode()).prop_map(|(service, mode)| Op::SetUpService(service, mode)),
+        1 => service().prop_map(Op::TearDownService),
+        10 => attach,
+        5 => CONTAINERS.prop_map(Op::Detach),
+        3 => (CONTAINERS, prop::option::of(prop::sample::select(&PORTS[..]))).prop_map(|(pid, port)| Op::Publish(pid, port)),
+        3 => prop::sample::select(&["web", "db", "jobs", "nowhere"][..]).prop_map(Op::Allocate),
+        2 => (0..8usize).prop_map(Op::Release),
+        3 => (key(), prop::collection::vec(range(), 0..3)).prop_map(|(key, ranges)| Op::AddPeer(key, ranges)),
+        1 => key().prop_map(Op::RemovePeer),
+        1 => (key(), range()).prop_map(|(key, range)| Op::AddRange(key, range)),
+        1 => (key(), range()).prop_map(|(key, range)| Op::RemoveRange(key, range)),
+        3 => (prop::sample::select(&EDGES[..]), prop::option::of(service())).prop_map(|(name, allow)| Op::Mint(name, allow)),
+        2 => prop::sample::select(&EDGES[..]).prop_map(Op::Revoke),
+        1 => prop::sample::select(&NAMES[..]).prop_map(Op::Register),
+        1 => prop::sample::select(&NAMES[..]).prop_map(Op::Unregister),
+    ]
+}
+
+fn service() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&SERVICES[..])
+}
+
+fn mode() -> impl Strategy<Value = OverlayMode> {
+    prop_oneof![
+        6 => Just(OverlayMode::Auto),
+        1 => Just(OverlayMode::Shared),
+        1 => Just(OverlayMode::Dedicated),
+        1 => Just(OverlayMode::Isolated)
+    ]
+}
+
+impl Op {
+    /// The request; `allocated` are the addresses that were given out by themselves.
+    pub(crate) fn request(&self, allocated: &[std::net::IpAddr]) -> Request {
+        let key = |key: &u8| public_key(*key).to_base64();
+        let scope = PeerScope::Global;
+        match self {
+            Self::SetUp => Request::SetupGlobalOverlay(SetupGlobalOverlay {
+                deployment: "atlas".into(),
+                instance_id: "n1".into(),
+                cluster_cidr: "10.77.0.0/16".into(),
+                // Small, so that addresses come to an end.
+                slice_cidr: Some("10.77.4.0/28".into()),
+                wg_port: 51820,
+                ..SetupGlobalOverlay::default()
+            }),
+            Self::TearDown => Request::TeardownGlobalOverlay,
+            Self::SetUpService(service, mode) => {
+                Request::SetupServiceOverlay { service: (*service).into(), mode: *mode }
+            }
+            Self::TearDownService(service) => Request::TeardownServiceOverlay { service: (*service).into() },
+            Self::Attach { pid, service, global, ephemeral, fenced } => Request::AttachContainer(AttachContainer {
+                join_global: *global,
+                ephemeral: *ephemeral,
+                isolation_network: fenced.then(|| "tenant".into()),
+                ..attach(process(*pid), service)
+            }),
+            Self::Detach(pid) => Request::DetachContainer { handle: process(*pid) },
+            Self::Publish(pid, port) => Request::PublishPorts {
+                handle: process(*pid),
+                ports: port.iter().map(|port| published(*port)).collect(),
+            },
+            Self::Allocate(service) => Request::AllocateIp { service: (*service).into(), join_global: false },
+            Self::Release(number) => {
+                let nobody = [10, 77, 200, 9].into();
+                let ip = if allocated.is_empty() { nobody } else { allocated[number % allocated.len()] };
+                Request::ReleaseIp { ip }
+            }
+            Self::AddPeer(number, ranges) => Request::AddPeer { peer: peer(*number, ranges), scope },
+            Self::RemovePeer(number) => Request::RemovePeer { pubkey: key(number), scope },
+            Self::AddRange(number, cidr) => Request::AddAllowedIp { pubkey: key(number), cidr: (*cidr).into(), scope },
+            Self::RemoveRange(number, cidr) => {
+                Request::RemoveAllowedIp { pubkey: key(number), cidr: (*cidr).into(), scope }
+            }
+            Self::Mint(name, allow) => Request::MintEdgePeer {
+                name: (*name).into(),
+                ttl_secs: 1 << 30,
+                allow: allow.iter().map(|service| (*service).to_owned()).collect(),
+                node_endpoint: "203.0.113.1:51820".into(),
+            },
+            Self::Revoke(name) => Request::RevokeEdgePeer { name: (*name).into() },
+            Self::Register(name) => Request::RegisterDns { name: (*name).into(), ip: [10, 77, 4, 9].into() },
+            Self::Unregister(name) => Request::UnregisterDns { name: (*name).into() },
+        }
+    }
+}
+
+fn peer(number: u8, ranges: &[&str]) -> PeerSpec {
+    PeerSpec {
+        public_key: public_key(number).to_base64(),
+        endpoint: format!("198.51.100.{number}:51820"),
+        allowed_ips: ranges.join(","),
+        persistent_keepalive_secs: 25,
+        candidates: vec![],
+    }
+}
+
+fn published(host_port: u16) -> PortSpec {
+    PortSpec { protocol: PortProtocol::Tcp, host_ip: None, host_port, host_port_end: None, container_port: 80 }
+}

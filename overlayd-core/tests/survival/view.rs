@@ -1,0 +1,83 @@
+//! What a node holds, as far as it can be told from the records.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use overlayd_core::{
+    desired::{Desired, Handle, Lifetime, SHARED_SERVICE},
+    protocol::{OverlayMode, Response},
+};
+
+use crate::{ops::Op, script::public_key};
+
+/// What can be compared with the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) overlay: bool,
+    pub(crate) services: BTreeMap<String, (String, Lifetime)>,
+    pub(crate) attached: BTreeMap<u32, Attached>,
+    pub(crate) allocated: BTreeSet<IpAddr>,
+    pub(crate) peers: BTreeMap<u8, BTreeSet<String>>,
+    pub(crate) edges: BTreeMap<String, IpAddr>,
+    pub(crate) names: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) service: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) global: bool,
+    pub(crate) fenced: bool,
+    pub(crate) port: Option<u16>,
+}
+
+impl View {
+    /// What is on record.
+    pub(crate) fn of(desired: &Desired) -> Self {
+        let services = desired.services().iter().filter(|(name, _)| *name != SHARED_SERVICE);
+        let attached = desired.attachments().iter().filter_map(|(handle, record)| {
+            let Handle::Process(pid) = handle else { return None };
+            let attached = Attached {
+                service: record.service.clone(),
+                ip: record.service_ip,
+                global: record.global_ip.is_some(),
+                fenced: record.isolation.is_some(),
+                port: record.ports.first().map(|port| port.host_ports.0),
+            };
+            Some((*pid, attached))
+        });
+        let asked = (1..4u8).filter_map(|number| {
+            let (_, record) = desired.peers_of(None).find(|(id, _)| id.public_key == public_key(number))?;
+            Some((number, record.allowed_ips.iter().map(ToString::to_string).collect()))
+        });
+        Self {
+            overlay: desired.overlay().is_some(),
+            services: services.map(|(name, record)| (name.clone(), (mode(record.mode), record.lifetime))).collect(),
+            attached: attached.collect(),
+            allocated: desired.allocations().keys().copied().collect(),
+            peers: asked.collect(),
+            edges: desired.edges().iter().map(|(name, edge)| (name.clone(), edge.ip)).collect(),
+            names: desired.dns().keys().cloned().collect(),
+        }
+    }
+
+    /// What a client would have been told, had it got an answer.
+    pub(crate) fn reply_to(&self, op: &Op, before: &Self) -> Option<Response> {
+        use overlayd_core::protocol::AttachResult;
+        match op {
+            Op::Attach { pid, .. } => {
+                let ip = self.attached.get(pid)?.ip;
+                Some(Response::Attached(AttachResult { ip, namespace_guid: None }))
+            }
+            Op::Allocate(_) => self.allocated.difference(&before.allocated).next().map(|ip| Response::Ip { ip: *ip }),
+            Op::Mint(name, _) => self.edges.get(*name).map(|ip| Response::Ip { ip: *ip }),
+            _ => Some(Response::Ok),
+        }
+    }
+}
+
+pub(crate) fn mode(mode: OverlayMode) -> String {
+    format!("{mode:?}")
+}
