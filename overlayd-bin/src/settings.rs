@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// Who may open connections to members of isolation networks.
     pub(crate) isolation: Isolation,
+    /// Who may take the daemon's nftables tables away.
+    pub(crate) rules: Rules,
     /// Seconds that a released address rests before it is leased again.
     pub(crate) cool_down_secs: CoolDown,
     /// How long things may take.
@@ -65,6 +67,17 @@ impl Isolation {
             Self::Strict => Inbound::MembersOnly,
         }
     }
+}
+
+/// Who may take the daemon's nftables tables away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rules {
+    /// While the daemon runs, nobody else: a flush of the ruleset leaves them, where the kernel can do that.
+    #[default]
+    Held,
+    /// Everybody.
+    Common,
 }
 
 /// Seconds that a released address rests.
@@ -199,6 +212,12 @@ mod tests {
             (Duration::ZERO, Duration::from_secs(30))
         );
         assert!(Settings::parse("isolation = \"closed\"\n").is_err());
+    }
+
+    #[test]
+    fn rules_are_held_unless_they_are_common() {
+        assert_eq!(Settings::default().rules, Rules::Held);
+        assert_eq!(Settings::parse("rules = \"common\"\n").unwrap().rules, Rules::Common);
     }
 
     #[test]

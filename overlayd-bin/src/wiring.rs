@@ -10,6 +10,7 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
 };
 use overlayd_dns_responder::DnsResponder;
+use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_nat_traversal::NatTraversal;
 
 #[cfg(feature = "userspace-wg")]
@@ -18,7 +19,7 @@ use overlayd_userspace_wg::{Lent, UserspaceWg};
 use crate::{
     absent::Absent,
     cli::args::WireGuardChoice,
-    settings::Settings,
+    settings::{Rules, Settings},
     upgrade::{Lend, LentDevice},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Surroundings {
 /// The backends of a daemon.
 pub(crate) struct Wired {
     pub(crate) backends: Backends,
+    /// Who holds the rules of the host until a successor does.
+    pub(crate) bridge: Arc<LinuxBridge>,
     /// Who gives this process's devices to a successor; `None` where packets never go through this process.
     pub(crate) lender: Option<Arc<dyn Lend>>,
 }
@@ -49,13 +52,14 @@ pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Resu
     let userspace = userspace(surroundings);
     let lender = userspace.clone().map(|backend| backend as Arc<dyn Lend>);
     let overlay = overlay(settings.wireguard, surroundings, userspace.map(|backend| backend as _))?;
-    let attacher = attacher(surroundings)?;
+    let bridge = attacher(settings.rules, surroundings)?;
+    let attacher: Arc<dyn Attacher> = bridge.clone();
     let control_dir = surroundings.control_dir.display();
     let managers = surroundings.managers.is_some();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
     let dns = Arc::new(DnsResponder::new());
     let backends = Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)) };
-    Ok(Wired { backends, lender })
+    Ok(Wired { backends, bridge, lender })
 }
 
 fn overlay(
@@ -100,10 +104,14 @@ fn choose(
     }
 }
 
-fn attacher(surroundings: &Surroundings) -> Result<Arc<dyn Attacher>> {
-    use overlayd_linux_bridge::{Config, LinuxBridge};
+fn attacher(rules: Rules, surroundings: &Surroundings) -> Result<Arc<LinuxBridge>> {
     let Surroundings { instance, state_dir, .. } = surroundings.clone();
-    let bridge = LinuxBridge::new(Config { instance, state_dir }).context("could not take up the host's network")?;
+    let protection = match rules {
+        Rules::Held => Protection::Held,
+        Rules::Common => Protection::None,
+    };
+    let bridge = LinuxBridge::new(Config { instance, state_dir, protection });
+    let bridge = bridge.context("could not take up the host's network")?;
     Ok(Arc::new(bridge))
 }
 

@@ -9,7 +9,8 @@ use std::{
 use async_trait::async_trait;
 use overlayd_core::{
     contract::{
-        Attacher, AttachmentId, Candidate, CandidateKind, DeviceInfo, Dns, Nat, NetworkName, OverlayBackend, Target,
+        Attacher, AttachmentId, Candidate, CandidateKind, DeviceInfo, Dns, Nat, NetworkName, OverlayBackend, PortPlan,
+        Target,
     },
     keys::PrivateKey,
     names::LinkName,
@@ -139,6 +140,10 @@ impl AttachHarness for Networks {
 
     async fn reaches(&self, container: &Container, address: IpAddr) -> bool {
         self.own.reaches(&container.target, address)
+    }
+
+    async fn is_published(&self, container: &Container, port: &PortPlan) -> bool {
+        self.own.is_published(&container.target, port)
     }
 
     fn forbidden(&self) -> Option<Container> {

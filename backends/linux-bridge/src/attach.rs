@@ -37,14 +37,29 @@ pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
         .collect::<Result<Vec<_>>>()?;
     if is_attached(host, &target, &legs)? {
         host.rules().hold(&plan.id, items_of(plan, &host.marks)?)?;
+        let_back(host, plan)?;
     } else {
         let items = items_of(plan, &host.marks)?;
         // The fence first: the container's interfaces may send from the moment in which they are there.
         host.rules().hold(&plan.id, items)?;
-        make(host, &target, &legs).inspect_err(|_| undo(host, &plan.id, &legs))?;
+        let made = make(host, &target, &legs).and_then(|()| let_back(host, plan));
+        made.inspect_err(|_| undo(host, &plan.id, &legs))?;
         tracing::info!(container = %plan.id, interfaces = legs.len(), "attached a container");
     }
     Ok(Attached { identity: target.identity, namespace: None })
+}
+
+/// Lets a container that has ports of the host reach them itself, where bridged packets come by the host's rules: they then
+/// go back by the bridge port that they came in by. A port that may do so once stays as it is; the rules let nothing else
+/// back.
+fn let_back(shared: &Host, plan: &AttachPlan) -> Result<()> {
+    let bridged = |interface: &&InterfacePlan| matches!(interface.uplink, Uplink::Network(_));
+    for interface in plan.interfaces.iter().filter(bridged).filter(|_| !plan.ports.is_empty()) {
+        if let Some(link) = shared.link(interface.host_name.as_str())? {
+            shared.rtnl.run(link::change(link.index).hairpin().request()).map_err(host)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a fence around an address that is not in a container of ours, and has the ports lead to it.

@@ -9,7 +9,12 @@ use overlayd_core::{
 };
 use overlayd_netlink::{Link, OrAbsent, Rtnl, link};
 
-use crate::{error::host, mark::Marks, reaper::Reaper, rules::Rules};
+use crate::{
+    error::host,
+    mark::Marks,
+    reaper::Reaper,
+    rules::{Protection, Rules},
+};
 
 /// The host as all calls share it.
 #[derive(Debug)]
@@ -24,13 +29,13 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens the calling thread's network namespace.
-    pub(crate) fn open(instance: InstanceId) -> Result<Self> {
+    pub(crate) fn open(instance: InstanceId, protection: Protection) -> Result<Self> {
         let rtnl = Arc::new(Rtnl::here().map_err(host)?);
         let marks = Marks::new(instance);
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::host("read the identity of this boot", e))?;
         let reaper = Reaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
-        let rules = Mutex::new(Rules::here(&marks)?);
+        let rules = Mutex::new(Rules::here(&marks, protection)?);
         Ok(Self { rtnl, marks, reaper, rules, boot: boot.trim_end().to_owned() })
     }
 

@@ -35,6 +35,7 @@ use overlayd_core::{
 };
 use tokio::sync::Mutex;
 
+pub use crate::rules::Protection;
 use crate::{host::Host, keyed::Keyed, network::Networks};
 
 /// What the backend must know of the daemon.
@@ -44,6 +45,8 @@ pub struct Config {
     pub instance: InstanceId,
     /// Existing directory for what the host is to get back, such as settings of the kernel.
     pub state_dir: PathBuf,
+    /// Whether others may take our rules away.
+    pub protection: Protection,
 }
 
 /// The [`Attacher`] for Linux.
@@ -58,9 +61,15 @@ impl LinuxBridge {
     /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
     /// milliseconds. Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`.
     pub fn new(config: Config) -> Result<Self> {
-        let host = Arc::new(Host::open(config.instance)?);
+        let host = Arc::new(Host::open(config.instance, config.protection)?);
         let networks = Networks::found(host.clone(), &config.state_dir)?;
         Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Keyed::default() })
+    }
+
+    /// Lets go of the rules, which stay as they are, so that another process of the same daemon can change them.
+    pub async fn let_go(&self) -> Result<()> {
+        let host = self.host.clone();
+        blocking(move || host.rules().let_go()).await
     }
 
     /// Waits until the links of detached containers are deleted, which happens a little after each detach.

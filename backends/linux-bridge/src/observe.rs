@@ -22,6 +22,7 @@ pub(crate) fn observe(shared: &Host) -> Result<HostNetworks> {
     Ok(HostNetworks {
         networks: networks.map(|bridge| network(bridge, &links, &addresses)).collect(),
         attachments: attachments(shared, &links)?,
+        obstacles: shared.rules().obstacles()?,
     })
 }
 

@@ -6,6 +6,8 @@
 mod fence;
 mod guard;
 mod items;
+mod obstacles;
+mod occupied;
 mod publish;
 mod sets;
 mod store;
@@ -18,7 +20,7 @@ use ipnet::IpNet;
 use overlayd_core::contract::{self, AttachmentId};
 use overlayd_netlink::{
     Netns, conntrack,
-    nft::{self, Family, Nft, Outcome, SetElement, Transaction},
+    nft::{self, Family, Nft, Outcome, SetElement, Tenure, Transaction},
 };
 
 pub(crate) use self::items::of as items_of;
@@ -32,6 +34,17 @@ use crate::{error::host, mark::Marks};
 
 /// How often a change is made again because somebody else changed the ruleset at the same time.
 const ATTEMPTS: usize = 32;
+
+/// Whether others may take our tables away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// Only this process may change them, and a flush of the ruleset leaves them alone. They outlive the process. Where
+    /// the kernel does not have that (before 6.9), as `None`.
+    #[default]
+    Held,
+    /// Everybody may change them.
+    None,
+}
 
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,16 +71,22 @@ pub(crate) struct Rules {
     store: Store,
     /// What networks needed when we last changed the ruleset, and its generation then.
     installed: Option<(Elements, u32)>,
+    /// How tables are made.
+    protection: Protection,
+    /// What of others was in the way when we last looked.
+    obstacles: obstacles::Found,
 }
 
 impl Rules {
     /// For the calling thread's network namespace, with what an earlier run left there.
-    pub(crate) fn here(marks: &Marks) -> contract::Result<Self> {
+    pub(crate) fn here(marks: &Marks, protection: Protection) -> contract::Result<Self> {
         let (nft, names) = (Nft::here().map_err(host)?, Names::new(marks));
         let netns = Netns::current().map_err(host)?;
         let (elements, store, installed) = (Elements::default(), Store::default(), None);
-        let mut rules = Self { nft, netns, names, elements, store, installed };
+        let obstacles = obstacles::Found::default();
+        let mut rules = Self { nft, netns, names, elements, store, installed, protection, obstacles };
         if rules.is_present(Place::Host)? && rules.is_present(Place::Bridge)? {
+            rules.claim()?;
             rules.elements = rules.found()?;
             rules.store = Store::found(rules.found_items()?.into_iter());
         }
@@ -104,6 +123,14 @@ impl Rules {
         let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
         let stands = ours || (self.is_present(Place::Host)? && self.is_present(Place::Bridge)? && self.is_filled()?);
         Ok(if stands { self.store.owners().cloned().collect() } else { Vec::new() })
+    }
+
+    /// Lets go of the tables, which stay as they are, so that another process of this daemon can hold them. The next change
+    /// of ours takes them back.
+    pub(crate) fn let_go(&mut self) -> contract::Result<()> {
+        self.nft = self.netns.run(Nft::here).map_err(host)?.map_err(host)?;
+        self.installed = None;
+        Ok(())
     }
 
     /// Whether the attachment has anything in the sets.
@@ -154,7 +181,7 @@ impl Rules {
                 Some((have, then)) if *then == generation && have.ranges == wanted.ranges => {
                     self.names.difference(self.nft.transaction(), have, wanted)
                 }
-                _ => self.names.whole(self.cleared()?, wanted, self.store.all()),
+                _ => self.whole(wanted)?,
             };
             if self.commit(change, generation)? {
                 return Ok(());
@@ -192,12 +219,13 @@ impl Rules {
     /// Brings the attachment's elements into the sets, or the whole tables where somebody changed the ruleset.
     fn change(&mut self, id: &AttachmentId, items: &BTreeSet<Item>) -> contract::Result<()> {
         let change = self.store.change(id, items)?;
+        occupied::check(&self.netns, &change.new)?;
         for _ in 0..ATTEMPTS {
             let generation = self.nft.generation().map_err(host)?;
             let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
             if !ours {
                 // First what was, then the difference.
-                let whole = self.names.whole(self.cleared()?, &self.elements, self.store.all());
+                let whole = self.whole(&self.elements)?;
                 self.commit(whole, generation)?;
                 continue;
             }
@@ -213,29 +241,73 @@ impl Rules {
         Err(self.overtaken())
     }
 
-    /// Whether the change is made; otherwise somebody else was faster.
+    /// Whether the change is made; otherwise somebody else was faster, or the kernel is to be asked for less.
     fn commit(&mut self, change: Transaction, generation: u32) -> contract::Result<bool> {
         let action = format!("change nftables table {}", self.names.table);
-        let Outcome::Applied(now) = self.nft.commit(change, generation, &action).map_err(host)? else {
-            return Ok(false);
+        let outcome = match self.nft.commit(change, generation, &action) {
+            Err(error) if error.is_unsupported() && self.protection == Protection::Held => {
+                tracing::info!("this kernel has no tables that outlive a flush of the ruleset (6.9 has)");
+                self.protection = Protection::None;
+                return Ok(false);
+            }
+            Err(error) if error.is_forbidden() && self.is_held()? => return Err(self.taken()),
+            outcome => outcome.map_err(host)?,
         };
+        let Outcome::Applied(now) = outcome else { return Ok(false) };
         self.installed = Some((self.elements.clone(), now));
         Ok(true)
     }
 
+    /// Holds the tables that an earlier process of this daemon left, so that nobody takes them away meanwhile.
+    fn claim(&self) -> contract::Result<()> {
+        let orphaned = |(place, tenure)| (tenure == Some(Tenure::Orphaned)).then_some(place);
+        let orphans: Vec<Place> = self.tenures()?.into_iter().filter_map(orphaned).collect();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let claim = |change, place: Place| nft::claim_table(change, place.family(), &self.names.table);
+        let change = orphans.into_iter().fold(self.nft.transaction(), claim);
+        let generation = self.nft.generation().map_err(host)?;
+        match self.nft.commit(change, generation, "claim the tables of an earlier run") {
+            // The first change of ours claims them again.
+            Err(error) => tracing::debug!(%error, "the tables of an earlier run are not held yet"),
+            Ok(outcome) => tracing::debug!(?outcome, "claimed the tables of an earlier run"),
+        }
+        Ok(())
+    }
+
     /// The start of a change that puts the tables there anew.
     fn cleared(&self) -> contract::Result<Transaction> {
-        let mut change = self.nft.transaction();
-        for place in [Place::Host, Place::Bridge] {
-            if self.is_present(place)? {
-                change = change.del_table(&self.names.table, place.family());
-            }
-        }
-        Ok(change)
+        let table = &self.names.table;
+        let gone = |change: Transaction, (place, tenure): (Place, Option<Tenure>)| match tenure {
+            None => change,
+            Some(Tenure::Orphaned) => nft::claim_table(change, place.family(), table).del_table(table, place.family()),
+            Some(Tenure::Common | Tenure::Held) => change.del_table(table, place.family()),
+        };
+        Ok(self.tenures()?.into_iter().fold(self.nft.transaction(), gone))
+    }
+
+    /// The change that puts the tables there anew, with these elements.
+    fn whole(&self, elements: &Elements) -> contract::Result<Transaction> {
+        let add = |change: Transaction, place: Place| match self.protection {
+            Protection::Held => nft::add_held_table(change, place.family(), &self.names.table),
+            Protection::None => change.add_table(&self.names.table, place.family()),
+        };
+        let change = [Place::Host, Place::Bridge].into_iter().fold(self.cleared()?, add);
+        Ok(self.names.filled(change, elements, self.store.all()))
+    }
+
+    fn tenures(&self) -> contract::Result<[(Place, Option<Tenure>); 2]> {
+        let tenure = |place: Place| self.nft.tenure(place.family(), &self.names.table).map_err(host);
+        Ok([(Place::Host, tenure(Place::Host)?), (Place::Bridge, tenure(Place::Bridge)?)])
+    }
+
+    fn is_held(&self) -> contract::Result<bool> {
+        Ok(self.tenures()?.iter().any(|(_, tenure)| *tenure == Some(Tenure::Held)))
     }
 
     fn is_present(&self, place: Place) -> contract::Result<bool> {
-        self.nft.has_table(place.family(), &self.names.table).map_err(host)
+        Ok(self.nft.tenure(place.family(), &self.names.table).map_err(host)?.is_some())
     }
 
     fn found_items(&self) -> contract::Result<Vec<(Item, Option<AttachmentId>)>> {
@@ -253,6 +325,11 @@ impl Rules {
 
     fn elements(&self, set: &str) -> contract::Result<Vec<SetElement>> {
         self.nft.elements(Family::Inet, &self.names.table, set).map_err(host)
+    }
+
+    fn taken(&self) -> contract::Error {
+        let what = format!("nftables table {}", self.names.table);
+        contract::Error::Conflict { what, by: "another process that holds it and has to end first".into() }
     }
 
     fn overtaken(&self) -> contract::Error {

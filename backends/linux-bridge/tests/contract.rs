@@ -2,21 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{collections::HashMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Mutex,
+};
 
 use async_trait::async_trait;
 use overlayd_core::{
-    contract::{Attacher, AttachmentId, NetworkName, Target},
+    contract::{Attacher, AttachmentId, NetworkName, PortPlan, PortProtocol, Target},
     names::{InstanceId, LinkName},
 };
-use overlayd_linux_bridge::{Config, LinuxBridge};
+use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_netlink::{Netns, Rtnl, link::NewBridge};
 use overlayd_testkit::{
     contract::{
         HostFacts,
         attach::{AttachHarness, Container, ContainerLink},
     },
-    lab::{self, Confinement, Namespace, probe},
+    lab::{
+        self, Confinement, Namespace,
+        probe::{self, Service},
+    },
 };
 
 /// How containers are named to the backend.
@@ -34,6 +42,8 @@ struct Here {
     backend: LinuxBridge,
     neighbour: LinuxBridge,
     containers: HashMap<AttachmentId, Namespace>,
+    /// What listens in containers, by port.
+    services: Mutex<HashMap<(AttachmentId, u16), Service>>,
 }
 
 impl Here {
@@ -44,7 +54,7 @@ impl Here {
             std::fs::create_dir(state.path().join(who)).unwrap();
             open(&host, state.path().join(who))
         });
-        Self { handles, host, state, backend, neighbour, containers: HashMap::new() }
+        Self { handles, host, state, backend, neighbour, containers: HashMap::new(), services: Mutex::default() }
     }
 
     fn rtnl(&self) -> Rtnl {
@@ -53,7 +63,7 @@ impl Here {
 }
 
 fn open(host: &Namespace, state_dir: PathBuf) -> LinuxBridge {
-    let config = Config { instance: InstanceId::of_data_dir(&state_dir), state_dir };
+    let config = Config { instance: InstanceId::of_data_dir(&state_dir), state_dir, protection: Protection::default() };
     host.enter(|| LinuxBridge::new(config)).unwrap()
 }
 
@@ -150,6 +160,16 @@ impl AttachHarness for Here {
 
     async fn reaches(&self, container: &Container, address: IpAddr) -> bool {
         probe::ping(&self.containers[&container.id], address, 56).is_some()
+    }
+
+    async fn is_published(&self, container: &Container, port: &PortPlan) -> bool {
+        let key = (container.id.clone(), port.container_port);
+        let any = (Ipv4Addr::UNSPECIFIED, port.container_port).into();
+        let mut services = self.services.lock().unwrap();
+        let start = || Service::start(&self.containers[&container.id], any, PortProtocol::Tcp);
+        let service = services.entry(key).or_insert_with(start);
+        // A port that leads nowhere is refused at once.
+        service.asked_by(&self.host, (Ipv4Addr::new(10, 77, 8, 1), port.host_ports.0).into(), None).is_some()
     }
 
     fn forbidden(&self) -> Option<Container> {

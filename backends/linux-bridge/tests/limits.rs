@@ -131,7 +131,11 @@ async fn attach_with_few_privileges(pid: u32) {
     use overlayd_core::{contract::*, names::InstanceId};
     let state = std::env::temp_dir().join(format!("lbt-{pid}"));
     std::fs::create_dir_all(&state).unwrap();
-    let config = overlayd_linux_bridge::Config { instance: InstanceId::of_data_dir(&state), state_dir: state.clone() };
+    let config = overlayd_linux_bridge::Config {
+        instance: InstanceId::of_data_dir(&state),
+        state_dir: state.clone(),
+        protection: overlayd_linux_bridge::Protection::default(),
+    };
     let backend = overlayd_linux_bridge::LinuxBridge::new(config).unwrap();
     for (name, net) in [("lbt-four", "10.77.8.1/26"), ("lbt-six", "fd77:8::1/120")] {
         let plan = NetworkPlan {

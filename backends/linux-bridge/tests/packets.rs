@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::net::IpAddr;
+
 use common::{Bench, MTU, V4, V6, container, ip};
 use overlayd_core::contract::{Attacher, Egress};
-use overlayd_testkit::lab::probe::{ping, pings};
+use overlayd_testkit::lab::probe::{ping, pings, transfer};
 
 /// The same test for both families.
 macro_rules! both_families {
@@ -25,6 +27,7 @@ both_families! {
     a_global_interface_is_part_of_the_overlay: super::global;
     the_first_packet_after_an_attach_is_answered: super::first_packet;
     packets_up_to_the_mtu_pass: super::mtu;
+    segments_fit_the_narrowest_part_of_the_way: super::clamped;
     a_detached_container_is_cut_off_at_once: super::cut_off;
 }
 
@@ -145,6 +148,31 @@ async fn mtu(bench: Bench) {
     assert_eq!(two.run(&["cat", "/proc/sys/net/ipv6/conf/eth0/mtu"]).trim(), "1300");
     assert!(two.run(&["ip", "link", "show", "eth0"]).contains("mtu 1300"));
     assert!(ping(&two, web.gateways[0].addr(), 1300 - headers).is_some());
+}
+
+/// The overlay is narrower than both ends, and nobody is told so: only what the ends agreed on keeps segments small.
+async fn clamped(bench: Bench) {
+    const NARROW: u32 = 1300;
+    let (one, web) = (container(), bench.web());
+    bench.backend.ensure_network(&web).await.unwrap();
+    let plan = bench.plan(&one, &web, 2);
+    bench.backend.attach(&plan).await.unwrap();
+    let (own, remote) = (plan.interfaces[0].address.addr(), ip(bench.family.remote));
+    bench.host.run(&["ip", "link", "set", "ov0", "mtu", &NARROW.to_string()]);
+    let (deaf, headers) = match own {
+        IpAddr::V4(_) => ("icmp type destination-unreachable drop", 20),
+        IpAddr::V6(_) => ("icmpv6 type packet-too-big drop", 40),
+    };
+    let chain = format!("type filter hook input priority 0; {deaf}");
+    for end in [&one, &bench.remote] {
+        end.feed(&["nft", "-f", "-"], &format!("table inet deaf {{\n chain input {{\n {chain}\n }}\n}}\n"));
+    }
+    // Less the headers of IP and TCP, and the time stamp.
+    let expected = NARROW - headers - 20 - 12;
+    for (from, to, at) in [(&one, &bench.remote, remote), (&bench.remote, &one, own)] {
+        let moved = transfer(from, to, at, 100_000).unwrap_or_else(|error| panic!("to {at}: {error}"));
+        assert_eq!(moved.mss, expected, "to {at}");
+    }
 }
 
 async fn cut_off(bench: Bench) {

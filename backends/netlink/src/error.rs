@@ -48,6 +48,16 @@ impl Error {
         matches!(self.errno, Some(Errno::NODEV | Errno::NOENT | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NXIO))
     }
 
+    /// Whether the kernel does not have what was asked for.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.errno, Some(Errno::OPNOTSUPP | Errno::INVAL))
+    }
+
+    /// Whether somebody else may do this, and the caller may not.
+    pub fn is_forbidden(&self) -> bool {
+        self.errno == Some(Errno::PERM)
+    }
+
     /// What was tried, as `create bridge zl-web-b`, and why it failed.
     pub fn into_parts(self) -> (String, io::Error) {
         (self.action, self.source)

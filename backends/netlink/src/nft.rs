@@ -2,6 +2,8 @@
 //!
 //! The types to say a change with are those of `nlink`, passed on here.
 
+mod filters;
+
 use nlink::{
     Nftables,
     blocking::Connection,
@@ -12,6 +14,7 @@ use nlink::{
     },
 };
 
+pub use self::filters::{Barrier, Hook, Loss};
 use crate::{Error, Result};
 
 pub use nlink::netlink::{
@@ -35,7 +38,21 @@ pub enum Outcome {
     Overtaken,
 }
 
-/// The ruleset of the network namespace that this was opened in.
+/// Who may change a table (`linux/netfilter/nf_tables.h`, `nft_table_flags`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenure {
+    /// Everybody; and a flush of the ruleset takes it away.
+    Common,
+    /// The socket that made or claimed it, as long as that is open. Nobody else's flush touches it.
+    Held,
+    /// Its socket is closed, and whoever claims it next holds it. Till then everybody may change it.
+    Orphaned,
+}
+
+/// The flags of a table that is held, and that outlives its holder (Linux 6.9).
+const HELD: u32 = nftables::NFT_TABLE_F_OWNER | nftables::NFT_TABLE_F_PERSIST;
+
+/// The ruleset of the network namespace that this was opened in. Tables that it holds are its own until it is dropped.
 #[derive(Debug)]
 pub struct Nft(Connection<Nftables>);
 
@@ -66,10 +83,15 @@ impl Nft {
         }
     }
 
-    /// Whether there is a table of this name.
-    pub fn has_table(&self, family: Family, name: &str) -> Result<bool> {
+    /// Who may change the table; `None` where there is none of this name.
+    pub fn tenure(&self, family: Family, name: &str) -> Result<Option<Tenure>> {
         let tables = self.0.run(move |conn| Box::pin(conn.list_tables_in(family)));
-        Ok(tables.map_err(|e| failed("list tables", e))?.iter().any(|table| table.name == name))
+        let tables = tables.map_err(|e| failed("list tables", e))?;
+        Ok(tables.iter().find(|table| table.name == name).map(|table| match table.flags & HELD {
+            nftables::NFT_TABLE_F_PERSIST => Tenure::Orphaned,
+            flags if flags & nftables::NFT_TABLE_F_OWNER != 0 => Tenure::Held,
+            _ => Tenure::Common,
+        }))
     }
 
     /// The names of a table's sets.
@@ -78,13 +100,6 @@ impl Nft {
         let sets = self.0.run(move |conn| Box::pin(async move { conn.list_sets_in(&table, family).await }));
         let sets = sets.map_err(|e| failed("list sets", e))?;
         Ok(sets.into_iter().filter(|set| !set.name.starts_with("__")).map(|set| set.name).collect())
-    }
-
-    /// How many rules a table has.
-    pub fn count_rules(&self, family: Family, table: &str) -> Result<usize> {
-        let table = table.to_owned();
-        let rules = self.0.run(move |conn| Box::pin(async move { conn.list_rules(&table, family).await }));
-        Ok(rules.map_err(|e| failed("list rules", e))?.len())
     }
 
     /// The elements of a set; none where there is no such set.
@@ -96,6 +111,16 @@ impl Nft {
             found => found.map_err(|e| failed("list a set", e)),
         }
     }
+}
+
+/// Adds a table to the change that this socket will hold, and that outlives it. Kernels before 6.9 refuse the change.
+pub fn add_held_table(change: Transaction, family: Family, table: &str) -> Transaction {
+    change.add_table_with_flags(table, family, HELD)
+}
+
+/// Adds to the change that this socket is to hold an orphaned table.
+pub fn claim_table(change: Transaction, family: Family, table: &str) -> Transaction {
+    change.update_table(table, family, HELD)
 }
 
 /// Adds a set of interface names to the change. `id` tells it from other sets of the same change; from 1000 on they are

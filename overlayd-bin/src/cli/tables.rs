@@ -20,6 +20,10 @@ pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
     node.add_row(["peers", &status.peer_count.to_string()]);
     node.add_row(["services", &status.service_count.to_string()]);
     let mut parts = vec![trimmed(&node)];
+    if !status.obstacles.is_empty() {
+        let lines = status.obstacles.iter().map(|obstacle| format!("warning: {obstacle}"));
+        parts.push(lines.collect::<Vec<_>>().join("\n"));
+    }
     if !status.peers.is_empty() {
         parts.push(peers(&status.peers, now));
     }

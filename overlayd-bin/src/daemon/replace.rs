@@ -90,6 +90,7 @@ impl Daemon {
             Some(lender) => lender.lend().await?,
             None => Vec::new(),
         };
+        wired.bridge.let_go().await?;
         successor.take_over(listener, devices).await
     }
 }

@@ -1,60 +1,73 @@
-//! Isolation fails closed: a member of an isolation network is fenced, or it is not attached at all.
+//! Isolation networks: who reaches whom, cell by cell, in both families and by TCP, UDP and ICMP, across two hosts.
 //!
 //! ```text
-//!   m1, m2 (members of "job")   n (no member)         d (another service)
-//!      └──────── web bridge ────┘                     db bridge
-//!                    └──────────── host 0 ─────────────┘──── switch ──── the outside
+//!   m1 m2 g (members of "job")  x (of "other")  n (of none)     m3 (job)  d         rm (job)       rn
+//!      └────────────────── web bridge ────────────┘                └ db bridge ┘     └ web bridge ┘  └ db bridge ┘
+//!                               └──────────────────── host 0 ───────────┘                └─── host 1 ─────┘
+//!                                                       └──────────── switch, outside ──────────┘
 //! ```
 
-use std::net::IpAddr;
+mod one_bridge;
+mod refused;
+mod restart;
+mod town;
 
-use overlayd_core::protocol::{AttachContainer, Request, Response};
-use overlayd_testkit::lab::{
-    self, Client, Cluster, Namespace, OUTSIDE, OUTSIDE_V6, Underlay, attach_request,
-    probe::{ping, pings},
-};
+use overlayd_testkit::lab::{self, Cluster};
 
-use crate::container;
+pub(crate) use self::town::join;
+use self::town::{Isolation, Town};
+
+/// What holds however the daemon is configured.
+const ALWAYS: [(&[&str], &[&str]); 4] = [
+    (&["m1", "m3", "g"], &["m2", "m3", "g", "g by eth1", "node 0", "gateway", "outside", "host 1"]),
+    (&["m2"], &["m1"]),
+    (&["node 0"], &["m1", "m3", "g", "g by eth1"]),
+    (&["n", "d"], &["rn", "node 1", "n", "d"]),
+];
+const NEVER: [(&[&str], &[&str]); 3] = [
+    (&["m1", "m3", "g"], &["x", "n", "d", "rn", "rm", "node 1", "nobody"]),
+    (&["x"], &["m1", "m3", "g by eth1", "rm"]),
+    (&["rm"], &["m1", "m3", "node 0", "n"]),
+];
+/// Who is no member may call one, unless the daemon is strict.
+const STRANGERS: (&[&str], &[&str]) = (&["n", "d", "rn", "node 1"], &["m1", "m3", "g by eth1"]);
 
 #[test]
-fn a_member_is_fenced_or_not_attached() {
+fn ipv4_every_cell_of_the_table_holds() {
+    table(Cluster::V4, Isolation::Open);
+}
+
+#[test]
+fn ipv6_every_cell_of_the_table_holds() {
+    table(Cluster::V6, Isolation::Open);
+}
+
+#[test]
+fn ipv4_strict_isolation_refuses_strangers_too() {
+    table(Cluster::V4, Isolation::Strict);
+}
+
+#[test]
+fn ipv6_strict_isolation_refuses_strangers_too() {
+    table(Cluster::V6, Isolation::Strict);
+}
+
+fn table(cluster: Cluster, isolation: Isolation) {
     if !lab::available() {
         return;
     }
-    for (cluster, outside) in [(Cluster::V4, IpAddr::from(OUTSIDE)), (Cluster::V6, IpAddr::from(OUTSIDE_V6))] {
-        let mut lab = crate::lab(1, &Underlay::default());
-        let host = &mut lab.hosts[0];
-        let mut client = host.start();
-        cluster.raise(&mut client, 0, &["web", "db"], host.v4());
-        let [m1, m2, n, d] = [(); 4].map(|()| container());
-        let others = [client.attach(n.pid(), "web"), client.attach(d.pid(), "db")];
-        let before = host.facts();
-        match (member(&mut client, &m1), member(&mut client, &m2)) {
-            (Response::Attached(one), Response::Attached(two)) => {
-                let node = client.status().node_ip.expect("a node address");
-                fenced(&m1, &[two.ip, node, outside], &others);
-                assert!(pings(&n, one.ip) && pings(&d, one.ip), "who is no member may call a member");
-            }
-            (Response::Err { .. }, Response::Err { .. }) => {
-                host.comes_back_to(&before);
-                assert_eq!(m1.run(&["ip", "-oneline", "link"]).lines().count(), 1, "only the loopback");
-            }
-            mixed => panic!("{mixed:?}"),
-        }
+    let town = Town::new(cluster, isolation);
+    let mut wrong = Vec::new();
+    for (from, to) in ALWAYS {
+        wrong.extend(town.not_reached(from, to));
     }
-}
-
-fn member(client: &mut Client, container: &Namespace) -> Response {
-    let Request::AttachContainer(plain) = attach_request(container.pid(), "web") else { panic!("an attach") };
-    let request = AttachContainer { isolation_network: Some("job".into()), ..plain };
-    client.call(Request::AttachContainer(request)).expect("an answer")
-}
-
-fn fenced(member: &Namespace, open: &[IpAddr], closed: &[IpAddr]) {
-    for address in open {
-        assert!(pings(member, *address), "the member does not reach {address}");
+    for (from, to) in NEVER {
+        wrong.extend(town.not_cut_off(from, to));
     }
-    for address in closed {
-        assert_eq!(ping(member, *address, 56), None, "the member reaches {address}");
+    let (from, to) = STRANGERS;
+    match isolation {
+        Isolation::Open => wrong.extend(town.not_reached(from, to)),
+        Isolation::Strict => wrong.extend(town.not_cut_off(from, to)),
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -276,6 +276,8 @@ pub struct HostNetworks {
     pub networks: Vec<ObservedNetwork>,
     /// Attachments with our mark.
     pub attachments: Vec<ObservedAttachment>,
+    /// What of others on this host may stop packets that we let pass, each in words for people that name its place.
+    pub obstacles: Vec<String>,
 }
 
 /// A local network as observed.

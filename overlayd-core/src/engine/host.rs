@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Error;
+use super::{Error, obstacles::Obstacles};
 use crate::{
     contract::{
         self, AttachPlan, Attached, Attacher, AttachmentId, Candidate, DeviceInfo, DevicePlan, DeviceStatus, Dns,
@@ -42,11 +42,12 @@ impl std::fmt::Debug for Backends {
 pub(super) struct Host {
     backends: Backends,
     deadline: Duration,
+    obstacles: Obstacles,
 }
 
 impl Host {
     pub(super) fn new(backends: Backends, deadline: Duration) -> Self {
-        Self { backends, deadline }
+        Self { backends, deadline, obstacles: Obstacles::default() }
     }
 
     pub(super) fn overlay_name(&self) -> &'static str {
@@ -94,7 +95,14 @@ impl Host {
     }
 
     pub(super) async fn observe_networks(&self) -> Result<HostNetworks, Error> {
-        self.bounded("observe networks".into(), self.backends.attacher.observe()).await
+        let networks = self.bounded("observe networks".into(), self.backends.attacher.observe()).await?;
+        self.obstacles.note(&networks.obstacles);
+        Ok(networks)
+    }
+
+    /// What others have put in our packets' way, as last observed.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        self.obstacles.list()
     }
 
     pub(super) async fn discover(&self, plan: &NatPlan) -> Result<Vec<Candidate>, Error> {

@@ -17,6 +17,7 @@ mod leases;
 mod locks;
 mod nat;
 mod observe;
+mod obstacles;
 mod overlay;
 mod parse;
 mod peers;

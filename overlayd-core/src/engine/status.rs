@@ -70,6 +70,7 @@ impl Engine {
             peers: vec![],
             dedicated_services: desired.services().iter().filter_map(|named| dedicated(&desired, named)).collect(),
             services: services.collect(),
+            obstacles: self.host.obstacles(),
         };
         let peers = desired.peers_of(None).map(|(id, record)| (id.clone(), Arc::clone(record))).collect();
         (snapshot, peers)

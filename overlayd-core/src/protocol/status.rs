@@ -35,6 +35,9 @@ pub struct StatusSnapshot {
     /// *Addition.* All services that are set up, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceStatus>,
+    /// *Addition.* What of others on this host may stop packets of the overlay, each in words that name its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<String>,
 }
 
 /// A peer as the device sees it.

@@ -190,8 +190,10 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
         (text(), mode(), text(), text(), any::<u32>()).prop_map(|(service, mode, name, subnet, attachments)| {
             ServiceStatus { service, mode, name, subnet, attachments }
         });
-    (vec(of(text()), 4), of(address()), any::<[u32; 2]>(), (vec(peer, 0..3), vec(dedicated, 0..3), vec(service, 0..3)))
-        .prop_map(|(mut texts, node_ip, [peer_count, service_count], (peers, dedicated_services, services))| {
+    let lists = (vec(peer, 0..3), vec(dedicated, 0..3), vec(service, 0..3), vec(text(), 0..3));
+    (vec(of(text()), 4), of(address()), any::<[u32; 2]>(), lists)
+        .prop_map(|(mut texts, node_ip, [peer_count, service_count], lists)| {
+            let (peers, dedicated_services, services, obstacles) = lists;
             StatusSnapshot {
                 interface: texts.pop().flatten(),
                 node_ip,
@@ -203,6 +205,7 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
                 peers,
                 dedicated_services,
                 services,
+                obstacles,
             }
         })
         .boxed()

@@ -1,6 +1,7 @@
 //! The suite for [`Attacher`].
 
 mod containers;
+mod fences;
 mod recovery;
 
 use std::net::IpAddr;
@@ -9,13 +10,13 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attacher, AttachmentId, ContainerRoute, Egress, InterfacePlan, NetworkName, NetworkPlan,
-        ObservedAttachment, Target, Uplink,
+        AttachPlan, Attached, Attacher, AttachmentId, ContainerRoute, Egress, InterfacePlan, NetworkName, NetworkPlan,
+        ObservedAttachment, PortPlan, Target, Uplink,
     },
     names::LinkName,
 };
 
-pub use self::{containers::*, recovery::*};
+pub use self::{containers::*, fences::*, recovery::*};
 use super::{HostFacts, assert_code, assert_same_host, link, net, poll_at_most};
 
 /// How the suite reaches a backend, its host and its containers.
@@ -47,6 +48,10 @@ pub trait AttachHarness: Send {
 
     /// Whether the container gets an answer (to a ping) from this address.
     async fn reaches(&self, container: &Container, address: IpAddr) -> bool;
+
+    /// Whether a TCP connection to the first port of the host's arrives in the container, at the container's port. The host
+    /// is spoken to at the gateway's address of the first network.
+    async fn is_published(&self, container: &Container, port: &PortPlan) -> bool;
 
     /// A target that exists and must never be plugged in, where the platform has one (on Linux a process in the
     /// daemon's own network namespace).

@@ -84,6 +84,18 @@ macro_rules! attach_contract {
             a_restarted_backend_sees_and_removes_what_is_ours,
             a_dead_container_is_observed_as_dead,
             many_containers_attach_at_once,
+            a_fence_keeps_members_among_themselves,
+            a_strict_fence_keeps_others_out,
+            members_of_two_isolation_networks_do_not_reach_each_other,
+            a_member_reaches_what_its_fence_grants,
+            a_fence_put_up_twice_changes_nothing,
+            a_fence_can_be_taken_down,
+            a_detached_member_is_no_member_any_more,
+            a_restarted_backend_keeps_the_fences,
+            an_address_is_fenced_observed_and_let_go,
+            published_ports_lead_to_their_container,
+            withdrawn_ports_lead_nowhere,
+            a_port_that_is_taken_is_a_conflict,
         );
     };
 }

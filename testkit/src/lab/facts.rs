@@ -34,7 +34,8 @@ pub(super) fn of(host: &Namespace) -> HostFacts {
     let mut facts = HostFacts::new();
     for command in COMMANDS {
         let said = host.run(command);
-        facts.extend(said.lines().map(|line| format!("{}: {}", command[0..2].join(" "), line.trim_end())));
+        let lines = said.lines().filter_map(without_owner);
+        facts.extend(lines.map(|line| format!("{}: {}", command[0..2].join(" "), line.trim_end())));
     }
     facts.extend(host.enter(|| sysctls("/proc/sys/net".as_ref())));
     facts
@@ -49,6 +50,12 @@ fn settled(links: &str) -> bool {
         let has = |flag| flags.split(',').any(|f| f == flag);
         !has("UP") || has("LOWER_UP") != has("NO-CARRIER")
     })
+}
+
+/// A line without what nft says of the process that holds a table: that changes with the process, not with the host.
+fn without_owner(line: &str) -> Option<&str> {
+    let of_table = line.starts_with("\tflags ");
+    (!of_table).then(|| line.split(" # progname ").next().unwrap_or(line))
 }
 
 /// `path = value` of everything readable below; the tree is that of the calling thread's network namespace.

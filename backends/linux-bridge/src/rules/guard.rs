@@ -28,6 +28,7 @@ const CHECK: &str = "check";
 const GATE: &str = "gate";
 const BY_HOST: &str = "by-host";
 const BETWEEN: &str = "between";
+const HAIRPIN: &str = "hairpin";
 
 /// Router advertisements and redirects are not a container's to send.
 const ROUTER_ADVERTISEMENT: u8 = 134;
@@ -63,6 +64,7 @@ pub(super) fn bridge_chains() -> Vec<(&'static str, Option<BaseChain>)> {
         ("arp", None),
         (GATE, None),
         (BY_HOST, None),
+        (HAIRPIN, None),
     ]
 }
 
@@ -121,13 +123,7 @@ fn arp(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 
 /// Packets between a member and anybody but its network are handed to the host instead of another port.
 fn gate(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let group = rule(GATE).expr(load(PayloadBase::LinkLayer, 0, 1, Register::R0)).expr(Expr::Bitwise {
-        sreg: Register::R0,
-        dreg: Register::R0,
-        len: 1,
-        mask: vec![1],
-        xor: vec![0],
-    });
+    let group = group_bit(rule(GATE), 1);
     let link_local = version(rule(GATE), Place::Bridge, Ip::V6).expr(load(PayloadBase::Network, 24, 1, Register::R0));
     let to_host = rule(BY_HOST)
         .expr(interface(End::Source, Register::R0))
@@ -144,7 +140,7 @@ fn gate(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
         // `PACKET_HOST`: the frame is for this host.
         .expr(Expr::Immediate { dreg: Register::R0, data: vec![0] })
         .expr(Expr::MetaSet { key: MetaKey::PktType, sreg: Register::R0 });
-    let mut rules = vec![group.expr(equal(vec![1])).accept(), link_local.expr(equal(vec![0xfe])).accept()];
+    let mut rules = vec![group.accept(), link_local.expr(equal(vec![0xfe])).accept()];
     // Neighbours find each other without the host.
     let neighbours = version(rule(GATE), Place::Bridge, Ip::V6);
     rules.push(icmpv6(neighbours, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT).accept());
@@ -165,15 +161,38 @@ fn between(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     let wired = |end: End| rule(BETWEEN).expr(interface(end, Register::R0)).expr(within(&sets::WIRED));
     let found = |first, last| icmpv6(version(rule(BETWEEN), Place::Bridge, Ip::V6), first, last).accept();
     let wire = LookupExpr::new(sets::WIRES.name, Register::R0).dreg(Register::Verdict);
+    let [back, own] = hairpin(rule);
+    // A packet to a member has been handed to the host at the gate, unless it was for a published port of the host then, and
+    // was given the member's address where bridged packets come by the host's rules, whose fences look at it next.
+    let translated = |ip: Ip| {
+        let set = ip.of(BRIDGED).name;
+        among(group_bit(rule(BETWEEN), 0), Place::Bridge, ip, End::Destination, set).accept()
+    };
     vec![
+        back,
+        own,
+        rule(HAIRPIN).drop(),
         rule(BETWEEN).expr(interface(End::Source, Register::R0)).expr(wire),
         ether_type(rule(BETWEEN), ARP).accept(),
         found(LISTENERS.0, LISTENERS.1),
         found(NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT),
         found(LISTENERS_V2, LISTENERS_V2),
         wired(End::Source).drop(),
+        translated(Ip::V4),
+        translated(Ip::V6),
         wired(End::Destination).drop(),
     ]
+}
+
+/// Where bridged packets come by the host's rules (`br_netfilter`), what a container sends to a port of its own is given its
+/// own hardware address and goes back. Nothing else does: a container must not hear its own shouting.
+fn hairpin(rule: &dyn Fn(&str) -> Rule) -> [Rule; 2] {
+    let both = rule(BETWEEN).expr(interface(End::Source, Register::R0)).expr(interface(End::Destination, Register::R1));
+    let own = rule(HAIRPIN)
+        .expr(interface(End::Destination, Register::R0))
+        .expr(load(PayloadBase::LinkLayer, 0, 6, Register::R1))
+        .expr(within(&sets::PORT_MACS));
+    [goto(both.expr(within(&sets::HAIRPINS)), HAIRPIN), own.accept()]
 }
 
 /// The chains of a network in the bridges' table: for what its members send, and for what comes by their ports.
@@ -195,6 +214,13 @@ pub(super) fn network_rules(rule: &dyn Fn(&str) -> Rule, network: &str) -> Vec<R
     rules.push(plug().expr(LookupExpr::new(sets::PLUGS.name_of(network), Register::R0)).accept());
     rules.push(plug().expr(within(&sets::WIRED)).drop());
     rules
+}
+
+/// Matches frames for many (1) or for one (0), by the first byte of the hardware address.
+fn group_bit(rule: Rule, bit: u8) -> Rule {
+    let first = rule.expr(load(PayloadBase::LinkLayer, 0, 1, Register::R0));
+    let (sreg, dreg) = (Register::R0, Register::R0);
+    first.expr(Expr::Bitwise { sreg, dreg, len: 1, mask: vec![1], xor: vec![0] }).expr(equal(vec![bit]))
 }
 
 /// Matches packets from an address of the interface's own.

@@ -1,6 +1,10 @@
 //! What an attachment needs in the sets. However many other members its network has, it is the same few elements.
 
-use std::{collections::BTreeSet, hash::Hasher, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    hash::Hasher,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Error, FencePlan, Inbound, PortPlan, PortProtocol, Result, Target, Uplink};
@@ -24,6 +28,7 @@ const PORT_SOURCES: Pair = [&sets::PORT_SOURCES4, &sets::PORT_SOURCES6];
 const BRIDGED: Pair = [&sets::BRIDGED4, &sets::BRIDGED6];
 const BRIDGED_LEAVING: Pair = [&sets::BRIDGED_LEAVING4, &sets::BRIDGED_LEAVING6];
 const BRIDGED_MEMBERS: Pair = [&sets::BRIDGED_MEMBERS4, &sets::BRIDGED_MEMBERS6];
+const SELVES: Pair = [&sets::SELVES4, &sets::SELVES6];
 const PORTS: Pair = [&sets::PORTS4, &sets::PORTS6];
 const PORTS_AT: Pair = [&sets::PORTS_AT4, &sets::PORTS_AT6];
 
@@ -39,6 +44,7 @@ pub(crate) fn of(plan: &AttachPlan, marks: &Marks) -> Result<BTreeSet<Item>> {
         let (mac, _) = marks.leg_macs(interface.address);
         let sources = if let Uplink::Network(network) = &interface.uplink {
             items.insert(Item::Element(Element::new(&sets::PORT_MACS, joined(&[&name, &mac]))));
+            items.insert(Item::Element(Element::new(&sets::HAIRPINS, joined(&[&name, &name]))));
             let gate = marks.bridge_mac(&network.0).to_vec();
             items.insert(Item::Element(Element::new(&sets::GATES, name.to_vec()).value(gate)));
             PORT_SOURCES
@@ -106,6 +112,10 @@ fn fence_items(plan: &AttachPlan, fence: &FencePlan, addresses: &[IpAddr]) -> Ve
 
 fn port_items(plan: &AttachPlan, addresses: &[IpAddr]) -> Result<Vec<Item>> {
     let mut items = Vec::new();
+    for &address in addresses.iter().filter(|_| !plan.ports.is_empty()) {
+        let twice = joined(&[&bytes(address), &bytes(address)]);
+        items.push(Item::Element(Element::new(of_family(SELVES, address), twice)));
+    }
     for port in &plan.ports {
         let same_family = |address: &&IpAddr| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4());
         let to = addresses.iter().find(same_family).ok_or_else(|| no_address(plan, port))?;
@@ -131,13 +141,25 @@ fn port_items(plan: &AttachPlan, addresses: &[IpAddr]) -> Result<Vec<Item>> {
 
 /// The host's UDP ports among these elements.
 pub(crate) fn udp_ports<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<(u16, u16)> {
-    let port = |item: &Item| -> Option<u16> {
-        let Item::Element(element) = item else { return None };
-        let is_port = PORTS.contains(&element.set.kind) || PORTS_AT.contains(&element.set.kind);
-        let [.., protocol, _, _, _, high, low, _, _] = element.key[..] else { return None };
-        (is_port && protocol == 17).then_some(u16::from_be_bytes([high, low]))
+    let udp = items.filter_map(host_port).filter(|(_, protocol)| *protocol == PortProtocol::Udp);
+    udp.map(|(at, _)| (at.port(), at.port())).collect()
+}
+
+/// The address and port of the host that an element leads to a container, if it does that.
+pub(super) fn host_port(item: &Item) -> Option<(SocketAddr, PortProtocol)> {
+    let Item::Element(Element { set, key, .. }) = item else { return None };
+    if !PORTS.contains(&set.kind) && !PORTS_AT.contains(&set.kind) {
+        return None;
+    }
+    let [address @ .., protocol, _, _, _, high, low, _, _] = &key[..] else { return None };
+    let protocol = if *protocol == 17 { PortProtocol::Udp } else { PortProtocol::Tcp };
+    let address = match address.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+        _ if set.kind == PORTS[0] => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
     };
-    items.filter_map(port).map(|port| (port, port)).collect()
+    Some((SocketAddr::new(address, u16::from_be_bytes([*high, *low])), protocol))
 }
 
 /// Ranges that do not meet, in no particular order of the caller's.

@@ -8,7 +8,7 @@ use overlayd_netlink::nft::{
 use super::{
     sets::{self, Place, SetKind},
     table::{BRIDGES, by_name_of},
-    words::{End, Ip, address, load, version},
+    words::{End, Ip, address, load, version, within},
 };
 
 const ARRIVING: &str = "publish";
@@ -32,10 +32,24 @@ pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
             rules.push(anywhere(local, ip));
         }
     }
+    // Nobody listens to a stranger who has their own address.
+    rules.extend(Ip::BOTH.map(|ip| to_itself(rule("source"), ip).masquerade()));
     // A container that answers another one on its own bridge would answer it directly, and not be understood.
     let hairpin = by_name_of(by_name_of(rule("source"), MetaKey::IifName, BRIDGES), MetaKey::OifName, BRIDGES);
     rules.push(hairpin.match_ct_status(CtStatus::DST_NAT).masquerade());
     rules
+}
+
+/// Matches what a container sends to itself by a port of the host's. Interfaces do not tell: where bridged packets come by
+/// here (`br_netfilter`), the one that they came in by is not known any more.
+fn to_itself(rule: Rule, ip: Ip) -> Rule {
+    let destination = match ip {
+        Ip::V4 => Register::Reg32_01,
+        Ip::V6 => Register::R1,
+    };
+    let rule = version(rule, Place::Host, ip).expr(address(ip, End::Source, Register::R0));
+    let pair = within(ip.of([&sets::SELVES4, &sets::SELVES6]));
+    rule.expr(address(ip, End::Destination, destination)).expr(pair).match_ct_status(CtStatus::DST_NAT)
 }
 
 /// Ports of certain addresses of the host.

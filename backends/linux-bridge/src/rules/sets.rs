@@ -127,6 +127,9 @@ sets! {
     PORTS6 = Host Instance "ports6" [Protocol, Port] => [V6, Port], Single;
     PORTS_AT4 = Host Instance "ports-at4" [V4, Protocol, Port] => [V4, Port], Single;
     PORTS_AT6 = Host Instance "ports-at6" [V6, Protocol, Port] => [V6, Port], Single;
+    // A container's address, twice: what it sends to itself by a port of the host's.
+    SELVES4 = Host Instance "selves4" [V4, V4] => [], Single;
+    SELVES6 = Host Instance "selves6" [V6, V6] => [], Single;
     // Between the ports of a bridge: members, their ports, and the chains of their networks.
     BRIDGED4 = Bridge Instance "fenced4" [V4] => [], Single;
     BRIDGED6 = Bridge Instance "fenced6" [V6] => [], Single;
@@ -140,6 +143,8 @@ sets! {
     PORT_SOURCES4 = Bridge Instance "sources4" [Name, V4] => [], Single;
     PORT_SOURCES6 = Bridge Instance "sources6" [Name, V6] => [], Single;
     PORT_MACS = Bridge Instance "macs" [Name, Mac] => [], Single;
+    // An interface, twice: what would go back by the port that it came in by.
+    HAIRPINS = Bridge Instance "hairpins" [Name, Name] => [], Single;
     // The hardware address of the bridge that an interface is plugged into.
     GATES = Bridge Instance "gates" [Name] => [Mac], Single;
 }

@@ -67,14 +67,13 @@ impl Names {
         Self { table: marks.table(), legs: marks.live_group() }
     }
 
-    /// Both tables with these elements and contents of sets, added to the change.
-    pub(super) fn whole(
+    /// All that is in both tables, with these elements and contents of sets, added to the change that adds the tables.
+    pub(super) fn filled(
         &self,
         change: Transaction,
         elements: &Elements,
         contents: Vec<(AttachmentId, Item)>,
     ) -> Transaction {
-        let change = change.add_table(&self.table, Family::Inet).add_table(&self.table, Family::Bridge);
         let change = (1000..)
             .zip([BRIDGES, EGRESS, OVERLAYS])
             .fold(change, |change, (id, name)| add_interface_set(change, Family::Inet, &self.table, name, id));

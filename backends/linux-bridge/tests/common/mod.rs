@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use ipnet::IpNet;
 use overlayd_core::{
@@ -12,7 +12,7 @@ use overlayd_core::{
     },
     names::{InstanceId, LinkName},
 };
-use overlayd_linux_bridge::{Config, LinuxBridge};
+use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_testkit::lab::{self, Confinement, Namespace};
 
 pub const MTU: u16 = 1420;
@@ -71,27 +71,40 @@ pub struct Bench {
     pub remote: Namespace,
     pub backend: LinuxBridge,
     state: tempfile::TempDir,
+    protection: Protection,
 }
 
 impl Bench {
     pub fn new(family: Family) -> Self {
+        Self::with(family, Protection::default())
+    }
+
+    /// With rules that others may take away or not.
+    pub fn with(family: Family, protection: Protection) -> Self {
         assert!(lab::available(), "SKIPPED");
         let [host, outside, remote] = [(); 3].map(|()| Namespace::host());
         wire(&host, "up0", &outside, &[(family.uplink, family.outside, family.bits)]);
         host.run(&["ip", "route", "add", "default", "via", family.outside]);
         let state = tempfile::tempdir().unwrap();
-        let config = Config { instance: InstanceId::of_data_dir(state.path()), state_dir: state.path().into() };
-        let backend = host.enter(|| LinuxBridge::new(config)).unwrap();
-        let bench = Self { family, host, outside, remote, backend, state };
+        let backend = backend(&host, state.path(), protection);
+        let bench = Self { family, host, outside, remote, backend, state, protection };
         bench.add_overlay();
         bench
     }
 
     /// The backend of a new process of the same daemon.
     pub fn restart(&mut self) {
-        let state_dir = self.state.path();
-        let config = Config { instance: InstanceId::of_data_dir(state_dir), state_dir: state_dir.into() };
-        self.backend = self.host.enter(|| LinuxBridge::new(config)).unwrap();
+        self.restart_with(self.protection);
+    }
+
+    /// The same, of a process that is configured otherwise.
+    pub fn restart_with(&mut self, protection: Protection) {
+        self.backend = backend(&self.host, self.state.path(), protection);
+    }
+
+    /// The process ends; what works on is another host's.
+    pub fn end(&mut self) {
+        self.backend = backend(&self.outside, self.state.path(), self.protection);
     }
 
     /// A stand-in for the overlay device: what enters it comes out at the remote node.
@@ -172,6 +185,11 @@ impl Bench {
             uplink: Uplink::Routed { source: ip(family.node), overlay: name_of("ov0") },
         }
     }
+}
+
+fn backend(host: &Namespace, state_dir: &Path, protection: Protection) -> LinuxBridge {
+    let config = Config { instance: InstanceId::of_data_dir(state_dir), state_dir: state_dir.into(), protection };
+    host.enter(|| LinuxBridge::new(config)).unwrap()
 }
 
 pub fn container() -> Namespace {

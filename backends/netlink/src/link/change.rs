@@ -29,8 +29,9 @@ const AF_INET6: u16 = 10;
 const INET_CONF: u16 = 1;
 const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
-/// `IFLA_BRPORT_STATE` and what the two states are called there.
+/// `IFLA_BRPORT_STATE` and what the two states are called there; `IFLA_BRPORT_MODE`.
 const BRPORT_STATE: u16 = 1;
+const BRPORT_MODE: u16 = 4;
 
 /// Changes of one link that the kernel makes in one request, in its own order.
 #[derive(Debug)]
@@ -107,15 +108,24 @@ impl<'a> LinkChange<'a> {
     }
 
     /// What it does as a bridge port. With spanning tree off the state stays until the port goes down and up.
-    pub fn port_state(mut self, state: PortState) -> Self {
+    pub fn port_state(self, state: PortState) -> Self {
         let code = match state {
             PortState::Disabled => 0,
             PortState::Forwarding => 3,
         };
+        self.port_setting(BRPORT_STATE, code)
+    }
+
+    /// As a bridge port it may get back what came in by it.
+    pub fn hairpin(self) -> Self {
+        self.port_setting(BRPORT_MODE, 1)
+    }
+
+    fn port_setting(mut self, setting: u16, value: u8) -> Self {
         let info = self.attributes.nest_start(ifla::LINKINFO);
         self.attributes.append_attr_str(ifla::INFO_SLAVE_KIND, "bridge");
         let data = self.attributes.nest_start(ifla::INFO_SLAVE_DATA);
-        self.attributes.append_attr_u8(BRPORT_STATE, code);
+        self.attributes.append_attr_u8(setting, value);
         self.attributes.nest_end(data);
         self.attributes.nest_end(info);
         // Settings of a port are taken by this message only.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use overlayd_core::{
     contract::{
         AttachPlan, Attached, Attacher, AttachmentId, Error, Guid, HostNetworks, NetworkInfo, NetworkName, NetworkPlan,
-        Result, Target, TargetIdentity,
+        PortPlan, Result, Target, TargetIdentity,
     },
     names::InstanceId,
 };
@@ -18,6 +18,7 @@ use self::world::{Attachment, Network, World};
 use super::{Call, Script, first_instance};
 
 mod check;
+mod fence;
 mod guid;
 mod world;
 
@@ -104,14 +105,25 @@ impl FakeAttacher {
         self.world().networks.remove(network);
     }
 
+    /// Somebody's rules may stop our packets from now on, or none do.
+    pub fn set_obstacles(&self, obstacles: Vec<String>) {
+        self.world().obstacles = obstacles;
+    }
+
     /// The interfaces that the container sees, in the order of its plan.
     pub fn inside(&self, target: &Target) -> Vec<SeenInterface> {
         self.world().inside(target)
     }
 
-    /// Whether the container can reach this address: a gateway or another member of one of its networks.
+    /// Whether the container can reach this address, as far as fences let it: a gateway or another member of one of its
+    /// networks.
     pub fn reaches(&self, from: &Target, address: IpAddr) -> bool {
         self.world().reaches(from, address)
+    }
+
+    /// Whether the first port of the host's leads to the container, at the container's port.
+    pub fn is_published(&self, to: &Target, port: &PortPlan) -> bool {
+        self.world().is_published(to, port)
     }
 
     /// Everything on the host, one line per fact.
@@ -195,6 +207,7 @@ impl Attacher for FakeAttacher {
             let identity = world.identity(&plan.target)?;
             check::known(plan, &identity)?;
             check::interfaces(self.platform, &self.instance, &world, plan)?;
+            world.check_ports(plan)?;
             identity
         };
         if let Some(done) = self.world().already(plan, &identity) {

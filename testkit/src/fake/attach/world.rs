@@ -19,6 +19,8 @@ use super::Platform;
 pub(super) struct World {
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) attachments: BTreeMap<AttachmentId, Attachment>,
+    /// What of others is in our packets' way.
+    pub(super) obstacles: Vec<String>,
     containers: Vec<Container>,
     started: u64,
 }
@@ -204,11 +206,13 @@ impl World {
         attached.filter(|interface| self.has_uplink(interface)).map(SeenInterface::of).collect()
     }
 
-    /// Whether the container can reach this address: a gateway, or another member of one of its networks.
+    /// Whether the container can reach this address, as far as fences let it: a gateway, or another member of one of its
+    /// networks.
     pub(super) fn reaches(&self, from: &Target, address: IpAddr) -> bool {
         let Ok(identity) = self.identity(from) else { return false };
         let mine = self.attachments.values().filter(|a| a.plan.target == *from && a.identity == identity);
-        mine.flat_map(Attachment::interfaces).any(|interface| match &interface.uplink {
+        let open = mine.filter(|attachment| self.is_open(&attachment.plan, address));
+        open.flat_map(Attachment::interfaces).any(|interface| match &interface.uplink {
             Uplink::Network(name) => self.on_network(name, address),
             Uplink::Routed { source, .. } => *source == address,
         })
@@ -240,6 +244,7 @@ impl World {
                     alive: self.identity(&attachment.plan.target).is_ok_and(|now| now == attachment.identity),
                 })
                 .collect(),
+            obstacles: self.obstacles.clone(),
         }
     }
 
