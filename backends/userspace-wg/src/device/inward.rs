@@ -85,7 +85,7 @@ fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
         shared.send(sockets, replies);
         match next {
             Some(next) => run = Some(open_all(next, &mut waiting, packets)),
-            None if waiting.peek().is_none() => return,
+            None if waiting.peek().is_none() => return shared.forward_if_aside(),
             None => {}
         }
     }

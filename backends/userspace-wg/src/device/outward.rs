@@ -116,6 +116,7 @@ fn turn(shared: &Shared, buffers: &mut Buffers) {
         shared.with_engine(|engine| engine.renew(now, &lane, datagrams));
     }
     shared.send(&sockets, datagrams);
+    shared.forward_if_aside();
 }
 
 /// The lane for a frame. Where there is none its packets are left with the engine, or dropped.

@@ -101,9 +101,6 @@ impl Shared {
     pub(crate) fn send(&self, sockets: &Sockets, batch: &mut Batch) {
         sockets.send(batch, |reason, datagrams| self.count(reason, datagrams));
         batch.clear();
-        if self.aside.load(Ordering::Acquire) {
-            self.forward();
-        }
     }
 
     /// Hands all packets to the host and empties the batch.
@@ -129,6 +126,13 @@ impl Shared {
         *self.follower() = Some(wire.clone());
         self.aside.store(true, Ordering::Release);
         self.forward();
+    }
+
+    /// Sends what the engine has left aside, if it does; called when everything older is where it belongs.
+    pub(super) fn forward_if_aside(&self) {
+        if self.aside.load(Ordering::Acquire) {
+            self.forward();
+        }
     }
 
     /// Sends what the engine has left aside to the process that follows. Only one thread does so at a time, in the order
