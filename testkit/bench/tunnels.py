@@ -24,7 +24,8 @@ import time
 TICKS = os.sysconf("SC_CLK_TCK")
 MTU = 1420
 PORT = 51820
-TESTS = ["tcp1", "tcp1r", "tcp4", "udp1392", "udp200", "ping"]
+# A final c: from a container behind a bridge to another.
+TESTS = ["tcp1", "tcp1r", "tcp1c", "tcp4", "udp1392", "udp200", "ping"]
 
 
 def run(*command, check=True, stdin=None):
@@ -42,6 +43,7 @@ class End:
         self.name = f"tb{number}"
         self.underlay = f"192.0.2.{number}"
         self.address = f"10.77.{number}.1"
+        self.inside = f"10.77.{number}.2"
         self.kind, self.program, self.lab = kind, program, lab
         self.process = self.public = None
 
@@ -117,7 +119,23 @@ class End:
 
     def know(self, other):
         endpoint = f"{other.underlay}:{PORT}"
-        self.wg("set", self.name, "peer", other.public, "endpoint", endpoint, "allowed-ips", f"{other.address}/32")
+        self.wg("set", self.name, "peer", other.public, "endpoint", endpoint, "allowed-ips", f"{other.address}/24")
+
+    def plug_container(self):
+        """A namespace on a bridge whose range is routed through the tunnel."""
+        container = self.netns + "-c"
+        run("ip", "netns", "del", container, check=False)
+        run("ip", "netns", "add", container)
+        self.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.run("ip", "link", "add", "inner", "type", "bridge")
+        self.run("ip", "link", "add", "port", "master", "inner", "type", "veth", "peer", "eth0", "netns", container)
+        for link in ("inner", "port"):
+            self.run("ip", "link", "set", link, "up")
+        self.run("ip", "address", "add", f"{self.inside[:-1]}3/24", "dev", "inner")
+        inside = ["ip", "-n", container]
+        run(*inside, "link", "set", "eth0", "mtu", str(MTU), "up")
+        run(*inside, "address", "add", f"{self.inside}/24", "dev", "eth0")
+        run(*inside, "route", "add", "default", "via", f"{self.inside[:-1]}3")
 
     def cpu(self):
         """User and system time of the device's process, in seconds."""
@@ -129,6 +147,8 @@ class End:
         if self.process:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
+        for netns in (self.netns, self.netns + "-c"):
+            run("ip", "netns", "del", netns, check=False)
 
 
 def ask(path, request):
@@ -190,7 +210,6 @@ class Tunnel:
     def __exit__(self, *_):
         for end in self.ends:
             end.stop()
-            run("ip", "netns", "del", end.netns, check=False)
         self.lab.cleanup()
 
     def measure(self, test, seconds):
@@ -217,14 +236,20 @@ class Tunnel:
 
     def iperf(self, test, seconds):
         left, right = self.ends
-        server = subprocess.Popen(right.command("iperf3", "-s", "-1"), stdout=subprocess.DEVNULL)
-        patience(lambda: ":5201" in right.run("ss", "-Hltn"))
+        ways = {False: ("", right.address), True: ("-c", right.inside)}
+        suffix, address = ways[test.endswith("c")]
+        if suffix:
+            left.plug_container()
+            right.plug_container()
+        server_in, client_in = ["ip", "netns", "exec", right.netns + suffix], ["ip", "netns", "exec", left.netns + suffix]
+        server = subprocess.Popen([*server_in, "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
+        patience(lambda: ":5201" in run(*server_in, "ss", "-Hltn"))
         options = {
             "tcp1": [], "tcp1r": ["-R"], "tcp4": ["-P", "4"], "udp1392": ["-u", "-b", "0", "-l", "1392"],
             "udp200": ["-u", "-b", "0", "-l", "200"],
-        }[test]
+        }[test.rstrip("c")]
         try:
-            text = left.run("iperf3", "-J", "-c", right.address, "-t", str(seconds), *options)
+            text = run(*client_in, "iperf3", "-J", "-c", address, "-t", str(seconds), *options)
         finally:
             server.terminate()
             server.wait()

@@ -8,6 +8,7 @@ use std::{
 use overlayd_core::keys::PrivateKey;
 use overlayd_userspace_wg::{
     noise::{Batch, Endpoint, Engine, Limits, Moment, Now, PeerConfig},
+    offload::{Cut, Merging, Offload, SLACK, VNET_HEADER, gather},
     uapi::SetRequest,
 };
 
@@ -40,6 +41,69 @@ pub(crate) fn datagrams(mut data: &[u8]) {
         }
         data = next;
     }
+}
+
+/// Whatever bytes a frame and its header have, it is refused or cut into packets that it has room for; and whatever packets
+/// arrive, what is put together is cut into the same again. The input is a header, how it is used, and bytes.
+pub(crate) fn frames(data: &[u8]) {
+    let Some((header, rest)) = data.split_first_chunk::<VNET_HEADER>() else { return };
+    let packets = cut(header, rest).unwrap_or_else(|| pieces(rest));
+    let mut batch = Batch::with_room(packets.len().max(1), packets.len() * 2000 + 2 * Batch::SLOT);
+    for packet in packets.iter().filter(|packet| !packet.is_empty()) {
+        if batch.room() > 0 {
+            batch.next_slot()[..packet.len()].copy_from_slice(packet);
+            batch.push(packet.len(), None);
+        }
+    }
+    let before = taken(&batch);
+    let mut after = Vec::new();
+    gather(&mut batch, Merging::TcpAndUdp, |frame| {
+        let bytes: Vec<u8> = frame.parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let (header, frame_bytes) = bytes.split_first_chunk().expect("a header");
+        let cut = cut(header, frame_bytes).expect("what we write makes sense");
+        assert_eq!(cut.len(), frame.packets);
+        after.extend(cut);
+    });
+    assert_eq!(after.len(), before.len());
+    for (after, before) in after.into_iter().zip(before) {
+        assert_eq!(without_id(after), without_id(before), "a packet was changed");
+    }
+}
+
+/// The packets of a frame; whoever gets one writes over what lies behind it.
+fn cut(header: &[u8; VNET_HEADER], frame: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let cut = Cut::of(&Offload::parse(header)?, frame)?;
+    let mut slot = frame.to_vec();
+    slot.extend([0; SLACK]);
+    let mut packets = Vec::new();
+    cut.each(&mut slot, |slot, len| {
+        packets.push(slot[..len].to_vec());
+        slot[len..].fill(0xff);
+    });
+    let (len, last) = cut.lengths();
+    assert_eq!((packets.len(), packets.last().map(Vec::len)), (cut.count(), Some(last)));
+    assert!(packets.iter().rev().skip(1).all(|packet| packet.len() == len));
+    Some(packets)
+}
+
+/// Bytes as packets, each after its length.
+fn pieces(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    while let [len, rest @ ..] = bytes {
+        let (piece, next) = rest.split_at(rest.len().min(usize::from(*len)));
+        pieces.push(piece.to_vec());
+        bytes = next;
+    }
+    pieces
+}
+
+/// A packet that must not be fragmented needs no identification, so it may change (RFC 6864).
+fn without_id(mut packet: Vec<u8>) -> Vec<u8> {
+    if packet.len() >= 20 && packet[0] == 0x45 && packet[6] & 0x40 != 0 {
+        packet[4..6].fill(0);
+        packet[10..12].fill(0);
+    }
+    packet
 }
 
 /// What the peer sends: the smallest IPv4 packet from 10.0.0.2 to 10.0.0.1.

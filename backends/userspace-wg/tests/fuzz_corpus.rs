@@ -26,3 +26,8 @@ fn the_control_socket_s_text_holds_for_its_corpus() {
 fn a_device_holds_for_its_corpus_of_datagrams() {
     replay("datagrams", properties::datagrams, 10);
 }
+
+#[test]
+fn frames_and_what_becomes_of_them_hold_for_their_corpus() {
+    replay("frames", properties::frames, 30);
+}

@@ -203,9 +203,14 @@ fn pushes(packet: &[u8], layout: &Layout) -> bool {
     layout.protocol == Protocol::Tcp && packet[layout.transport + 13] & PSH != 0
 }
 
-/// Whether the checksums fit.
+/// Whether the checksums fit, in the form that cutting gives them: zero has another form (RFC 1071), which a sender that
+/// adds up correctly does not use, except in UDP.
 fn is_intact(packet: &[u8], layout: &Layout) -> bool {
-    let header_is_intact =
-        layout.version == Version::V6 || Sum::default().bytes(&packet[..layout.transport]).is_intact();
-    header_is_intact && layout.pseudo(packet, packet.len()).bytes(&packet[layout.transport..]).is_intact()
+    const OTHER_ZERO: u16 = 0xffff;
+    let ip = match layout.version {
+        Version::V4 => word(packet, 10) != OTHER_ZERO && Sum::default().bytes(&packet[..layout.transport]).is_intact(),
+        Version::V6 => true,
+    };
+    let usual = layout.protocol == Protocol::Udp || word(packet, layout.checksum().start) != OTHER_ZERO;
+    ip && usual && layout.pseudo(packet, packet.len()).bytes(&packet[layout.transport..]).is_intact()
 }

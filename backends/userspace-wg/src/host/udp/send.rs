@@ -101,24 +101,29 @@ impl Sender {
             Ok(sent) => counts[..sent].iter().sum(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => {
-                self.after_error(&error, &messages[0]);
-                for at in first..first + counts[0] {
-                    let (datagram, to) = batch.get(at);
-                    send_one(sockets, datagram, to, lost);
+                if self.is_plainer_better(&error, &messages[0]) {
+                    for at in first..first + counts[0] {
+                        let (datagram, to) = batch.get(at);
+                        send_one(sockets, datagram, to, lost);
+                    }
+                } else {
+                    lost(DropReason::SendFailed, counts[0] as u64);
                 }
                 counts[0]
             }
         }
     }
 
-    /// A device on the way may be unable to do it (`EIO`), or the call is not there at all; a path that is too narrow for
-    /// these datagrams (`EINVAL`, `EMSGSIZE`) says nothing about others.
-    fn after_error(&self, error: &io::Error, message: &Outgoing<'_>) {
+    /// Whether the same datagrams may pass with calls of their own: a device on the way cannot segment (`EIO`), the call
+    /// is not there at all, or the path is too narrow for these datagrams, which says nothing about others.
+    fn is_plainer_better(&self, error: &io::Error, message: &Outgoing<'_>) -> bool {
         match error.raw_os_error() {
             Some(libc::EIO) if message.segment.is_some() => self.degrade(UdpSend::Many, error),
             Some(libc::ENOSYS) => self.degrade(UdpSend::Single, error),
-            _ => {}
+            Some(libc::EINVAL | libc::EMSGSIZE) => {}
+            _ => return false,
         }
+        true
     }
 }
 

@@ -1,0 +1,138 @@
+//! Two devices without sockets, and a frame that goes from one to the other.
+
+use std::net::SocketAddr;
+
+use overlayd_core::keys::{PrivateKey, PublicKey};
+use overlayd_userspace_wg::{
+    noise::{Batch, Endpoint, Engine, Freight, Limits, Now, PeerConfig},
+    offload::{Cut, Merging, Offload, PartialChecksum, Segments, gather},
+};
+
+const MTU: usize = 1420;
+const HEADERS: usize = 52;
+const SIZE: usize = MTU - HEADERS;
+const SEGMENTS: usize = 44;
+/// Length of the frame in bytes.
+pub(crate) const FRAME: usize = HEADERS + SEGMENTS * SIZE;
+
+/// One way through two devices.
+pub(crate) struct Path {
+    a: Engine,
+    b: Engine,
+    frame: Vec<u8>,
+    cut: Cut,
+    frames: Batch,
+    datagrams: Batch,
+    packets: Batch,
+    replies: Batch,
+}
+
+impl Path {
+    /// With a session in place.
+    pub(crate) fn new() -> Self {
+        let [left, right] = [PrivateKey::generate(), PrivateKey::generate()];
+        let (a, b) = (engine(&left, right.public_key(), 2), engine(&right, left.public_key(), 1));
+        let frame = frame();
+        let checksum = Some(PartialChecksum { start: 20, offset: 16 });
+        let offload = Offload { checksum, segments: Some(Segments::Tcp4(SIZE as u16)) };
+        let cut = Cut::of(&offload, &frame).expect("a frame");
+        let batch = || Batch::with_room(4 * SEGMENTS, 4 * Batch::SLOT);
+        let replies = Batch::with_slots(2 * Engine::STEP);
+        let frames = Batch::with_padding(1);
+        let mut path = Self { a, b, frame, cut, frames, datagrams: batch(), packets: batch(), replies };
+        path.shake_hands();
+        path
+    }
+
+    fn shake_hands(&mut self) {
+        let now = Now::read();
+        let mut packet = self.frame[..100].to_vec();
+        self.a.packet(now, &mut packet, 80, &mut self.replies);
+        for step in 0..4 {
+            let sent: Vec<Vec<u8>> = self.replies.iter().map(|(datagram, _)| datagram.to_vec()).collect();
+            self.replies.clear();
+            let (to, from) = if step % 2 == 0 { (&mut self.b, address(1)) } else { (&mut self.a, address(2)) };
+            for datagram in sent {
+                to.datagram(now, from, &datagram, &mut self.packets, &mut self.replies);
+            }
+        }
+        assert_eq!(self.packets.len(), 1, "the packet that asked for the handshake has arrived");
+    }
+
+    /// The frame as the interface gives it.
+    fn read(&mut self) {
+        self.frames.clear();
+        self.frames.next_slot()[..FRAME].copy_from_slice(&self.frame);
+        self.frames.push(FRAME, None);
+    }
+
+    /// Cuts the frame.
+    pub(crate) fn cut(&mut self) -> usize {
+        self.read();
+        let mut bytes = 0;
+        self.cut.each(self.frames.padded_mut(0).0, |_, len| bytes += len);
+        bytes
+    }
+
+    /// Cuts the frame and encrypts its packets.
+    pub(crate) fn seal(&mut self) {
+        self.read();
+        self.datagrams.clear();
+        let (len, last) = self.cut.lengths();
+        let freight = Freight { packets: self.cut.count(), len, last };
+        let lane = self.a.lane(Now::read(), &self.frame, freight).expect("a route").expect("a session");
+        let out = &mut self.datagrams;
+        self.cut.each(self.frames.padded_mut(0).0, |slot, len| lane.seal(slot, len, out).expect("a live session"));
+    }
+
+    /// Decrypts what was encrypted last.
+    pub(crate) fn open(&mut self) {
+        self.packets.clear();
+        let now = Now::read();
+        let (first, _) = self.datagrams.get(0);
+        let mut run = self.b.begin_run(now, address(1), first, &self.packets).expect("a session");
+        for (datagram, _) in self.datagrams.iter() {
+            run.open(datagram, &mut self.packets);
+        }
+        self.b.end_run(now, run, &mut self.packets, &mut self.replies);
+        assert_eq!(self.packets.len(), SEGMENTS);
+    }
+
+    /// Puts together what was decrypted last.
+    pub(crate) fn gather(&mut self) -> usize {
+        let mut frames = 0;
+        gather(&mut self.packets, Merging::TcpAndUdp, |frame| frames += frame.packets);
+        frames
+    }
+}
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, last], 51820))
+}
+
+fn engine(own: &PrivateKey, other: PublicKey, last: u8) -> Engine {
+    let mut engine = Engine::new(*own.as_bytes(), MTU as u16, Limits::default());
+    let peer = PeerConfig {
+        key: other,
+        psk: None,
+        endpoint: Endpoint::Set(address(last)),
+        keepalive: None,
+        allowed_ips: vec![format!("10.0.0.{last}/32").parse().expect("a range")],
+    };
+    engine.set_peer(Now::read().steady, &peer);
+    engine
+}
+
+/// A frame of TCP from 10.0.0.1 to 10.0.0.2 whose checksum is left to the device.
+fn frame() -> Vec<u8> {
+    let mut frame = vec![0; FRAME];
+    frame[..20].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame[2..4].copy_from_slice(&(FRAME as u16).to_be_bytes());
+    frame[32] = 0x80;
+    frame[33] = 0x10;
+    // The sum of the pseudo header: addresses, protocol and length.
+    let sum = 0x0a00 + 1 + 0x0a00 + 2 + 6 + (FRAME as u32 - 20);
+    let folded = (sum & 0xffff) + (sum >> 16);
+    frame[36..38].copy_from_slice(&(folded as u16).to_be_bytes());
+    frame
+}
