@@ -47,6 +47,7 @@ impl Path {
     fn shake_hands(&mut self) {
         let now = Now::read();
         let mut packet = self.frame[..100].to_vec();
+        packet[2..4].copy_from_slice(&80u16.to_be_bytes());
         self.a.packet(now, &mut packet, 80, &mut self.replies);
         for step in 0..4 {
             let sent: Vec<Vec<u8>> = self.replies.iter().map(|(datagram, _)| datagram.to_vec()).collect();
