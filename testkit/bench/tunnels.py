@@ -192,6 +192,14 @@ class Tunnel:
         self.ends = [End(self.lab.name, number, kind, program) for number in (1, 2)]
 
     def __enter__(self):
+        try:
+            self.set_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def set_up(self):
         left, right = self.ends
         for end in self.ends:
             run("ip", "netns", "del", end.netns, check=False)
@@ -205,7 +213,6 @@ class Tunnel:
         left.know(right)
         right.know(left)
         patience(lambda: "1 received" in left.run("ping", "-c", "1", "-W", "1", right.address))
-        return self
 
     def __exit__(self, *_):
         for end in self.ends:
