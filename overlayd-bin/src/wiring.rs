@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use overlayd_core::{
-    contract::{Attacher, OverlayBackend},
+    contract::{Attacher, DriftSignal, OverlayBackend},
     engine::Backends,
     names::{InstanceId, LinkName},
 };
@@ -49,16 +49,17 @@ pub(crate) struct Wired {
 
 /// The backends for these settings.
 pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Wired> {
-    let userspace = userspace(surroundings);
+    let drift = DriftSignal::default();
+    let userspace = userspace(surroundings, &drift);
     let lender = userspace.clone().map(|backend| backend as Arc<dyn Lend>);
     let overlay = overlay(settings.wireguard, surroundings, userspace.map(|backend| backend as _))?;
-    let bridge = attacher(settings.rules, surroundings)?;
+    let bridge = attacher(settings.rules, surroundings, &drift)?;
     let attacher: Arc<dyn Attacher> = bridge.clone();
     let control_dir = surroundings.control_dir.display();
     let managers = surroundings.managers.is_some();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
     let dns = Arc::new(DnsResponder::new());
-    let backends = Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)) };
+    let backends = Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)), drift };
     Ok(Wired { backends, bridge, lender })
 }
 
@@ -104,13 +105,13 @@ fn choose(
     }
 }
 
-fn attacher(rules: Rules, surroundings: &Surroundings) -> Result<Arc<LinuxBridge>> {
+fn attacher(rules: Rules, surroundings: &Surroundings, drift: &DriftSignal) -> Result<Arc<LinuxBridge>> {
     let Surroundings { instance, state_dir, .. } = surroundings.clone();
     let protection = match rules {
         Rules::Held => Protection::Held,
         Rules::Common => Protection::None,
     };
-    let bridge = LinuxBridge::new(Config { instance, state_dir, protection });
+    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection }, drift.clone());
     let bridge = bridge.context("could not take up the host's network")?;
     Ok(Arc::new(bridge))
 }
@@ -118,16 +119,17 @@ fn attacher(rules: Rules, surroundings: &Surroundings) -> Result<Arc<LinuxBridge
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
-fn userspace(surroundings: &Surroundings) -> Option<Arc<UserspaceWg>> {
+fn userspace(surroundings: &Surroundings, drift: &DriftSignal) -> Option<Arc<UserspaceWg>> {
     use overlayd_userspace_wg::{AtExit, Config};
     let Surroundings { instance, control_dir, managers, fwmark, .. } = surroundings.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
+    let config = Config { drift: drift.clone(), ..config };
     Some(Arc::new(UserspaceWg::new(config)))
 }
 
 #[cfg(not(feature = "userspace-wg"))]
-fn userspace(_: &Surroundings) -> Option<Arc<Absent>> {
+fn userspace(_: &Surroundings, _: &DriftSignal) -> Option<Arc<Absent>> {
     None
 }
 

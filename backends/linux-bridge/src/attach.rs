@@ -1,6 +1,6 @@
 //! Plugging a container in.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, os::fd::OwnedFd};
 
 use overlayd_core::contract::{
     self, AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, TargetIdentity, Uplink,
@@ -12,17 +12,17 @@ use crate::{
     forwarding::{self},
     host::Host,
     inside::{self, Inner},
-    leg::Leg,
+    leg::{Home, Leg},
     mark::{Mark, Owner},
     rules::items_of,
     target::Target,
 };
 
-/// Plugs the container in as planned, or leaves nothing behind.
-pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
+/// Plugs the container in as planned, or leaves nothing behind. Returns its process too, where it is known by one.
+pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<(Attached, Option<OwnedFd>)> {
     check(plan)?;
     if let contract::Target::Address(address) = plan.target {
-        return surround(host, plan, address);
+        return Ok((surround(host, plan, address)?, None));
     }
     let target = Target::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
     if plan.known.as_ref().is_some_and(|known| *known != target.identity) {
@@ -46,7 +46,8 @@ pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<Attached> {
         made.inspect_err(|_| undo(host, &plan.id, &legs))?;
         tracing::info!(container = %plan.id, interfaces = legs.len(), "attached a container");
     }
-    Ok(Attached { identity: target.identity, namespace: None })
+    let attached = Attached { identity: target.identity.clone(), namespace: None };
+    Ok((attached, target.into_process()))
 }
 
 /// Lets a container that has ports of the host reach them itself, where bridged packets come by the host's rules: they then
@@ -144,6 +145,11 @@ fn await_carrier(shared: &Host, name: &str) -> Result<()> {
 /// Completes the host's end.
 fn finish(shared: &Host, leg: &Leg<'_>, link: &Link) -> Result<()> {
     let mut requests = leg.outside(link.index);
+    if let Home::Bridge(bridge) = leg.home
+        && link.master != Some(bridge)
+    {
+        requests.insert(0, link::change(link.index).master(bridge).request());
+    }
     if link.mtu != u32::from(leg.plan.mtu) {
         requests.push(link::change(link.index).mtu(leg.plan.mtu.into()).request());
     }

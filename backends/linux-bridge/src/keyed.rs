@@ -19,6 +19,12 @@ impl<K> Default for Keyed<K> {
 }
 
 impl<K: Eq + Hash + Clone> Keyed<K> {
+    /// Whether a call with this key is running now.
+    pub(crate) fn is_held(&self, key: &K) -> bool {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.get(key).is_some_and(|lock| lock.try_lock().is_err())
+    }
+
     /// Waits for earlier calls with this key. The guard may move to another thread and outlive the caller.
     pub(crate) async fn lock(&self, key: &K) -> OwnedMutexGuard<()> {
         let lock = {

@@ -111,9 +111,10 @@ impl<'a> Leg<'a> {
         std::iter::once(first).chain(whole_prefix.into_iter().chain(planned).map(by_host)).collect()
     }
 
-    /// Whether the host's end is as planned, its MTU aside.
+    /// Whether the host's end is the planned one; its MTU and its bridge may still have to be set.
     pub(crate) fn is_outside(&self, link: &Link) -> bool {
-        link.is_kind("veth") && link.alias.as_deref() == Some(self.alias) && link.master == self.bridge()
+        let can_be_plugged = self.bridge().is_some() || link.master.is_none();
+        link.is_kind("veth") && link.alias.as_deref() == Some(self.alias) && can_be_plugged
     }
 
     fn bridge(&self) -> Option<u32> {

@@ -9,6 +9,7 @@
 
 mod attach;
 mod detach;
+mod drift;
 mod error;
 mod forwarding;
 mod host;
@@ -28,15 +29,15 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, Attacher, AttachmentId, Error, HostNetworks, NetworkInfo, NetworkName, NetworkPlan,
-        Result,
+        AttachPlan, Attached, Attacher, AttachmentId, DriftSignal, Error, HostNetworks, NetworkInfo, NetworkName,
+        NetworkPlan, Result,
     },
     names::InstanceId,
 };
 use tokio::sync::Mutex;
 
 pub use crate::rules::Protection;
-use crate::{host::Host, keyed::Keyed, network::Networks};
+use crate::{drift::Sentinel, host::Host, keyed::Keyed, network::Networks};
 
 /// What the backend must know of the daemon.
 #[derive(Debug, Clone)]
@@ -54,7 +55,9 @@ pub struct Config {
 pub struct LinuxBridge {
     host: Arc<Host>,
     networks: Arc<Mutex<Networks>>,
-    attachments: Keyed<AttachmentId>,
+    attachments: Arc<Keyed<AttachmentId>>,
+    /// Notices what others change, where somebody wants to hear of it.
+    sentinel: Option<Arc<Sentinel>>,
 }
 
 impl LinuxBridge {
@@ -63,7 +66,15 @@ impl LinuxBridge {
     pub fn new(config: Config) -> Result<Self> {
         let host = Arc::new(Host::open(config.instance, config.protection)?);
         let networks = Networks::found(host.clone(), &config.state_dir)?;
-        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Keyed::default() })
+        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), sentinel: None })
+    }
+
+    /// The same, and from now on `drift` is told of what others change of ours, be it a network, a container interface,
+    /// a rule or a device of the overlay, and of containers that end.
+    pub fn watching(config: Config, drift: DriftSignal) -> Result<Self> {
+        let bridge = Self::new(config)?;
+        let sentinel = Sentinel::start(bridge.host.clone(), bridge.attachments.clone(), drift)?;
+        Ok(Self { sentinel: Some(Arc::new(sentinel)), ..bridge })
     }
 
     /// Lets go of the rules, which stay as they are, so that another process of the same daemon can change them.
@@ -98,19 +109,26 @@ impl Attacher for LinuxBridge {
 
     async fn attach(&self, plan: &AttachPlan) -> Result<Attached> {
         let turn = self.attachments.lock(&plan.id).await;
-        let (host, plan) = (self.host.clone(), plan.clone());
+        let (host, plan, sentinel) = (self.host.clone(), plan.clone(), self.sentinel.clone());
         blocking(move || {
             let _turn = turn;
-            attach::attach(&host, &plan)
+            let (attached, process) = attach::attach(&host, &plan)?;
+            if let (Some(sentinel), Some(pidfd)) = (sentinel, process) {
+                sentinel.watch_process(&plan.id, pidfd);
+            }
+            Ok(attached)
         })
         .await
     }
 
     async fn detach(&self, id: &AttachmentId) -> Result<()> {
         let turn = self.attachments.lock(id).await;
-        let (host, id) = (self.host.clone(), id.clone());
+        let (host, id, sentinel) = (self.host.clone(), id.clone(), self.sentinel.clone());
         blocking(move || {
             let _turn = turn;
+            if let Some(sentinel) = sentinel {
+                sentinel.forget_process(&id);
+            }
             detach::detach(&host, &id)
         })
         .await

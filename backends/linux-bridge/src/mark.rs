@@ -3,7 +3,7 @@
 use std::{hash::Hasher, net::Ipv6Addr};
 
 use ipnet::IpNet;
-use overlayd_core::{contract::AttachmentId, names::InstanceId};
+use overlayd_core::{contract::AttachmentId, names::InstanceId, plan::host_end};
 use overlayd_netlink::{Link, link::Mac};
 
 /// Most bytes of an interface's alias (`IFALIASZ` less its terminator).
@@ -63,6 +63,20 @@ impl Marks {
     /// Group of bridges, set in the request that creates one.
     pub(crate) fn network_group(&self) -> u32 {
         self.live | 2
+    }
+
+    /// Whether the link carries the instance's mark, or is being made by it: a bridge, a container interface or a device.
+    pub(crate) fn is_ours(&self, link: &Link) -> bool {
+        let rest = link.alias.as_deref().and_then(|alias| alias.strip_prefix("overlayd:"));
+        let rest = rest.and_then(|rest| rest.strip_prefix(self.instance.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+            || [self.live_group(), self.network_group()].contains(&link.group)
+    }
+
+    /// Whether it is the container interface whose place is on a bridge.
+    pub(crate) fn is_bridge_leg(&self, link: &Link) -> bool {
+        let Some(Mark::Attachment(owner)) = self.read(link) else { return false };
+        host_end(&owner.id, 's').is_ok_and(|name| name.as_str() == link.name)
     }
 
     /// Whether the link is a network's bridge, even one whose making was cut off before it got its alias.

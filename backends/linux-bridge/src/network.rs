@@ -12,6 +12,7 @@ use overlayd_netlink::{
     Link,
     address::{self, PrefixRoute},
     link::{self, Mac, NewBridge},
+    route,
 };
 
 use crate::{
@@ -137,6 +138,11 @@ impl Networks {
         let have: Vec<IpNet> = have.collect();
         let gone = have.iter().filter(|net| !wanted.contains(net));
         requests.extend(gone.map(|net| address::delete(bridge.index, *net)));
+        if bridge.up && !have.is_empty() {
+            let routes = rtnl.routes().map_err(host)?;
+            let kept: Vec<IpNet> = have.iter().filter(|net| plan.gateways.contains(net)).copied().collect();
+            requests.extend(route::reconnect(&routes, &kept, bridge.index));
+        }
         let new = wanted.iter().filter(|net| !have.contains(net));
         requests.extend(new.map(|net| address::add(bridge.index, *net, PrefixRoute::Connected)));
         rtnl.run_all(requests).map_err(host)

@@ -42,9 +42,13 @@ fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
     let mut rules = host.rules();
     let standing: BTreeSet<AttachmentId> = rules.standing()?.into_iter().collect();
     let mut alive: BTreeMap<AttachmentId, bool> = BTreeMap::new();
+    let bridges: BTreeSet<u32> =
+        links.iter().filter(|link| host.marks.is_network(link)).map(|link| link.index).collect();
     for link in links {
         if let Some(Mark::Attachment(owner)) = host.marks.read(link) {
-            let lives = *alive.get(&owner.id).unwrap_or(&true) && is_alive(&owner);
+            let plugged = link.master.is_some_and(|master| bridges.contains(&master));
+            let in_place = link.up && (plugged || !host.marks.is_bridge_leg(link));
+            let lives = *alive.get(&owner.id).unwrap_or(&true) && in_place && is_alive(&owner);
             alive.insert(owner.id, lives);
         } else if let Some(id) = host.marks.is_half_made(link).then(|| id_of_name(&link.name)).flatten() {
             alive.entry(id).or_insert(true);

@@ -14,7 +14,7 @@ mod store;
 mod table;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{self, AttachmentId};
@@ -46,6 +46,9 @@ pub enum Protection {
     None,
 }
 
+/// How many of our changes are remembered: far more than are made before they are heard of.
+const OWN_KEPT: usize = 4096;
+
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Elements {
@@ -75,6 +78,8 @@ pub(crate) struct Rules {
     protection: Protection,
     /// What of others was in the way when we last looked.
     obstacles: obstacles::Found,
+    /// The generations that our last changes led to.
+    own: VecDeque<u32>,
 }
 
 impl Rules {
@@ -84,7 +89,7 @@ impl Rules {
         let netns = Netns::current().map_err(host)?;
         let (elements, store, installed) = (Elements::default(), Store::default(), None);
         let obstacles = obstacles::Found::default();
-        let mut rules = Self { nft, netns, names, elements, store, installed, protection, obstacles };
+        let mut rules = Self { nft, netns, names, elements, store, installed, protection, obstacles, own: VecDeque::new() };
         if rules.is_present(Place::Host)? && rules.is_present(Place::Bridge)? {
             rules.claim()?;
             rules.elements = rules.found()?;
@@ -131,6 +136,11 @@ impl Rules {
         self.nft = self.netns.run(Nft::here).map_err(host)?.map_err(host)?;
         self.installed = None;
         Ok(())
+    }
+
+    /// Whether any of these changes of the ruleset, each known by the generation that it led to, is not ours.
+    pub(crate) fn are_foreign(&self, generations: &[u32]) -> bool {
+        generations.iter().any(|generation| !self.own.contains(generation))
     }
 
     /// Whether the attachment has anything in the sets.
@@ -255,6 +265,10 @@ impl Rules {
         };
         let Outcome::Applied(now) = outcome else { return Ok(false) };
         self.installed = Some((self.elements.clone(), now));
+        if self.own.len() == OWN_KEPT {
+            self.own.pop_front();
+        }
+        self.own.push_back(now);
         Ok(true)
     }
 

@@ -88,6 +88,11 @@ impl Target {
         self.process.as_ref().map(|process| process.start)
     }
 
+    /// The container's process, where it is known by one, to hear of its end.
+    pub(crate) fn into_process(self) -> Option<OwnedFd> {
+        self.process.map(|process| process.pidfd)
+    }
+
     /// Fails if the container ended meanwhile. Its namespace may then live on only because we hold it.
     pub(crate) fn check_alive(&self) -> contract::Result<()> {
         match &self.process {

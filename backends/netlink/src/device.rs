@@ -52,8 +52,12 @@ pub fn configure(rtnl: &Rtnl, link: &Link, plan: &LinkPlan<'_>) -> Result<()> {
         requests.push(link::up(link.index));
     }
     rtnl.run_all(requests)?;
-    rtnl.run_all(address_changes(&addresses(rtnl, link.index)?, plan.addresses, link.index))?;
-    rtnl.run_all(route_changes(rtnl, plan, link.index)?)
+    let present = addresses(rtnl, link.index)?;
+    rtnl.run_all(address_changes(&present, plan.addresses, link.index))?;
+    let routes = rtnl.routes()?;
+    let kept: Vec<IpNet> = present.into_iter().filter(|net| link.up && plan.addresses.contains(net)).collect();
+    rtnl.run_all(route::reconnect(&routes, &kept, link.index))?;
+    rtnl.run_all(route_changes(routes, plan, link.index))
 }
 
 /// Addresses of the interface, without those that the kernel gave it.
@@ -77,15 +81,15 @@ fn address_changes(present: &[IpNet], wanted: &[IpNet], index: u32) -> Vec<Reque
 }
 
 /// Routes are added and never put in another's place: one that somebody else has to the same range is an error.
-fn route_changes(rtnl: &Rtnl, plan: &LinkPlan<'_>, index: u32) -> Result<Vec<Request>> {
+fn route_changes(routes: Vec<Route>, plan: &LinkPlan<'_>, index: u32) -> Vec<Request> {
     let connected = |net: &IpNet| plan.addresses.iter().any(|address| address.trunc() == *net);
     let wanted: Vec<IpNet> = plan.routes.iter().map(IpNet::trunc).filter(|net| !connected(net)).collect();
     let ours = |route: &Route| route.link == Some(index) && route.protocol == route::PROTOCOL;
-    let present: Vec<Route> = rtnl.routes()?.into_iter().filter(ours).collect();
+    let present: Vec<Route> = routes.into_iter().filter(ours).collect();
     let surplus = present.iter().filter(|route| !wanted.contains(&route.destination)).map(route::delete);
     let missing = wanted.iter().filter(|net| !present.iter().any(|route| route.destination == **net));
     let missing = missing.map(|net| route::add(&Route::by_link(*net, index)));
-    Ok(surplus.chain(missing).collect())
+    surplus.chain(missing).collect()
 }
 
 /// Interfaces that peers may be reached by: up, with an address that is routed beyond the link, and neither ours nor a

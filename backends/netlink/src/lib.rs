@@ -21,6 +21,7 @@ pub mod overlap;
 pub mod route;
 mod rtnl;
 pub mod sysctl;
+pub mod watch;
 
 pub use address::Address;
 pub use error::{Error, OrAbsent, Result};

@@ -122,6 +122,13 @@ impl Link {
         self.up && matches!(self.operstate, UNKNOWN | UP)
     }
 
+    /// From the message that tells of it.
+    pub(crate) fn told(payload: &[u8]) -> Option<Self> {
+        /// Bridges tell of their ports in messages of their own, which are incomplete.
+        const AF_UNSPEC: u8 = 0;
+        if payload.first() == Some(&AF_UNSPEC) { Self::parse(payload) } else { None }
+    }
+
     fn parse(payload: &[u8]) -> Option<Self> {
         let header = IfInfoMsg::from_bytes(payload).ok()?;
         let mut link = Self { index: header.ifi_index as u32, up: header.ifi_flags & IFF_UP != 0, ..Self::default() };

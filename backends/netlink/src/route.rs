@@ -74,6 +74,22 @@ impl Route {
         Self { destination, link, gateway: None, next_hop, source: None, metric: None, protocol: PROTOCOL }
     }
 
+    /// The route that the kernel makes for an address with a prefix, down to who made it and the metric: it goes with the
+    /// address. `None` for an address without one.
+    pub fn connected(address: IpNet, link: u32) -> Option<Self> {
+        /// Who the kernel is among those that make routes (`RTPROT_KERNEL`), and its metric for IPv6.
+        const KERNEL: u8 = 2;
+        const METRIC_V6: u32 = 256;
+        if address.prefix_len() == address.max_prefix_len() {
+            return None;
+        }
+        let route = Self { protocol: KERNEL, ..Self::by_link(address.trunc(), link) };
+        Some(match address {
+            IpNet::V4(v4) => route.from_source(v4.addr().into()),
+            IpNet::V6(_) => Self { metric: Some(METRIC_V6), ..route },
+        })
+    }
+
     /// A route of ours by a gateway, and by the given link.
     pub fn by_gateway(destination: IpNet, gateway: IpAddr, link: Option<u32>) -> Self {
         let (destination, gateway) = (destination.trunc(), Some(gateway));
@@ -132,6 +148,13 @@ pub fn replace(route: &Route) -> Request {
 /// Removes the route.
 pub fn delete(route: &Route) -> Request {
     message("remove", NlMsgType::RTM_DELROUTE, 0, route)
+}
+
+/// Puts back the connected routes of these addresses, which the link has had for a while, where somebody removed them.
+pub fn reconnect(routes: &[Route], addresses: &[IpNet], link: u32) -> Vec<Request> {
+    let is_there = |net: IpNet| routes.iter().any(|route| route.link == Some(link) && route.destination == net);
+    let missing = addresses.iter().filter(|net| !is_there(net.trunc()));
+    missing.filter_map(|net| Route::connected(*net, link)).map(|route| replace(&route)).collect()
 }
 
 impl Rtnl {

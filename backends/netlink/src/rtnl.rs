@@ -139,7 +139,7 @@ impl Channel {
     fn open() -> Result<Self> {
         let open = || -> io::Result<Socket> {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
+            crate::watch::register(socket.bind_auto()?);
             socket.set_ext_ack(true)?;
             socket.set_cap_ack(true)?;
             socket.set_netlink_get_strict_chk(true)?;
@@ -232,6 +232,7 @@ impl Channel {
             let start = datagram.len();
             datagram.extend_from_slice(request.message.as_bytes());
             finish_header(&mut datagram[start..], flags, self.sequence);
+            crate::watch::sending(&datagram[start..]);
         }
         self.settled = false;
         self.socket.send(&datagram, 0).map_err(|e| Error::new(action, e))?;

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use overlayd_core::names::InstanceId;
+use overlayd_core::{contract::DriftSignal, names::InstanceId};
 use overlayd_netlink::Managers;
 
 use crate::{host::Offloads, noise::Limits};
@@ -32,6 +32,8 @@ pub struct Config {
     pub limits: Limits,
     /// What may be used of the kernel's offloads.
     pub offloads: Offloads,
+    /// Who hears that somebody changed a device through its control socket.
+    pub drift: DriftSignal,
 }
 
 impl Config {
@@ -48,6 +50,7 @@ impl Config {
             fwmark: None,
             limits: Limits::default(),
             offloads: Offloads::default(),
+            drift: DriftSignal::default(),
         }
     }
 }

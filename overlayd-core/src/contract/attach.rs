@@ -300,6 +300,6 @@ pub struct ObservedAttachment {
     pub id: AttachmentId,
     /// The namespace made for it (HCN).
     pub namespace: Option<Guid>,
-    /// Whether the container still exists.
+    /// Whether the container still exists, with its interfaces in their places.
     pub alive: bool,
 }

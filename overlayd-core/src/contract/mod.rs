@@ -18,12 +18,14 @@
 
 mod attach;
 mod dns;
+mod drift;
 mod error;
 mod nat;
 mod overlay;
 
 pub use attach::*;
 pub use dns::*;
+pub use drift::*;
 pub use error::*;
 pub use nat::*;
 pub use overlay::*;

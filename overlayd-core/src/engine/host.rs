@@ -6,8 +6,8 @@ use super::{Error, obstacles::Obstacles};
 use crate::{
     contract::{
         self, AttachPlan, Attached, Attacher, AttachmentId, Candidate, DeviceInfo, DevicePlan, DeviceStatus, Dns,
-        DnsChange, DnsPlan, HostNetworks, Nat, NatPlan, NetworkInfo, NetworkName, NetworkPlan, OverlayBackend,
-        PeerChange,
+        DnsChange, DnsPlan, DriftSignal, HostNetworks, Nat, NatPlan, NetworkInfo, NetworkName, NetworkPlan,
+        OverlayBackend, PeerChange,
     },
     crash,
     names::LinkName,
@@ -24,6 +24,8 @@ pub struct Backends {
     pub dns: Option<Arc<dyn Dns>>,
     /// Traversal, where the daemon does it.
     pub nat: Option<Arc<dyn Nat>>,
+    /// By which they tell that somebody else changed what is ours.
+    pub drift: DriftSignal,
 }
 
 impl std::fmt::Debug for Backends {
@@ -48,6 +50,11 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn new(backends: Backends, deadline: Duration) -> Self {
         Self { backends, deadline, obstacles: Obstacles::default() }
+    }
+
+    /// By which the backends tell of drift.
+    pub(super) fn drift(&self) -> &DriftSignal {
+        &self.backends.drift
     }
 
     pub(super) fn overlay_name(&self) -> &'static str {

@@ -12,6 +12,7 @@ mod dns;
 mod edges;
 mod error;
 mod fences;
+mod heal;
 mod host;
 mod leases;
 mod locks;
@@ -109,7 +110,6 @@ impl EngineConfig {
 #[derive(Debug)]
 pub struct Engine {
     config: EngineConfig,
-    host: Host,
     store: Store,
     keyring: Keyring,
     node_key: PrivateKey,
@@ -140,6 +140,10 @@ pub struct Engine {
     started_at: u64,
     /// What the last tick of NAT traversal found.
     nat: Mutex<NatStatusWire>,
+    /// What was put right on the host.
+    healed: heal::Healed,
+    /// Dropped last: packets flow until the state is closed, which may have to wait for a disk.
+    host: Host,
     /// Closed by the end of this value. The last member, so that the store is closed before.
     life: watch::Sender<()>,
 }
@@ -191,6 +195,7 @@ impl Engine {
             node_key,
             started_at: config.clock.now(),
             nat: Mutex::default(),
+            healed: heal::Healed::default(),
             life: watch::Sender::new(()),
             desired: Mutex::new(Desired::load(records)),
             locks: Locks::default(),

@@ -4,35 +4,70 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
 };
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Engine, Error, locks::Key};
-use crate::desired::{Handle, Phase};
+use super::{Engine, Error, heal::Outcome, locks::Key};
+use crate::{
+    contract::{Drift, DriftSignal},
+    desired::{Handle, Phase},
+};
 
-/// Starts passes until the engine is dropped.
+/// What is told within this time is put right together: one command of a person is many events.
+const GATHER: Duration = Duration::from_millis(40);
+
+/// After a pass, this many times as long as it took are free of passes,
+const REST: u32 = 3;
+
+/// but not longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// Starts passes until the engine is dropped: now and then, and as soon as a backend tells of drift.
 pub(super) fn spawn(engine: &Arc<Engine>) {
     let mut ticks = tokio::time::interval(engine.config.reconcile_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let drift = engine.host.drift().clone();
     let engine = Arc::downgrade(engine);
     tokio::spawn(async move {
         ticks.tick().await;
-        run(engine, ticks).await;
+        run(engine, ticks, drift).await;
     });
 }
 
-async fn run(engine: Weak<Engine>, mut ticks: tokio::time::Interval) {
+/// Holds the engine only while it works.
+async fn run(engine: Weak<Engine>, mut ticks: tokio::time::Interval, signal: DriftSignal) {
     loop {
-        ticks.tick().await;
+        let mut drift = tokio::select! {
+            drift = signal.next() => drift,
+            _ = ticks.tick() => Drift::default(),
+        };
+        if drift != Drift::default() {
+            tokio::time::sleep(GATHER).await;
+            drift.merge(signal.take());
+        }
         let Some(engine) = engine.upgrade() else { return };
-        engine.reconcile().await;
+        let started = Instant::now();
+        if drift == Drift::default() {
+            engine.reconcile().await;
+        } else {
+            engine.heal(drift).await;
+        }
+        drop(engine);
+        // Somebody who undoes our work as soon as it is done shall not keep the daemon busy all the time.
+        tokio::time::sleep((started.elapsed() * REST).min(LONGEST_REST)).await;
     }
 }
 
 impl Engine {
     /// One pass. What fails is logged and tried again by the next one.
     pub async fn reconcile(&self) {
+        self.pass().await;
+    }
+
+    /// One pass; whether the host is in line after it.
+    pub(super) async fn pass(&self) -> Outcome {
         let _world = self.world.read().await;
         let before = self.mtu.load(Ordering::Relaxed);
         let overlay = self.reconcile_overlay().await;
@@ -46,11 +81,13 @@ impl Engine {
         }
         let attachments = self.reconcile_attachments(if resized { Which::All } else { Which::Drifted }).await;
         self.remove_left_services().await;
+        let outcome = if overlay.is_ok() && attachments.is_ok() { Outcome::InLine } else { Outcome::Failed };
         for (what, outcome) in [("overlay and networks", overlay), ("attachments", attachments)] {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "{what} could not be brought in line; the next pass tries again");
             }
         }
+        outcome
     }
 
     async fn reconcile_overlay(&self) -> Result<(), Error> {
@@ -81,7 +118,7 @@ impl Engine {
             let _service = self.locks.shared(Key::Service(service)).await;
             let _handle = self.locks.exclusive(Key::Handle(handle.clone())).await;
             match self.replug(&handle).await {
-                Ok(Some(_)) if which == Which::Drifted => tracing::info!(%handle, "plugged in again"),
+                Ok(Some(_)) if which == Which::Drifted => tracing::debug!(%handle, "plugged in again"),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%handle, %error, "could not be plugged in again"),
             }

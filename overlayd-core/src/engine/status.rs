@@ -71,6 +71,7 @@ impl Engine {
             dedicated_services: desired.services().iter().filter_map(|named| dedicated(&desired, named)).collect(),
             services: services.collect(),
             obstacles: self.host.obstacles(),
+            drift: self.drift_status(),
         };
         let peers = desired.peers_of(None).map(|(id, record)| (id.clone(), Arc::clone(record))).collect();
         (snapshot, peers)

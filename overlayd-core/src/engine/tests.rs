@@ -34,7 +34,13 @@ async fn engine(overlay: MockOverlayBackend, attacher: MockAttacher) -> (Arc<Eng
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.backend_deadline = Duration::from_millis(50);
     config.reconcile_interval = Duration::from_secs(3600);
-    let backends = Backends { overlay: Arc::new(overlay), attacher: Arc::new(attacher), dns: None, nat: None };
+    let backends = Backends {
+        overlay: Arc::new(overlay),
+        attacher: Arc::new(attacher),
+        dns: None,
+        nat: None,
+        drift: Default::default(),
+    };
     (Engine::start(config, backends).await.unwrap(), dir)
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
     sync::broadcast::{self, error::RecvError},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::{
     Caller, CodecError, Counters, Limits,
     outbox::Outbox,
-    reader::{Filled, FrameReader, ReadError},
+    reader::{Filled, FrameReader, ReadError, Room},
 };
 use crate::protocol::{Audience, Event, Frame, Hello, Request, Response, salvage_id};
 
@@ -40,6 +40,16 @@ pub struct Service<H> {
     pub counters: Arc<Counters>,
     /// When cancelled, connections finish the request they are at, send its reply, and close.
     pub closing: CancellationToken,
+    /// Shared by the large frames of all connections.
+    room: Room,
+}
+
+impl<H> Service<H> {
+    /// A service that counts in `counters` and ends with `closing`.
+    pub fn new(handler: Arc<H>, limits: Limits, counters: Arc<Counters>, closing: CancellationToken) -> Self {
+        let room = Room::new(limits.unfinished);
+        Self { handler, limits, counters, closing, room }
+    }
 }
 
 // Not derived: a handler need not be `Clone` for its service to be.
@@ -50,6 +60,7 @@ impl<H> Clone for Service<H> {
             limits: self.limits.clone(),
             counters: Arc::clone(&self.counters),
             closing: self.closing.clone(),
+            room: self.room.clone(),
         }
     }
 }
@@ -79,6 +90,8 @@ enum End {
     Left,
     #[error("the daemon shuts down")]
     Closing,
+    #[error("the client took nothing of its replies for {} ms", .0.as_millis())]
+    Stalled(Duration),
     #[error("could not write: {0}")]
     Write(#[source] std::io::Error),
     #[error(transparent)]
@@ -108,7 +121,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
     fn new(stream: S, caller: Arc<Caller>, service: &'a Service<H>) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self {
-            reader: FrameReader::new(read, service.limits.frame_deadline),
+            reader: FrameReader::new(read, service.limits.frame_deadline, service.room.clone()),
             outbox: Outbox::new(write),
             events: Some(service.handler.events()),
             wanted: BTreeSet::new(),
@@ -143,9 +156,11 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
             } else if let Some(body) = self.reader.take()? {
                 return Ok(body);
             }
+            let (waiting, limit) = (self.outbox.waiting_since(), self.service.limits.frame_deadline);
             tokio::select! {
                 biased;
                 written = self.outbox.write(), if !self.outbox.is_empty() => written.map_err(End::Write)?,
+                () = overdue(waiting, limit) => return Err(End::Stalled(limit)),
                 filled = self.reader.fill(), if !self.outbox.is_full() => {
                     if filled? == Filled::End {
                         return Err(End::Left);
@@ -251,7 +266,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
     async fn close(&mut self, end: End) {
         let caller = &self.caller;
         match &end {
-            End::Left | End::Closing | End::Write(_) | End::Read(ReadError::Io(_)) => {
+            End::Left | End::Closing | End::Stalled(_) | End::Write(_) | End::Read(ReadError::Io(_)) => {
                 tracing::debug!(%caller, reason = %end, "connection closed")
             }
             End::Read(_) | End::Undecodable(_) | End::Encode(_) => {
@@ -263,7 +278,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
             self.service.counters.lost_events.add(events.len() as u64);
         }
         match &end {
-            End::Write(_) | End::Read(ReadError::Io(_)) => return,
+            End::Write(_) | End::Stalled(_) | End::Read(ReadError::Io(_)) => return,
             End::Read(_) => self.service.counters.bad_frames.add(1),
             _ => {}
         }
@@ -271,6 +286,14 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
         if !matches!(finished, Ok(Ok(()))) {
             tracing::debug!(%caller, ?finished, "the client did not take its last replies");
         }
+    }
+}
+
+/// When what waits since then has waited for too long.
+async fn overdue(since: Option<Instant>, limit: Duration) {
+    match since {
+        Some(since) => sleep_until(since + limit).await,
+        None => std::future::pending().await,
     }
 }
 

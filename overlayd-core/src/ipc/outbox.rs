@@ -1,5 +1,8 @@
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    time::Instant,
+};
 use tokio_util::codec::Encoder;
 
 use super::{CodecError, FrameCodec};
@@ -17,11 +20,13 @@ pub(super) struct Outbox<W> {
     buffer: BytesMut,
     /// Most that has waited since the buffer was last made; it holds at least that much memory.
     peak: usize,
+    /// Since when a reply waits without the client taking any of it.
+    waiting: Option<Instant>,
 }
 
 impl<W: AsyncWrite + Unpin> Outbox<W> {
     pub(super) fn new(stream: W) -> Self {
-        Self { stream, buffer: BytesMut::new(), peak: 0 }
+        Self { stream, buffer: BytesMut::new(), peak: 0, waiting: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -33,9 +38,16 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         self.buffer.len() >= HIGH_WATER
     }
 
+    /// Since when a reply waits for a client that takes nothing. Events may wait for ever: who asks for nothing need not
+    /// read.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.waiting
+    }
+
     /// Queues a reply; one that is too long for a frame becomes `err`.
     pub(super) fn push_reply(&mut self, id: u64, response: Response) -> Result<(), CodecError> {
         let kind = response.result();
+        self.waiting.get_or_insert_with(Instant::now);
         match FrameCodec.encode(&Frame::Response { id, response }, &mut self.buffer) {
             Err(CodecError::TooLong { len }) => {
                 tracing::warn!(result = kind, len, "a reply was too long to send");
@@ -60,6 +72,7 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         if self.stream.write_buf(&mut self.buffer).await? == 0 && self.buffer.has_remaining() {
             return Err(std::io::ErrorKind::WriteZero.into());
         }
+        self.waiting = self.waiting.filter(|_| !self.is_empty()).map(|_| Instant::now());
         if self.buffer.is_empty() && self.peak > KEEP {
             self.buffer = BytesMut::new();
             self.peak = 0;

@@ -1,8 +1,9 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tokio_util::codec::Decoder;
@@ -14,8 +15,27 @@ const CHUNK: usize = 8 * 1024;
 /// Most room for a single read, so that memory stays in proportion to what has arrived.
 const MAX_CHUNK: usize = 1024 * 1024;
 
+/// Size up to which a frame takes nothing of what all connections share.
+const FREE: usize = 64 * 1024;
+/// The shared room is counted in these many bytes.
+const UNIT: usize = 1024;
+
+/// Room for the large frames of all connections together.
+#[derive(Debug, Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Room for so many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
+    }
+}
+
 /// Cuts what arrives into bodies, with a deadline for each that has begun.
 pub(super) struct FrameReader<R> {
+    room: Room,
+    /// What this connection holds of the room.
+    held: Option<OwnedSemaphorePermit>,
     stream: R,
     buffer: BytesMut,
     deadline: Duration,
@@ -50,18 +70,21 @@ pub(super) enum ReadError {
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    pub(super) fn new(stream: R, deadline: Duration) -> Self {
-        Self { stream, buffer: BytesMut::with_capacity(CHUNK), deadline, due: None }
+    pub(super) fn new(stream: R, deadline: Duration, room: Room) -> Self {
+        Self { room, held: None, stream, buffer: BytesMut::with_capacity(CHUNK), deadline, due: None }
     }
 
     /// The next body, if all of it has arrived.
     pub(super) fn take(&mut self) -> Result<Option<BytesMut>, ReadError> {
         let Some(body) = FrameCodec.decode(&mut self.buffer)? else { return Ok(None) };
         self.due = None;
-        if body.len() > MAX_CHUNK {
+        if body.len() > FREE {
             // What follows moves out, or the buffer would keep the large frame's memory for good.
             let rest = std::mem::take(&mut self.buffer);
             self.buffer.extend_from_slice(&rest);
+        }
+        if self.buffer.capacity() <= FREE {
+            self.held = None;
         }
         Ok(Some(body))
     }
@@ -73,11 +96,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Waits for more bytes. May be dropped and called again without losing any.
     pub(super) async fn fill(&mut self) -> Result<Filled, ReadError> {
-        self.make_room();
         let read = if self.buffer.is_empty() {
+            self.make_room();
             self.stream.read_buf(&mut self.buffer).await?
         } else {
             let due = *self.due.get_or_insert_with(|| Instant::now() + self.deadline);
+            timeout_at(due, self.ask_for_room()).await.map_err(|_elapsed| ReadError::Overdue(self.deadline))?;
+            self.make_room();
             let read = timeout_at(due, self.stream.read_buf(&mut self.buffer)).await;
             read.map_err(|_elapsed| ReadError::Overdue(self.deadline))??
         };
@@ -88,10 +113,35 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Waits for its turn to grow beyond what is free to every connection.
+    async fn ask_for_room(&mut self) {
+        if !self.needs_more() {
+            return;
+        }
+        let wanted = self.buffer.len() + self.growth();
+        let have = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = wanted.saturating_sub(FREE).div_ceil(UNIT).saturating_sub(have);
+        let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) else { return };
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&self.room.0).acquire_many_owned(more).await else { return };
+        match &mut self.held {
+            Some(held) => held.merge(permit),
+            None => self.held = Some(permit),
+        }
+    }
+
+    fn needs_more(&self) -> bool {
+        self.buffer.capacity() - self.buffer.len() < CHUNK / 2
+    }
+
+    fn growth(&self) -> usize {
+        self.buffer.len().clamp(CHUNK, MAX_CHUNK)
+    }
+
     /// Grows with what has arrived.
     fn make_room(&mut self) {
-        if self.buffer.capacity() - self.buffer.len() < CHUNK / 2 {
-            self.buffer.reserve(self.buffer.len().clamp(CHUNK, MAX_CHUNK));
+        if self.needs_more() {
+            self.buffer.reserve(self.growth());
         }
     }
 
@@ -111,7 +161,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_header_that_promises_8_mib_costs_the_daemon_next_to_nothing() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server, Duration::from_secs(10));
+        let mut reader = FrameReader::new(server, Duration::from_secs(10), Room::new(64 << 20));
         client.write_all(&(MAX_FRAME_LEN as u32).to_le_bytes()).await.unwrap();
         client.write_all(b"{").await.unwrap();
         assert_eq!(reader.fill().await.unwrap(), Filled::More);
@@ -122,7 +172,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_is_begun_must_end_in_time_and_an_idle_connection_need_not_begin_one() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server, Duration::from_secs(10));
+        let mut reader = FrameReader::new(server, Duration::from_secs(10), Room::new(64 << 20));
         let idle = tokio::time::timeout(Duration::from_secs(86_400), reader.fill()).await;
         assert!(idle.is_err(), "an idle connection was given up: {idle:?}");
 
@@ -152,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn the_memory_of_a_large_frame_is_let_go() {
         let (mut client, server) = tokio::io::duplex(1 << 20);
-        let mut reader = FrameReader::new(server, Duration::from_secs(10));
+        let mut reader = FrameReader::new(server, Duration::from_secs(10), Room::new(64 << 20));
         let sender = tokio::spawn(async move {
             client.write_all(&(MAX_FRAME_LEN as u32).to_le_bytes()).await.unwrap();
             client.write_all(&vec![b' '; MAX_FRAME_LEN]).await.unwrap();
@@ -170,5 +220,44 @@ mod tests {
         client.write_all(&[0]).await.unwrap();
         reader.fill().await.unwrap();
         assert!(reader.reserved() <= 2 * CHUNK, "{}", reader.reserved());
+    }
+
+    /// A frame of 1 MiB of which all but the last byte is written.
+    async fn begin(client: &mut tokio::io::DuplexStream) {
+        client.write_all(&(1u32 << 20).to_le_bytes()).await.unwrap();
+        client.write_all(&vec![b' '; (1 << 20) - 1]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_frames_wait_for_room_and_get_it_when_another_ends() {
+        let room = Room::new(3 << 20);
+        let reader = |server| FrameReader::new(server, Duration::from_secs(10), room.clone());
+        let (mut first_client, first) = tokio::io::duplex(2 << 20);
+        let (mut second_client, second) = tokio::io::duplex(2 << 20);
+        let (mut first, mut second) = (reader(first), reader(second));
+        begin(&mut first_client).await;
+        begin(&mut second_client).await;
+        while first.buffer.len() < (1 << 20) {
+            first.fill().await.unwrap();
+        }
+        let late = loop {
+            match second.fill().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(late, ReadError::Overdue(_)), "{late}");
+        drop(second);
+        first_client.write_all(b"x").await.unwrap();
+        while first.take().unwrap().is_none() {
+            first.fill().await.unwrap();
+        }
+        let (mut third_client, third) = tokio::io::duplex(2 << 20);
+        let mut third = reader(third);
+        begin(&mut third_client).await;
+        third_client.write_all(b"x").await.unwrap();
+        while third.take().unwrap().is_none() {
+            third.fill().await.unwrap();
+        }
     }
 }

@@ -38,6 +38,9 @@ pub struct StatusSnapshot {
     /// *Addition.* What of others on this host may stop packets of the overlay, each in words that name its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<String>,
+    /// *Addition.* What the daemon put right on the host since it started; absent while there was nothing.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub drift: Option<DriftStatus>,
 }
 
 /// A peer as the device sees it.
@@ -85,4 +88,13 @@ pub struct ServiceStatus {
     pub subnet: String,
     /// Containers attached to it.
     pub attachments: u32,
+}
+
+/// *Addition.* What somebody else changed on the host, and the daemon put right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftStatus {
+    /// How often something of ours was changed or taken away, and put right.
+    pub healed: u64,
+    /// Containers that ended without being detached, and were.
+    pub ended: u64,
 }

@@ -83,6 +83,7 @@ async fn a_file_that_cannot_be_read_stops_the_start_and_says_what_to_do() {
         attacher: Arc::new(FakeAttacher::linux()),
         dns: None,
         nat: None,
+        drift: Default::default(),
     };
     let message = Engine::start(config, backends).await.unwrap_err().to_string();
     assert!(message.contains(path.to_str().unwrap()) && message.contains("move it away"), "{message}");

@@ -61,6 +61,55 @@ async fn a_device_that_hangs_delays_no_peer_of_another() {
 }
 
 #[tokio::test]
+async fn a_hanging_attach_ends_its_own_request_and_no_others() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.start_process(8);
+    let hangs = |call: &Call| call.verb == "attach" && call.object == "pid 7";
+    node.attacher.script().always(Stage::Entry, hangs, Reaction::Hang);
+    let others = async {
+        node.attach(8).await;
+        node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
+        node.ok(Request::RegisterDns { name: "db".into(), ip: "10.77.4.9".parse().unwrap() }).await;
+        node.status().await
+    };
+    let mut slow = Box::pin(node.refused(attach("web", 7)));
+    let status = tokio::select! {
+        biased;
+        message = &mut slow => panic!("the hanging attach was faster: {message}"),
+        status = others => status,
+    };
+    assert_eq!((status.peer_count, status.services[0].attachments), (1, 2));
+    let message = slow.await;
+    assert!(message.contains("attach pid 7") && message.contains("did not end within"), "{message}");
+    assert_eq!(node.status().await.services[0].attachments, 1);
+}
+
+#[tokio::test]
+async fn reads_are_answered_while_nothing_on_the_host_ever_ends() {
+    let node = Node::ready().await;
+    node.overlay.script().always(Stage::Entry, |_| true, Reaction::Hang);
+    node.attacher.script().always(Stage::Entry, |_| true, Reaction::Hang);
+    node.start_process(7);
+    let mut slow = Box::pin(node.refused(attach("web", 7)));
+    let reads = async {
+        for _ in 0..100 {
+            node.status().await;
+            node.ok(Request::NatStatus).await;
+            node.ok(Request::ListEdgePeers).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        message = &mut slow => panic!("the hanging attach was faster: {message}"),
+        () = reads => {}
+    }
+    // Even what removes everything ends, and says what it could not do.
+    let (_, message) = tokio::join!(slow, node.refused(Request::Shutdown));
+    assert!(message.contains("did not end within"), "{message}");
+}
+
+#[tokio::test]
 async fn the_same_container_attached_by_two_callers_at_once_has_one_address() {
     let node = Node::ready().await;
     node.start_process(7);

@@ -5,6 +5,7 @@
 mod adoption;
 mod attach;
 mod concurrency;
+mod drift;
 mod issued;
 mod modes;
 mod names;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use overlayd_core::{
-    contract::Target,
+    contract::{DriftSignal, Target},
     engine::{Backends, Engine, EngineConfig},
     keys::{PrivateKey, PublicKey},
     legacy::FILE,
@@ -20,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) attacher: FakeAttacher,
     pub(crate) dns: FakeDns,
     pub(crate) engine: Arc<Engine>,
+    /// By which the fakes' host tells of drift.
+    pub(crate) drift: DriftSignal,
     dir: tempfile::TempDir,
     tuning: Tuning,
 }
@@ -78,8 +80,9 @@ impl Node {
 
     async fn in_directory(dir: tempfile::TempDir, tuning: Tuning) -> Self {
         let (overlay, attacher, dns) = (FakeOverlay::default(), FakeAttacher::linux(), FakeDns::default());
-        let engine = start(&dir, (&overlay, &attacher, &dns), &tuning).await;
-        Self { overlay, attacher, dns, engine, dir, tuning }
+        let drift = DriftSignal::default();
+        let engine = start(&dir, (&overlay, &attacher, &dns), &drift, &tuning).await;
+        Self { overlay, attacher, dns, engine, drift, dir, tuning }
     }
 
     /// A daemon with the overlay 10.77.0.0/16, slice 10.77.4.0/26, and the service `web`.
@@ -111,8 +114,9 @@ impl Node {
         while engine.strong_count() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let engine = start(&self.dir, (&overlay, &attacher, &dns), &self.tuning).await;
-        Self { overlay, attacher, dns, engine, dir: self.dir, tuning: self.tuning }
+        let drift = DriftSignal::default();
+        let engine = start(&self.dir, (&overlay, &attacher, &dns), &drift, &self.tuning).await;
+        Self { overlay, attacher, dns, engine, drift, dir: self.dir, tuning: self.tuning }
     }
 
     pub(crate) async fn ask(&self, request: Request) -> Response {
@@ -168,6 +172,7 @@ impl Node {
 async fn start(
     dir: &tempfile::TempDir,
     (overlay, attacher, dns): (&FakeOverlay, &FakeAttacher, &FakeDns),
+    drift: &DriftSignal,
     tuning: &Tuning,
 ) -> Arc<Engine> {
     let backends = Backends {
@@ -175,6 +180,7 @@ async fn start(
         attacher: Arc::new(attacher.clone()),
         dns: Some(Arc::new(dns.clone())),
         nat: None,
+        drift: drift.clone(),
     };
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.legacy_marker = Some(dir.path().join(FILE));

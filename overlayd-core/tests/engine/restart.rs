@@ -100,6 +100,7 @@ async fn a_second_engine_on_the_same_state_is_refused() {
         attacher: std::sync::Arc::new(node.attacher.clone()),
         dns: None,
         nat: None,
+        drift: Default::default(),
     };
     let config = overlayd_core::engine::EngineConfig::new(node.state_dir().to_owned());
     assert!(Engine::start(config, backends).await.is_err());

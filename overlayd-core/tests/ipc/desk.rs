@@ -65,7 +65,7 @@ impl Server {
             shutdown: closing.clone(),
             interface: Mutex::default(),
         });
-        let service = Service { handler: Arc::clone(&desk), limits, counters: Arc::<Counters>::default(), closing };
+        let service = Service::new(Arc::clone(&desk), limits, Arc::<Counters>::default(), closing);
         Self { desk, service, connections: Arc::default() }
     }
 

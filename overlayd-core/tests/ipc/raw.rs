@@ -371,3 +371,52 @@ async fn a_client_that_asks_without_reading_is_made_to_wait() {
     }
     asking.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_and_never_reads_is_let_go() {
+    let server = Server::new(Limits::default());
+    *server.desk.interface.lock().unwrap() = Some("x".repeat(100_000));
+    let (stream, served) = server.connect(64);
+    let mut line = Line::new(stream);
+    let begun = Instant::now();
+    // The first reply never leaves the daemon, so the second request need not even be read.
+    line.say(1, Request::Status).await;
+    served.await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), Limits::default().frame_deadline.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_gets_all_of_its_reply() {
+    let server = Server::new(Limits::default());
+    *server.desk.interface.lock().unwrap() = Some("x".repeat(1_000));
+    let (stream, _served) = server.connect(64);
+    let mut line = Line::new(stream);
+    line.say(1, Request::Status).await;
+    let mut taken = [0; 64];
+    for _ in 0..8 {
+        tokio::time::sleep(Limits::default().frame_deadline / 2).await;
+        line.stream.read_exact(&mut taken).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_nothing_need_not_read_its_events() {
+    let server = Server::new(Limits::default());
+    let (stream, _served) = server.connect(64);
+    let mut line = Line::new(stream);
+    line.say(1, Request::NatTick).await;
+    assert_eq!(line.hear_reply().await, (1, Response::Ok));
+    for _ in 0..100 {
+        server.desk.events.send(health("a key")).unwrap();
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Limits::default().frame_deadline * 100).await;
+    line.say(2, Request::NatTick).await;
+    loop {
+        match line.hear().await {
+            Some(Frame::Event(_)) => {}
+            Some(Frame::Response { id: 2, response: Response::Ok }) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use overlayd_core::protocol::{
-    AttachContainer, AttachHandle, AttachResult, DedicatedServiceStatus, EdgeConfig, EdgePeerStatus, Event, Frame,
-    GuestOverlayConfig, Hello, HelloReply, NatCandidateWire, NatConfigSpec, NatPeerWire, NatStatusWire, OverlayMode,
-    PeerScope, PeerSpec, PeerStatus, RelayServerSpec, Request, Response, SecretText, ServiceOverlayInfo, ServiceStatus,
-    SetupGlobalOverlay, StatusSnapshot, TurnServerSpec,
+    AttachContainer, AttachHandle, AttachResult, DedicatedServiceStatus, DriftStatus, EdgeConfig, EdgePeerStatus,
+    Event, Frame, GuestOverlayConfig, Hello, HelloReply, NatCandidateWire, NatConfigSpec, NatPeerWire, NatStatusWire,
+    OverlayMode, PeerScope, PeerSpec, PeerStatus, RelayServerSpec, Request, Response, SecretText, ServiceOverlayInfo,
+    ServiceStatus, SetupGlobalOverlay, StatusSnapshot, TurnServerSpec,
 };
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
 
@@ -190,10 +190,11 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
         (text(), mode(), text(), text(), any::<u32>()).prop_map(|(service, mode, name, subnet, attachments)| {
             ServiceStatus { service, mode, name, subnet, attachments }
         });
-    let lists = (vec(peer, 0..3), vec(dedicated, 0..3), vec(service, 0..3), vec(text(), 0..3));
+    let drift = of(any::<[u64; 2]>().prop_map(|[healed, ended]| DriftStatus { healed, ended }));
+    let lists = (vec(peer, 0..3), vec(dedicated, 0..3), vec(service, 0..3), vec(text(), 0..3), drift);
     (vec(of(text()), 4), of(address()), any::<[u32; 2]>(), lists)
         .prop_map(|(mut texts, node_ip, [peer_count, service_count], lists)| {
-            let (peers, dedicated_services, services, obstacles) = lists;
+            let (peers, dedicated_services, services, obstacles, drift) = lists;
             StatusSnapshot {
                 interface: texts.pop().flatten(),
                 node_ip,
@@ -206,6 +207,7 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
                 dedicated_services,
                 services,
                 obstacles,
+                drift,
             }
         })
         .boxed()

@@ -191,7 +191,8 @@ fn equip(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, found: &Link, parts:
 
 /// The device's control socket.
 pub(super) fn control(config: &Config, name: &LinkName, shared: &Arc<Shared>) -> Result<Server> {
-    let control = Server::start(&config.uapi_dir, name, Target::new(Arc::downgrade(shared)));
+    let target = Target::new(Arc::downgrade(shared), name.clone(), config.drift.clone());
+    let control = Server::start(&config.uapi_dir, name, target);
     control.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             let what = format!("control socket {}", crate::uapi::socket_path(&config.uapi_dir, name).display());

@@ -1,5 +1,7 @@
 use std::{io, sync::Weak};
 
+use overlayd_core::{contract::DriftSignal, names::LinkName};
+
 use super::{DeviceEdit, PeerMode, PeerSection, SetRequest, show};
 use crate::{
     device::Shared,
@@ -9,11 +11,16 @@ use crate::{
 
 /// The device behind a control socket; it may end while clients are connected.
 #[derive(Clone)]
-pub(crate) struct Target(Weak<Shared>);
+pub(crate) struct Target {
+    device: Weak<Shared>,
+    name: LinkName,
+    drift: DriftSignal,
+}
 
 impl Target {
-    pub(crate) fn new(device: Weak<Shared>) -> Self {
-        Self(device)
+    /// `drift` hears of what clients change.
+    pub(crate) fn new(device: Weak<Shared>, name: LinkName, drift: DriftSignal) -> Self {
+        Self { device, name, drift }
     }
 
     /// The answer to `get=1`.
@@ -39,11 +46,12 @@ impl Target {
             request.device.iter().for_each(|edit| apply_device(engine, edit));
             request.peers.iter().for_each(|section| apply_peer(engine, now, section));
         });
+        self.drift.changed(format!("{} was changed through its control socket", self.name));
         Ok(())
     }
 
     fn device(&self) -> io::Result<std::sync::Arc<Shared>> {
-        self.0.upgrade().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+        self.device.upgrade().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 }
 

@@ -2,7 +2,10 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -87,7 +90,8 @@ impl Listener {
             open: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             access: access.clone(),
-            service: Service { handler, limits, counters, closing: shutdown.clone() },
+            service: Service::new(handler, limits, counters, shutdown.clone()),
+            full: AtomicBool::new(false),
         });
         let connections = TaskTracker::new();
         let mut serial = 0;
@@ -132,6 +136,8 @@ struct Door<H> {
     refusals: Arc<Semaphore>,
     access: Access,
     service: Service<H>,
+    /// Whether callers are being turned away because too many are there.
+    full: AtomicBool,
 }
 
 impl<H: Handler> Door<H> {
@@ -161,9 +167,13 @@ impl<H: Handler> Door<H> {
         let Ok(permit) = Arc::clone(&self.open).try_acquire_owned() else {
             counters.over_limit.add(1);
             let limit = self.service.limits.connections;
-            tracing::warn!(%caller, limit, "connection refused: too many are open");
+            // One line for a storm of them; the rest are counted.
+            if !self.full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%caller, limit, "connections are refused: too many are open");
+            }
             return;
         };
+        self.full.store(false, Ordering::Relaxed);
         connections.spawn(async move {
             serve_connection(stream, caller, &self.service).await;
             drop(permit);

@@ -16,7 +16,7 @@ pub(super) async fn refuse(stream: UnixStream, caller: Caller, reason: String) {
     let closing = CancellationToken::new();
     let refusal = Refusal { reason, closing: closing.clone() };
     let limits = Limits { frame_deadline: PATIENCE, ..Limits::default() };
-    let service = Service { handler: Arc::new(refusal), limits, counters: Arc::default(), closing };
+    let service = Service::new(Arc::new(refusal), limits, Arc::default(), closing);
     if tokio::time::timeout(PATIENCE, serve_connection(stream, caller, &service)).await.is_err() {
         tracing::debug!("a caller that is not admitted asked nothing");
     }

@@ -2,6 +2,7 @@
 
 mod capture;
 mod ping;
+mod pulse;
 mod reach;
 mod stream;
 mod tcp;
@@ -9,6 +10,7 @@ mod udp;
 
 pub use capture::{Capture, Captured};
 pub use ping::{ping, pings};
+pub use pulse::{Heard, Pulse};
 pub use reach::{Service, WAYS, Way, is_cut_off, reaches};
 pub use stream::{Conversation, Stream, Tally};
 pub use tcp::{Transfer, transfer};

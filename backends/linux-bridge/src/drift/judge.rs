@@ -1,0 +1,200 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use overlayd_core::contract::{self, AttachmentId, DriftSignal};
+use overlayd_netlink::{
+    Link,
+    watch::{self, By, Event},
+};
+
+use super::noted;
+use crate::{
+    error::host,
+    host::Host,
+    keyed::Keyed,
+    mark::{Mark, Marks},
+};
+
+/// How long something must have been wrong, without further change, before it is told: what we do ourselves takes
+/// several steps, and what others do comes in bursts.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Tells what others did to our links and rules from what we did and from what is none of our business.
+#[derive(Debug)]
+pub(super) struct Judge {
+    host: Arc<Host>,
+    /// The attachments that are being worked on.
+    busy: Arc<Keyed<AttachmentId>>,
+    signal: DriftSignal,
+    /// Our links by index, as last told.
+    known: HashMap<u32, Link>,
+    suspects: BTreeMap<Subject, Suspicion>,
+    /// Changes of the ruleset that touched our tables, by generation.
+    rulesets: Vec<u32>,
+}
+
+/// What may have been changed by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Ruleset,
+    Link(u32),
+}
+
+#[derive(Debug, Clone)]
+struct Suspicion {
+    due: Instant,
+    /// What others certainly did; otherwise the link itself has to tell.
+    certain: Option<&'static str>,
+}
+
+impl Judge {
+    pub(super) fn new(
+        shared: Arc<Host>,
+        busy: Arc<Keyed<AttachmentId>>,
+        signal: DriftSignal,
+    ) -> contract::Result<Self> {
+        let links = shared.rtnl.links().map_err(host)?;
+        let known = links.into_iter().filter(|link| shared.marks.is_ours(link)).map(|link| (link.index, link));
+        let known = known.collect();
+        Ok(Self { host: shared, busy, signal, known, suspects: BTreeMap::new(), rulesets: Vec::new() })
+    }
+
+    /// When to conclude next, where something is under suspicion.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.suspects.values().map(|suspicion| suspicion.due).min()
+    }
+
+    pub(super) fn hear(&mut self, event: Event) {
+        match event {
+            Event::Link(link) => self.hear_link(link),
+            Event::LinkGone(link, by) => self.hear_end(&link, by),
+            Event::AddressGone(index, By::Another) => self.suspect(index, "lost an address"),
+            Event::RouteGone(index, By::Another) => self.suspect(index, "lost a route"),
+            Event::AddressGone(_, By::Us | By::Kernel) | Event::RouteGone(_, By::Us | By::Kernel) => {}
+            Event::Ruleset { tables, generation } => {
+                if tables.iter().any(|table| *table == self.host.marks.table()) {
+                    self.rulesets.push(generation);
+                    self.suspects.entry(Subject::Ruleset).or_insert_with(|| Suspicion::new(None));
+                }
+            }
+            Event::Overrun => self.look_at_all(),
+        }
+    }
+
+    /// Tells of what has been wrong for long enough.
+    pub(super) fn conclude(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Subject> =
+            self.suspects.iter().filter(|(_, suspicion)| suspicion.due <= now).map(|(subject, _)| *subject).collect();
+        for subject in due {
+            let Some(suspicion) = self.suspects.remove(&subject) else { continue };
+            match subject {
+                Subject::Ruleset => self.conclude_ruleset(),
+                Subject::Link(index) => self.conclude_link(index, suspicion.certain),
+            }
+        }
+    }
+
+    fn hear_link(&mut self, link: Link) {
+        let before = self.known.get(&link.index);
+        if self.host.marks.is_reaped(&link) || (before.is_none() && !self.host.marks.is_ours(&link)) {
+            self.known.remove(&link.index);
+            self.suspects.remove(&Subject::Link(link.index));
+            return;
+        }
+        let index = link.index;
+        if !before.is_some_and(|before| same(before, &link)) {
+            let suspicion = self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None));
+            suspicion.due = Instant::now() + SETTLE;
+        }
+        // A link keeps the mark that it had here: one that was taken off is to be noticed.
+        let alias = before.and_then(|before| before.alias.clone()).or(link.alias.clone());
+        let unmarked = link.alias.is_none() && alias.is_some();
+        self.known.insert(index, Link { alias, ..link });
+        if unmarked {
+            self.suspect(index, "lost its mark");
+        }
+    }
+
+    fn hear_end(&mut self, link: &Link, by: By) {
+        self.suspects.remove(&Subject::Link(link.index));
+        let Some(known) = self.known.remove(&link.index) else { return };
+        if by != By::Us && !self.host.marks.is_reaped(link) {
+            // Nobody else can make it whole again, so there is nothing to wait for.
+            self.tell(&known, "was deleted");
+        }
+    }
+
+    fn suspect(&mut self, index: u32, what: &'static str) {
+        if self.known.contains_key(&index) {
+            self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None)).certain = Some(what);
+        }
+    }
+
+    fn conclude_link(&mut self, index: u32, certain: Option<&'static str>) {
+        let Some(link) = self.known.get(&index) else { return };
+        if watch::is_being_deleted(index) {
+            return;
+        }
+        let Some(what) = certain.or_else(|| wrong(link, &self.host.marks, &self.known)) else { return };
+        if let Some(Mark::Attachment(owner)) = self.host.marks.read(link)
+            && self.busy.is_held(&owner.id)
+        {
+            self.suspects.insert(Subject::Link(index), Suspicion::new(certain));
+            return;
+        }
+        self.tell(link, what);
+    }
+
+    fn conclude_ruleset(&mut self) {
+        let generations = std::mem::take(&mut self.rulesets);
+        if self.host.rules().are_foreign(&generations) {
+            self.signal.changed(format!("nftables table {} was changed", self.host.marks.table()));
+        }
+    }
+
+    fn tell(&self, link: &Link, what: &str) {
+        let what = format!("{} {what}", link.name);
+        match self.host.marks.read(link) {
+            Some(Mark::Attachment(owner)) => self.signal.attachment(owner.id, what),
+            _ => self.signal.changed(what),
+        }
+    }
+
+    /// Events were lost: everything may be different.
+    fn look_at_all(&mut self) {
+        let Some(links) = noted(self.host.rtnl.links(), "the host's links could not be listed") else { return };
+        self.suspects.clear();
+        self.rulesets.clear();
+        let ours = links.into_iter().filter(|link| self.host.marks.is_ours(link));
+        self.known = ours.map(|link| (link.index, link)).collect();
+        self.signal.changed("more was changed at once than could be followed");
+    }
+}
+
+impl Suspicion {
+    fn new(certain: Option<&'static str>) -> Self {
+        Self { due: Instant::now() + SETTLE, certain }
+    }
+}
+
+/// Whether nothing changed that matters here.
+fn same(before: &Link, now: &Link) -> bool {
+    (before.up, before.master, &before.name) == (now.up, now.master, &now.name)
+}
+
+/// What is wrong with a link of ours, as far as it shows on the link. One without a mark is being made.
+fn wrong(link: &Link, marks: &Marks, known: &HashMap<u32, Link>) -> Option<&'static str> {
+    link.alias.as_ref()?;
+    let is_network = |index| known.get(&index).is_some_and(|master| marks.is_network(master));
+    if !link.up {
+        Some("was put out of service")
+    } else if marks.is_bridge_leg(link) && !link.master.is_some_and(is_network) {
+        Some("was unplugged from its bridge")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,129 @@
+//! Notices what others change of ours, and containers that end: one thread that waits for the kernel's events.
+//!
+//! The devices of the overlay are looked after as well, so that a host has one such thread: they carry the instance's
+//! mark like every link of ours.
+
+mod judge;
+mod mourner;
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use overlayd_core::contract::{self, AttachmentId, DriftSignal, Error};
+use overlayd_netlink::watch::Watch;
+use rustix::{
+    buffer::spare_capacity,
+    event::{EventfdFlags, Timespec, epoll, eventfd},
+};
+
+use self::{judge::Judge, mourner::Mourner};
+use crate::{error::host, host::Host, keyed::Keyed};
+
+/// Between two looks at events, so that a flood of them is read in large portions.
+const BREATH: Duration = Duration::from_millis(2);
+/// How long to wait after events could not be read.
+const RETRY: Duration = Duration::from_secs(1);
+/// What the descriptors stand for in the answers of `epoll`; the mourner's numbers begin after them.
+const NETWORK: u64 = 0;
+const STOP: u64 = 1;
+const FIRST_PROCESS: u64 = 2;
+
+/// The thread; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Sentinel {
+    mourner: Arc<Mourner>,
+    stopping: Arc<AtomicBool>,
+    alarm: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sentinel {
+    /// Starts watching the calling thread's network namespace, which is `host`'s too.
+    pub(crate) fn start(
+        host: Arc<Host>,
+        busy: Arc<Keyed<AttachmentId>>,
+        signal: DriftSignal,
+    ) -> contract::Result<Self> {
+        // First listened, then looked: so nothing is missed between the two.
+        let watch = Watch::here().map_err(crate::error::host)?;
+        let judge = Judge::new(host, busy, signal.clone())?;
+        let start = || -> io::Result<Self> {
+            let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+            let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let readable = |descriptor, number| {
+                epoll::add(&epoll, descriptor, epoll::EventData::new_u64(number), epoll::EventFlags::IN)
+            };
+            watch.descriptors().into_iter().try_for_each(|descriptor| readable(descriptor, NETWORK))?;
+            readable(alarm.as_fd(), STOP)?;
+            let mourner = Arc::new(Mourner::new(epoll.clone(), signal, FIRST_PROCESS));
+            let stopping = Arc::new(AtomicBool::new(false));
+            let (own_mourner, own_stopping) = (mourner.clone(), stopping.clone());
+            let work = move || serve(&epoll, watch, judge, &own_mourner, &own_stopping);
+            let thread = std::thread::Builder::new().name("host-watch".into()).spawn(work)?;
+            Ok(Self { mourner, stopping, alarm, thread: Some(thread) })
+        };
+        start().map_err(|e| Error::host("start the thread that watches the host", e))
+    }
+
+    /// From now on the end of this process is told, once.
+    pub(crate) fn watch_process(&self, id: &AttachmentId, pidfd: OwnedFd) {
+        self.mourner.watch(id, pidfd);
+    }
+
+    /// The attachment is over, and its process of no more concern.
+    pub(crate) fn forget_process(&self, id: &AttachmentId) {
+        self.mourner.forget(id);
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        // The only refusal is that it rings already.
+        let _ = rustix::io::write(&self.alarm, &1u64.to_ne_bytes());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that watches the host panicked");
+        }
+    }
+}
+
+fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner, stopping: &AtomicBool) {
+    let mut ready = Vec::with_capacity(64);
+    loop {
+        ready.clear();
+        let due = judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now()).max(BREATH)));
+        // An interrupted wait is as good as one that found nothing.
+        let _ = epoll::wait(epoll, spare_capacity(&mut ready), due.as_ref());
+        if stopping.load(Ordering::Acquire) {
+            return;
+        }
+        for event in &ready {
+            mourner.notice(event.data.u64());
+        }
+        match watch.take() {
+            Ok(events) => events.into_iter().for_each(|event| judge.hear(event)),
+            Err(error) => {
+                tracing::warn!(%error, "changes of the host are not noticed at once for the moment");
+                std::thread::sleep(RETRY);
+            }
+        }
+        judge.conclude();
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs().cast_signed(), tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// What reads like an error of the host, for calls that cannot hand one on.
+pub(crate) fn noted<T>(outcome: overlayd_netlink::Result<T>, what: &str) -> Option<T> {
+    outcome.map_err(host).inspect_err(|error| tracing::warn!(%error, "{what}")).ok()
+}
