@@ -61,3 +61,23 @@ fn systemd_understands_every_line_of_the_unit() {
         Err(error) => panic!("{error}"),
     }
 }
+
+#[test]
+fn systemd_rates_the_unit_as_little_exposed() {
+    /// In tenths, as `--threshold` takes it; 3.9 of 10 was seen.
+    const MOST: &str = "--threshold=42";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("overlayd.service");
+    std::fs::write(&path, UNIT).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test runs a tool")]
+    let mut systemd_analyze = Command::new("systemd-analyze");
+    match systemd_analyze.args(["--no-pager", "security", "--offline=true", MOST]).arg(&path).output() {
+        Ok(outcome) => {
+            let said = String::from_utf8_lossy(&outcome.stdout).into_owned();
+            assert!(outcome.status.success(), "{said}");
+            println!("{}", said.lines().last().unwrap_or_default());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => eprintln!("skipped: no systemd-analyze here"),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -89,7 +89,8 @@ impl Rules {
         let netns = Netns::current().map_err(host)?;
         let (elements, store, installed) = (Elements::default(), Store::default(), None);
         let obstacles = obstacles::Found::default();
-        let mut rules = Self { nft, netns, names, elements, store, installed, protection, obstacles, own: VecDeque::new() };
+        let mut rules =
+            Self { nft, netns, names, elements, store, installed, protection, obstacles, own: VecDeque::new() };
         if rules.is_present(Place::Host)? && rules.is_present(Place::Bridge)? {
             rules.claim()?;
             rules.elements = rules.found()?;

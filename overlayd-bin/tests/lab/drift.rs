@@ -50,6 +50,10 @@ struct World {
 
 fn at_work(cluster: Cluster) -> World {
     let mut lab = crate::lab(2, &Underlay::default());
+    // Where the daemon holds its rules, nobody else can take them away in the first place.
+    let data_dir = lab.hosts[0].data_dir();
+    std::fs::create_dir_all(&data_dir).expect("a data directory");
+    std::fs::write(data_dir.join("overlayd.toml"), "rules = \"common\"\n").expect("a settings file");
     let nodes = cluster.join(&mut lab.hosts, &["web"], Host::v4);
     let (near, far) = (container(), container());
     let mut client = lab.hosts[0].client();
@@ -167,6 +171,11 @@ impl World {
 }
 
 impl Act {
+    /// Whether anything tells the daemon of it: the kernel's WireGuard keeps to itself what happens to its peers.
+    fn is_told(&self) -> bool {
+        self.run[0] != "wg" || std::env::var("OVERLAYD_WIREGUARD").as_deref() != Ok("kernel")
+    }
+
     fn new(what: &str, run: &[&str], sign: Sign) -> Self {
         Self { what: what.to_owned(), run: run.iter().map(|&word| word.to_owned()).collect(), sign }
     }
@@ -190,6 +199,9 @@ fn what_somebody_takes_away_is_back_at_once() {
             let before = world.healed();
             took.push(world.suffer(&act));
             println!("{cluster:?}: {}: put right after {} ms", act.what, took[took.len() - 1].as_millis());
+            if !act.is_told() {
+                continue;
+            }
             let counted = world.host().client().status_until(|status| status.drift.unwrap_or_default().healed > before);
             assert!(counted.drift.unwrap_or_default().healed > before, "{} was not counted", act.what);
             assert!(pings(&world.near, world.far_ip), "after {}", act.what);
@@ -197,9 +209,14 @@ fn what_somebody_takes_away_is_back_at_once() {
         took.sort_unstable();
         let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
         println!("{cluster:?}: {} acts put right, median {median:?}, worst {worst:?}", took.len());
-        let lines = world.host().log().matches(LINE).count() as u64;
-        assert_eq!(lines, world.healed(), "each healing is one line");
-        assert!((took.len() as u64..=2 * took.len() as u64).contains(&lines), "{lines} lines for {}", took.len());
+        let lines = || world.host().log().matches(LINE).count() as u64;
+        // What follows from the last act may still be under way.
+        let start = Instant::now();
+        while lines() != world.healed() {
+            assert!(start.elapsed() < PATIENCE, "{} lines for {} healings", lines(), world.healed());
+        }
+        let (least, most) = (took.len() as u64 - 1, 2 * took.len() as u64);
+        assert!((least..=most).contains(&lines()), "{} lines for {} acts", lines(), took.len());
         transfer(&world.near, &world._far, world.far_ip, 100_000).unwrap_or_else(|error| panic!("{error}"));
     }
 }

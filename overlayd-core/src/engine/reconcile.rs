@@ -18,11 +18,11 @@ use crate::{
 /// What is told within this time is put right together: one command of a person is many events.
 const GATHER: Duration = Duration::from_millis(40);
 
-/// After a pass, this many times as long as it took are free of passes,
-const REST: u32 = 3;
+/// After a pass, this many times as long as it took is free of passes,
+const REST: u32 = 1;
 
 /// but not longer than this.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// Starts passes until the engine is dropped: now and then, and as soon as a backend tells of drift.
 pub(super) fn spawn(engine: &Arc<Engine>) {

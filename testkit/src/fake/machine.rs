@@ -72,6 +72,7 @@ impl Machine {
             attacher: Arc::new(self.attacher.clone()),
             dns: Some(Arc::new(self.dns.clone())),
             nat: None,
+            drift: overlayd_core::contract::DriftSignal::default(),
         };
         let config = EngineConfig {
             clock: Clock::Simulated(Arc::clone(&self.clock)),

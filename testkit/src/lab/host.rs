@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
-use super::{Client, Namespace, daemon::Daemon, facts};
+use super::{Client, Namespace, confined::Bounds, daemon::Daemon, facts};
 use crate::contract::HostFacts;
 
 /// A host: its namespaces, and the daemon on it while that runs.
@@ -25,7 +25,7 @@ pub struct Host {
 }
 
 /// What the daemon may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Privileges {
     /// All of root's.
     Root,
@@ -33,6 +33,8 @@ pub enum Privileges {
     TwoCapabilities,
     /// These and `CAP_NET_BIND_SERVICE`, as the packaged unit grants.
     Packaged,
+    /// The capabilities and the system calls of the systemd unit in this file.
+    Unit(PathBuf),
 }
 
 /// How long a daemon may take to start, or a host to settle. Far more than they need.
@@ -80,10 +82,15 @@ impl Host {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let (data, socket) = (self.data_dir(), self.socket());
         let mut command = vec!["setpriv", "--pdeathsig=KILL"];
-        let capabilities = match privileges {
+        let bounds = match &privileges {
+            Privileges::Unit(unit) => Some(Bounds::of_unit(unit)),
+            Privileges::Root | Privileges::TwoCapabilities | Privileges::Packaged => None,
+        };
+        let capabilities = match &privileges {
             Privileges::Root => None,
             Privileges::TwoCapabilities => Some("-all,+net_admin,+sys_admin"),
             Privileges::Packaged => Some("-all,+net_admin,+sys_admin,+net_bind_service"),
+            Privileges::Unit(_) => bounds.as_ref().map(|bounds| bounds.capabilities.as_str()),
         };
         let sets = capabilities.map(|set| [format!("--bounding-set={set}"), format!("--inh-caps={set}")]);
         command.extend(sets.iter().flatten().map(String::as_str));
@@ -97,6 +104,9 @@ impl Host {
         command.env("OVERLAYD_CONTROL_DIR", "/run/wireguard");
         let usual = || std::env::var("RUST_LOG").unwrap_or_else(|_| "info,overlayd=debug".into());
         command.env("RUST_LOG", self.log_filter.clone().unwrap_or_else(usual));
+        if let Some(bounds) = &bounds {
+            bounds.bind(&mut command);
+        }
         self.daemon = Some(Daemon::Started(command.spawn().expect("the daemon starts")));
         self.client()
     }

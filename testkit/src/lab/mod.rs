@@ -21,6 +21,7 @@
 
 mod client;
 mod cluster;
+mod confined;
 mod daemon;
 mod facts;
 mod host;

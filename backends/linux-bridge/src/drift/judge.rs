@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ pub(super) struct Judge {
     signal: DriftSignal,
     /// Our links by index, as last told.
     known: HashMap<u32, Link>,
+    /// Those of them that have been in service: one that is being made is not yet.
+    served: HashSet<u32>,
     suspects: BTreeMap<Subject, Suspicion>,
     /// Changes of the ruleset that touched our tables, by generation.
     rulesets: Vec<u32>,
@@ -58,8 +60,9 @@ impl Judge {
     ) -> contract::Result<Self> {
         let links = shared.rtnl.links().map_err(host)?;
         let known = links.into_iter().filter(|link| shared.marks.is_ours(link)).map(|link| (link.index, link));
-        let known = known.collect();
-        Ok(Self { host: shared, busy, signal, known, suspects: BTreeMap::new(), rulesets: Vec::new() })
+        let known: HashMap<u32, Link> = known.collect();
+        let served = known.keys().copied().collect();
+        Ok(Self { host: shared, busy, signal, known, served, suspects: BTreeMap::new(), rulesets: Vec::new() })
     }
 
     /// When to conclude next, where something is under suspicion.
@@ -102,10 +105,14 @@ impl Judge {
         let before = self.known.get(&link.index);
         if self.host.marks.is_reaped(&link) || (before.is_none() && !self.host.marks.is_ours(&link)) {
             self.known.remove(&link.index);
+            self.served.remove(&link.index);
             self.suspects.remove(&Subject::Link(link.index));
             return;
         }
         let index = link.index;
+        if link.up {
+            self.served.insert(index);
+        }
         if !before.is_some_and(|before| same(before, &link)) {
             let suspicion = self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None));
             suspicion.due = Instant::now() + SETTLE;
@@ -121,6 +128,7 @@ impl Judge {
 
     fn hear_end(&mut self, link: &Link, by: By) {
         self.suspects.remove(&Subject::Link(link.index));
+        self.served.remove(&link.index);
         let Some(known) = self.known.remove(&link.index) else { return };
         if by != By::Us && !self.host.marks.is_reaped(link) {
             // Nobody else can make it whole again, so there is nothing to wait for.
@@ -136,7 +144,7 @@ impl Judge {
 
     fn conclude_link(&mut self, index: u32, certain: Option<&'static str>) {
         let Some(link) = self.known.get(&index) else { return };
-        if watch::is_being_deleted(index) {
+        if watch::is_being_deleted(index) || !self.served.contains(&index) {
             return;
         }
         let Some(what) = certain.or_else(|| wrong(link, &self.host.marks, &self.known)) else { return };
@@ -171,6 +179,7 @@ impl Judge {
         self.rulesets.clear();
         let ours = links.into_iter().filter(|link| self.host.marks.is_ours(link));
         self.known = ours.map(|link| (link.index, link)).collect();
+        self.served = self.known.keys().copied().collect();
         self.signal.changed("more was changed at once than could be followed");
     }
 }
