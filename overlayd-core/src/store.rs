@@ -74,8 +74,11 @@ pub struct Pending {
 #[derive(Debug)]
 struct Job {
     rows: Vec<Row>,
-    done: oneshot::Sender<Result<(), Arc<str>>>,
+    /// Who waits for it.
+    done: Option<Waiter>,
 }
+
+type Waiter = oneshot::Sender<Result<(), Arc<str>>>;
 
 /// A record's key and its new content.
 type Row = (String, Option<Vec<u8>>);
@@ -104,12 +107,22 @@ impl Store {
     /// Queues `changes` as one transaction. Transactions become durable in the order of these calls.
     pub fn commit(&self, changes: &[Change]) -> Pending {
         let (done, waiter) = oneshot::channel();
+        self.queue(changes, Some(done));
+        Pending { path: self.path.clone(), done: waiter }
+    }
+
+    /// Queues `changes`, in the same order, that nobody waits for: they share the sync of the next transaction, or have
+    /// one of their own a little later.
+    pub fn commit_in_passing(&self, changes: &[Change]) {
+        self.queue(changes, None);
+    }
+
+    fn queue(&self, changes: &[Change], done: Option<Waiter>) {
         let job = changes.iter().map(row).collect::<Result<_, _>>().map(|rows| Job { rows, done });
         // An undelivered job drops its sender, which the waiter reports as an ended store.
         if let (Ok(job), Some(jobs)) = (job, &self.jobs) {
             drop(jobs.send(job));
         }
-        Pending { path: self.path.clone(), done: waiter }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, os::fd::OwnedFd};
 use overlayd_core::contract::{
     self, AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, TargetIdentity, Uplink,
 };
-use overlayd_netlink::{Link, link};
+use overlayd_netlink::{Link, Request, Visitor, link};
 
 use crate::{
     error::host,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Plugs the container in as planned, or leaves nothing behind. Returns its process too, where it is known by one.
-pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<(Attached, Option<OwnedFd>)> {
+pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> Result<(Attached, Option<OwnedFd>)> {
     check(plan)?;
     if let contract::Target::Address(address) = plan.target {
         return Ok((surround(host, plan, address)?, None));
@@ -30,20 +30,23 @@ pub(crate) fn attach(host: &Host, plan: &AttachPlan) -> Result<(Attached, Option
     }
     let owner = Owner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
     let alias = host.marks.attachment(&owner).ok_or_else(|| id_too_long(&plan.id))?;
-    let legs = plan
-        .interfaces
-        .iter()
-        .map(|interface| Ok(Leg::new(interface, &alias, bridge_of(host, interface)?, &host.marks)))
-        .collect::<Result<Vec<_>>>()?;
-    if is_attached(host, &target, &legs)? {
+    let bridges = plan.interfaces.iter().map(|interface| bridge_of(host, interface)).collect::<Result<Vec<_>>>()?;
+    let leg = |(interface, bridge): (_, &Option<Link>)| {
+        Leg::new(interface, &alias, bridge.as_ref().map(|bridge| bridge.index), &host.marks)
+    };
+    let legs: Vec<Leg<'_>> = plan.interfaces.iter().zip(&bridges).map(leg).collect();
+    if is_attached(visitor, host, &target, &legs)? {
         host.rules().hold(&plan.id, items_of(plan, &host.marks)?)?;
         let_back(host, plan)?;
     } else {
         let items = items_of(plan, &host.marks)?;
         // The fence first: the container's interfaces may send from the moment in which they are there.
         host.rules().hold(&plan.id, items)?;
-        let made = make(host, &target, &legs).and_then(|()| let_back(host, plan));
+        let made = make(visitor, host, &target, &legs).and_then(|()| let_back(host, plan));
         made.inspect_err(|_| undo(host, &plan.id, &legs))?;
+        // A bridge without ports that work is connected by its first one.
+        let waking = bridges.iter().flatten().filter(|bridge| !bridge.is_operational());
+        waking.map(|bridge| bridge.index).try_for_each(|bridge| await_carrier(host, bridge))?;
         tracing::info!(container = %plan.id, interfaces = legs.len(), "attached a container");
     }
     let attached = Attached { identity: target.identity.clone(), namespace: None };
@@ -75,12 +78,12 @@ fn surround(host: &Host, plan: &AttachPlan, address: IpAddr) -> Result<Attached>
 
 /// Whether the container is plugged in as planned already. Where it is so but for some of it, all of ours under these
 /// names is cleared away.
-fn is_attached(host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<bool> {
+fn is_attached(visitor: &mut Visitor, host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<bool> {
     let found = legs.iter().map(|leg| leftover(host, leg)).collect::<Result<Vec<_>>>()?;
     let pairs: Vec<(&Leg<'_>, &Link)> =
         legs.iter().zip(&found).filter_map(|(leg, link)| Some((leg, link.as_ref()?))).collect();
     let outside = pairs.len() == legs.len() && pairs.iter().all(|(leg, link)| leg.is_outside(link));
-    if outside && inside::compare(target, &pairs)?.iter().all(|inner| *inner == Inner::AsPlanned) {
+    if outside && inside::compare(visitor, target, &pairs)?.iter().all(|inner| *inner == Inner::AsPlanned) {
         pairs.iter().try_for_each(|(leg, link)| finish(host, leg, link))?;
         return Ok(true);
     }
@@ -100,63 +103,64 @@ fn leftover(host: &Host, leg: &Leg<'_>) -> Result<Option<Link>> {
     if ours { Ok(Some(link)) } else { Err(host.taken(&link)) }
 }
 
-fn make(host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<()> {
+fn make(visitor: &mut Visitor, shared: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<()> {
     for leg in legs {
-        let creation = leg.creation(&target.netns, host.marks.live_group());
-        host.rtnl.run(creation).map_err(|error| match error.is_present() {
+        let creation = leg.creation(&target.netns, shared.marks.live_group());
+        shared.rtnl.run(creation).map_err(|error| match error.is_present() {
             // The host's end is known to be free.
             true => {
                 Error::Conflict { what: format!("{} in {target}", leg.plan.name), by: "the container itself".into() }
             }
-            false => crate::error::host(error),
+            false => host(error),
         })?;
     }
-    inside::configure(target, legs)?;
-    for leg in legs {
-        let name = leg.plan.host_name.as_str();
-        let link = host.link(name)?.ok_or_else(|| Error::TargetGone(format!("{target} ended, and {name} with it")))?;
-        finish(host, leg, &link)?;
+    let outer = inside::configure(visitor, target, legs)?;
+    let gone = |error: overlayd_netlink::Error| match error.is_absent() {
+        true => Error::TargetGone(format!("{target} ended, and its interfaces with it")),
+        false => host(error),
+    };
+    for (leg, index) in legs.iter().zip(&outer) {
+        complete(shared, leg, *index, Vec::new())?.map_err(gone)?;
     }
     target.check_alive()?;
-    let own = legs.iter().map(|leg| leg.plan.host_name.as_str());
-    let bridges = legs.iter().filter_map(|leg| match &leg.plan.uplink {
-        Uplink::Network(network) => Some(network.0.as_str()),
-        Uplink::Routed { .. } => None,
-    });
-    own.chain(bridges).try_for_each(|name| await_carrier(host, name))
+    outer.iter().try_for_each(|index| await_carrier(shared, *index))
 }
 
 /// Waits until the kernel has noticed that both ends of an interface, or a bridge, are connected, some tenth of a
 /// millisecond after they were. Until then they drop packets, and a container whose first one is lost waits a second.
-fn await_carrier(shared: &Host, name: &str) -> Result<()> {
+fn await_carrier(shared: &Host, index: u32) -> Result<()> {
     for _ in 0..inside::LOOKS {
-        let Some(link) = shared.link(name)? else { return Ok(()) };
+        let Some(link) = shared.rtnl.link(index).map_err(host)? else { return Ok(()) };
         let other = shared.rtnl.other_end(&link).map_err(host)?;
         if link.is_operational() && other.is_none_or(|link| link.is_operational()) {
             // The kernel says so a moment before it is, inside a lock that this request, which changes nothing, awaits.
-            return shared.rtnl.run(link::change(link.index).request()).map_err(host);
+            return shared.rtnl.run(link::change(index).request()).map_err(host);
         }
         std::thread::sleep(inside::PAUSE);
     }
-    tracing::debug!(interface = name, "the kernel is slow to notice that an interface is connected");
+    tracing::debug!(interface = index, "the kernel is slow to notice that an interface is connected");
     Ok(())
 }
 
-/// Completes the host's end.
+/// Completes the host's end that is there already.
 fn finish(shared: &Host, leg: &Leg<'_>, link: &Link) -> Result<()> {
-    let mut requests = leg.outside(link.index);
+    let mut also = Vec::new();
     if let Home::Bridge(bridge) = leg.home
         && link.master != Some(bridge)
     {
-        requests.insert(0, link::change(link.index).master(bridge).request());
+        also.push(link::change(link.index).master(bridge).request());
     }
     if link.mtu != u32::from(leg.plan.mtu) {
-        requests.push(link::change(link.index).mtu(leg.plan.mtu.into()).request());
+        also.push(link::change(link.index).mtu(leg.plan.mtu.into()).request());
     }
+    complete(shared, leg, link.index, also)?.map_err(host)
+}
+
+fn complete(shared: &Host, leg: &Leg<'_>, index: u32, also: Vec<Request>) -> Result<overlayd_netlink::Result<()>> {
     if matches!(leg.plan.uplink, Uplink::Routed { .. }) && leg.plan.address.addr().is_ipv6() {
         forwarding::pass_from_leg(shared.rtnl.netns(), leg.plan.host_name.as_str())?;
     }
-    shared.rtnl.run_all(requests).map_err(host)
+    Ok(shared.rtnl.run_all(also.into_iter().chain(leg.outside(index))))
 }
 
 /// Takes away what a failed attach made.
@@ -173,10 +177,9 @@ fn undo(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
 }
 
 /// The bridge that the interface joins, where it joins one.
-fn bridge_of(host: &Host, interface: &InterfacePlan) -> Result<Option<u32>> {
+fn bridge_of(host: &Host, interface: &InterfacePlan) -> Result<Option<Link>> {
     let Uplink::Network(network) = &interface.uplink else { return Ok(None) };
-    let bridge = host.bridge(&network.0)?;
-    bridge.map(|link| Some(link.index)).ok_or_else(|| Error::NotFound(format!("network {network}")))
+    host.bridge(&network.0)?.map(Some).ok_or_else(|| Error::NotFound(format!("network {network}")))
 }
 
 fn check(plan: &AttachPlan) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{Error, Result};
-use overlayd_netlink::{Link, OrAbsent, Rtnl, link, sysctl};
+use overlayd_netlink::{Link, OrAbsent, Rtnl, Visitor, link, sysctl};
 
 use crate::{
     error::host,
@@ -25,28 +25,32 @@ pub(crate) enum Inner {
     Different,
 }
 
-/// Makes the inner ends usable: addresses, routes, up. Nothing of the container's own is replaced.
-pub(crate) fn configure(target: &Target, legs: &[Leg<'_>]) -> Result<()> {
+/// Makes the inner ends usable: addresses, routes, up. Nothing of the container's own is replaced. Returns the indexes
+/// of their other ends, on the host.
+pub(crate) fn configure(visitor: &mut Visitor, target: &Target, legs: &[Leg<'_>]) -> Result<Vec<u32>> {
     let among = if legs.len() > 1 { Among::Several } else { Among::Single };
-    let work = || -> Result<()> {
+    let work = || -> Result<Vec<u32>> {
         let rtnl = Rtnl::here().map_err(host)?;
         let mut requests = vec![link::up("lo")];
+        let mut outer = Vec::with_capacity(legs.len());
         for leg in legs {
             let name = leg.plan.name.as_str();
-            let link =
-                rtnl.link(name).map_err(host)?.ok_or_else(|| Error::TargetGone(format!("{target} lost {name}")))?;
+            let lost = || Error::TargetGone(format!("{target} lost {name}"));
+            let link = rtnl.link(name).map_err(host)?.ok_or_else(lost)?;
+            outer.push(link.peer.ok_or_else(lost)?);
             settle_ipv6(name, leg.plan.address)?;
             requests.extend(leg.inside(link.index, among));
         }
         let done = rtnl.run_all(requests);
         done.map_err(|error| if error.is_present() { in_the_way(target, error) } else { host(error) })?;
-        legs.iter().try_for_each(|leg| await_address(&rtnl, leg.plan.address.addr()))
+        legs.iter().try_for_each(|leg| await_address(&rtnl, leg.plan.address.addr()))?;
+        Ok(outer)
     };
-    target.netns.run(work).map_err(host)?
+    visitor.inside(&target.netns, work).map_err(host)?
 }
 
 /// Looks whether the inner ends are as planned. Where only the MTU differs, that is put right.
-pub(crate) fn compare(target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec<Inner>> {
+pub(crate) fn compare(visitor: &mut Visitor, target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec<Inner>> {
     let work = || -> Result<Vec<Inner>> {
         let rtnl = Rtnl::here().map_err(host)?;
         let routes = rtnl.routes().map_err(host)?;
@@ -68,7 +72,7 @@ pub(crate) fn compare(target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec
             })
             .collect()
     };
-    target.netns.run(work).map_err(host)?
+    visitor.inside(&target.netns, work).map_err(host)?
 }
 
 /// Waits until the container takes in packets to its address: the kernel does the last step for IPv6 a moment later, and

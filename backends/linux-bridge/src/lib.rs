@@ -34,7 +34,8 @@ use overlayd_core::{
     },
     names::InstanceId,
 };
-use tokio::sync::Mutex;
+use overlayd_netlink::Crew;
+use tokio::sync::{Mutex, oneshot};
 
 pub use crate::rules::Protection;
 use crate::{drift::Sentinel, host::Host, keyed::Keyed, network::Networks};
@@ -56,9 +57,14 @@ pub struct LinuxBridge {
     host: Arc<Host>,
     networks: Arc<Mutex<Networks>>,
     attachments: Arc<Keyed<AttachmentId>>,
+    /// Those who enter containers.
+    crew: Crew,
     /// Notices what others change, where somebody wants to hear of it.
     sentinel: Option<Arc<Sentinel>>,
 }
+
+/// Attaches at the same time. The kernel makes most of their requests wait for each other.
+const CREW: usize = 4;
 
 impl LinuxBridge {
     /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
@@ -66,7 +72,8 @@ impl LinuxBridge {
     pub fn new(config: Config) -> Result<Self> {
         let host = Arc::new(Host::open(config.instance, config.protection)?);
         let networks = Networks::found(host.clone(), &config.state_dir)?;
-        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), sentinel: None })
+        let crew = Crew::here(CREW).map_err(error::host)?;
+        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, sentinel: None })
     }
 
     /// The same, and from now on `drift` is told of what others change of ours, be it a network, a container interface,
@@ -110,15 +117,20 @@ impl Attacher for LinuxBridge {
     async fn attach(&self, plan: &AttachPlan) -> Result<Attached> {
         let turn = self.attachments.lock(&plan.id).await;
         let (host, plan, sentinel) = (self.host.clone(), plan.clone(), self.sentinel.clone());
-        blocking(move || {
-            let _turn = turn;
-            let (attached, process) = attach::attach(&host, &plan)?;
-            if let (Some(sentinel), Some(pidfd)) = (sentinel, process) {
-                sentinel.watch_process(&plan.id, pidfd);
-            }
-            Ok(attached)
-        })
-        .await
+        let (done, attached) = oneshot::channel();
+        self.crew.run(move |visitor| {
+            let outcome = attach::attach(visitor, &host, &plan).map(|(attached, process)| {
+                if let (Some(sentinel), Some(pidfd)) = (sentinel, process) {
+                    sentinel.watch_process(&plan.id, pidfd);
+                }
+                attached
+            });
+            drop(turn);
+            // The caller may have given up.
+            drop(done.send(outcome));
+        });
+        let ended = attached.await;
+        ended.map_err(|e| Error::Host { action: "finish an attach".into(), source: e.into() })?
     }
 
     async fn detach(&self, id: &AttachmentId) -> Result<()> {

@@ -231,6 +231,12 @@ impl Rules {
     fn change(&mut self, id: &AttachmentId, items: &BTreeSet<Item>) -> contract::Result<()> {
         let change = self.store.change(id, items)?;
         occupied::check(&self.netns, &change.new)?;
+        // A change says which generation it is for, so that nobody has to ask before.
+        if let (false, Some((_, then))) = (change.is_empty(), self.installed.as_ref())
+            && self.make(&change, *then)?
+        {
+            return Ok(());
+        }
         for _ in 0..ATTEMPTS {
             let generation = self.nft.generation().map_err(host)?;
             let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
@@ -240,16 +246,18 @@ impl Rules {
                 self.commit(whole, generation)?;
                 continue;
             }
-            if change.is_empty() {
-                return Ok(());
-            }
-            let transaction = self.names.take(self.nft.transaction(), change.gone.clone());
-            let transaction = self.names.put(transaction, change.new.clone());
-            if self.commit(transaction, generation)? {
+            if change.is_empty() || self.make(&change, generation)? {
                 return Ok(());
             }
         }
         Err(self.overtaken())
+    }
+
+    /// Whether the difference is made; otherwise the ruleset is of another generation.
+    fn make(&mut self, change: &store::Change, generation: u32) -> contract::Result<bool> {
+        let transaction = self.names.take(self.nft.transaction(), change.gone.clone());
+        let transaction = self.names.put(transaction, change.new.clone());
+        self.commit(transaction, generation)
     }
 
     /// Whether the change is made; otherwise somebody else was faster, or the kernel is to be asked for less.

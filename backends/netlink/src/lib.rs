@@ -10,6 +10,7 @@
 pub mod address;
 mod bytes;
 pub mod conntrack;
+mod crew;
 pub mod device;
 mod error;
 pub mod link;
@@ -21,12 +22,15 @@ pub mod overlap;
 pub mod route;
 mod rtnl;
 pub mod sysctl;
+mod traffic;
 pub mod watch;
 
 pub use address::Address;
+pub use crew::{Crew, Visitor};
 pub use error::{Error, OrAbsent, Result};
 pub use link::Link;
 pub use managers::Managers;
 pub use netns::{Netns, NetnsId};
 pub use route::Route;
 pub use rtnl::{Request, Rtnl};
+pub use traffic::Traffic;

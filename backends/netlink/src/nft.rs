@@ -4,6 +4,8 @@
 
 mod filters;
 
+use std::sync::{Mutex, PoisonError};
+
 use nlink::{
     Nftables,
     blocking::Connection,
@@ -15,7 +17,7 @@ use nlink::{
 };
 
 pub use self::filters::{Barrier, Hook, Loss};
-use crate::{Error, Result};
+use crate::{Error, Result, traffic};
 
 pub use nlink::netlink::{
     nftables::{
@@ -53,29 +55,51 @@ pub enum Tenure {
 const HELD: u32 = nftables::NFT_TABLE_F_OWNER | nftables::NFT_TABLE_F_PERSIST;
 
 /// The ruleset of the network namespace that this was opened in. Tables that it holds are its own until it is dropped.
-#[derive(Debug)]
-pub struct Nft(Connection<Nftables>);
+pub struct Nft {
+    connection: Connection<Nftables>,
+    /// Empty changes: nlink makes them on the connection's own thread only, and going there takes longer than filling one.
+    empty: Mutex<Vec<Transaction>>,
+}
+
+/// Empty changes that are made at a time.
+const SPARE: usize = 64;
+
+impl std::fmt::Debug for Nft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Nft").field(&self.connection).finish()
+    }
+}
 
 impl Nft {
     /// For the calling thread's network namespace.
     pub fn here() -> Result<Self> {
-        Connection::new().map(Self).map_err(|e| failed("open nftables", e))
+        let connection = Connection::new().map_err(|e| failed("open nftables", e))?;
+        Ok(Self { connection, empty: Mutex::default() })
     }
 
     /// An empty change.
     pub fn transaction(&self) -> Transaction {
-        self.0.run(|conn| Box::pin(std::future::ready(conn.transaction())))
+        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
+        if empty.is_empty() {
+            let make = |conn: &nlink::Connection<Nftables>| (0..SPARE).map(|_| conn.transaction()).collect();
+            *empty = self.connection.run(move |conn| Box::pin(std::future::ready(make(conn))));
+        }
+        empty.pop().expect("some were just made")
     }
 
     /// The number of the ruleset's state; every change by anybody makes it another.
     pub fn generation(&self) -> Result<u32> {
-        self.0.run(|conn| Box::pin(conn.generation())).map_err(|e| failed("read the generation of the ruleset", e))
+        traffic::said(1);
+        self.connection
+            .run(|conn| Box::pin(conn.generation()))
+            .map_err(|e| failed("read the generation of the ruleset", e))
     }
 
     /// Applies the change if the ruleset is of this generation still.
     pub fn commit(&self, change: Transaction, generation: u32, action: &str) -> Result<Outcome> {
+        traffic::said(1);
         let change = change.expect_generation(generation);
-        match self.0.run(|conn| Box::pin(change.commit(conn))) {
+        match self.connection.run(|conn| Box::pin(change.commit(conn))) {
             // One change takes the ruleset to the next number, and 0 is left out.
             Ok(()) => Ok(Outcome::Applied(generation.checked_add(1).unwrap_or(1))),
             Err(error) if error.is_restart() => Ok(Outcome::Overtaken),
@@ -85,7 +109,7 @@ impl Nft {
 
     /// Who may change the table; `None` where there is none of this name.
     pub fn tenure(&self, family: Family, name: &str) -> Result<Option<Tenure>> {
-        let tables = self.0.run(move |conn| Box::pin(conn.list_tables_in(family)));
+        let tables = self.connection.run(move |conn| Box::pin(conn.list_tables_in(family)));
         let tables = tables.map_err(|e| failed("list tables", e))?;
         Ok(tables.iter().find(|table| table.name == name).map(|table| match table.flags & HELD {
             nftables::NFT_TABLE_F_PERSIST => Tenure::Orphaned,
@@ -97,7 +121,7 @@ impl Nft {
     /// The names of a table's sets.
     pub fn sets(&self, family: Family, table: &str) -> Result<Vec<String>> {
         let table = table.to_owned();
-        let sets = self.0.run(move |conn| Box::pin(async move { conn.list_sets_in(&table, family).await }));
+        let sets = self.connection.run(move |conn| Box::pin(async move { conn.list_sets_in(&table, family).await }));
         let sets = sets.map_err(|e| failed("list sets", e))?;
         Ok(sets.into_iter().filter(|set| !set.name.starts_with("__")).map(|set| set.name).collect())
     }
@@ -105,10 +129,16 @@ impl Nft {
     /// The elements of a set; none where there is no such set.
     pub fn elements(&self, family: Family, table: &str, set: &str) -> Result<Vec<SetElement>> {
         let (table, set) = (table.to_owned(), set.to_owned());
-        let found = self.0.run(move |conn| Box::pin(async move { conn.list_set_elements(&table, &set, family).await }));
+        let found = self
+            .connection
+            .run(move |conn| Box::pin(async move { conn.list_set_elements(&table, &set, family).await }));
         match found {
             Err(error) if error.is_not_found() => Ok(Vec::new()),
-            found => found.map_err(|e| failed("list a set", e)),
+            found => {
+                let found = found.map_err(|e| failed("list a set", e))?;
+                traffic::heard(found.len());
+                Ok(found)
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use rustix::{
     net::sockopt::{Timeout, set_socket_timeout},
 };
 
-use crate::{Error, Netns, Result};
+use crate::{Error, Netns, Result, traffic};
 
 /// How often a listing is repeated when the kernel says that it changed underneath.
 const DUMP_ATTEMPTS: usize = 16;
@@ -233,6 +233,7 @@ impl Channel {
             datagram.extend_from_slice(request.message.as_bytes());
             finish_header(&mut datagram[start..], flags, self.sequence);
             crate::watch::sending(&datagram[start..]);
+            traffic::said(1);
         }
         self.settled = false;
         self.socket.send(&datagram, 0).map_err(|e| Error::new(action, e))?;
@@ -243,7 +244,10 @@ impl Channel {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    traffic::heard(MessageIter::new(&self.buffer).count());
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::new(action, error)),
             }

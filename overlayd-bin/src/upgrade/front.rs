@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use overlayd_core::{
     engine::Engine,
-    ipc::{Caller, Handler, Identity},
+    ipc::{Caller, Handler, Identity, Turn},
     protocol::{Event, Request, Response},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -71,13 +71,13 @@ fn may_replace(identity: &Identity) -> bool {
 
 #[async_trait]
 impl Handler for Front {
-    async fn handle(&self, caller: &Caller, request: Request) -> Response {
+    async fn handle(&self, caller: &Caller, request: Request, turn: Turn) -> Response {
         if request == Request::Upgrade {
             return self.upgrade(caller).await;
         }
         let engine = self.slot().clone();
         match engine {
-            Some(engine) => engine.handle(caller, request).await,
+            Some(engine) => engine.handle(caller, request, turn).await,
             None => Response::err("the daemon is being replaced; ask again on a new connection"),
         }
     }

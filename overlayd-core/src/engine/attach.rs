@@ -148,7 +148,7 @@ impl Engine {
             record.identity = identity;
             record.namespace = attached.namespace;
             let change = Change::Attachment(handle.clone(), Some(record.clone()));
-            drop(self.store.commit(std::slice::from_ref(&change)));
+            self.store.commit_in_passing(std::slice::from_ref(&change));
             desired.apply(change);
         }
         Ok(Some(record))

@@ -7,14 +7,14 @@ use tokio::sync::broadcast;
 
 use super::{Engine, Error, edges::Asked};
 use crate::{
-    ipc::{Caller, Handler},
+    ipc::{Caller, Handler, Turn},
     protocol::{Event, Request, Response},
 };
 
 #[async_trait]
 impl Handler for Engine {
-    async fn handle(&self, _: &Caller, request: Request) -> Response {
-        self.answer(request).await
+    async fn handle(&self, _: &Caller, request: Request, turn: Turn) -> Response {
+        self.answer_in_turn(request, turn).await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -25,8 +25,12 @@ impl Handler for Engine {
 impl Engine {
     /// Carries out one request. A refused one becomes `err`, and has left nothing behind.
     pub async fn answer(&self, request: Request) -> Response {
+        self.answer_in_turn(request, Turn::alone()).await
+    }
+
+    async fn answer_in_turn(&self, request: Request, turn: Turn) -> Response {
         let op = request.op();
-        match self.dispatch(request).await {
+        match self.dispatch(request, turn).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(op, code = error.code(), %error, "a request was refused");
@@ -35,7 +39,7 @@ impl Engine {
         }
     }
 
-    async fn dispatch(&self, request: Request) -> Result<Response, Error> {
+    async fn dispatch(&self, request: Request, turn: Turn) -> Result<Response, Error> {
         match request {
             Request::Status => Ok(Response::Status(self.status())),
             Request::Hello(hello) => self.hello(&hello).map(Response::Hello),
@@ -49,12 +53,14 @@ impl Engine {
             Request::ReleaseIp { ip } => self.release_ip(ip).await,
             Request::AttachContainer(request) => self.attach_container(request).await,
             Request::DetachContainer { handle } => self.detach_container(handle).await,
-            Request::AddPeer { peer, scope } => self.add_peer(peer, scope).await,
-            Request::RemovePeer { pubkey, scope } => self.remove_peer(&pubkey, scope).await,
-            Request::AddAllowedIp { pubkey, cidr, scope } => self.add_allowed_ip(&pubkey, &cidr, scope).await,
-            Request::RemoveAllowedIp { pubkey, cidr, scope } => self.remove_allowed_ip(&pubkey, &cidr, scope).await,
-            Request::RegisterDns { name, ip } => self.register_dns(&name, ip).await,
-            Request::UnregisterDns { name } => self.unregister_dns(&name).await,
+            Request::AddPeer { peer, scope } => self.add_peer(turn, peer, scope).await,
+            Request::RemovePeer { pubkey, scope } => self.remove_peer(turn, &pubkey, scope).await,
+            Request::AddAllowedIp { pubkey, cidr, scope } => self.add_allowed_ip(turn, &pubkey, &cidr, scope).await,
+            Request::RemoveAllowedIp { pubkey, cidr, scope } => {
+                self.remove_allowed_ip(turn, &pubkey, &cidr, scope).await
+            }
+            Request::RegisterDns { name, ip } => self.register_dns(turn, &name, ip).await,
+            Request::UnregisterDns { name } => self.unregister_dns(turn, &name).await,
             Request::NatTick => self.nat_tick().await,
             Request::NatStatus => Ok(self.nat_status()),
             Request::Shutdown => self.shutdown().await,

@@ -6,6 +6,7 @@ use super::{Engine, Error, locks::Key, parse};
 use crate::{
     contract::{DnsChange, DnsPlan},
     desired::Change,
+    ipc::Turn,
     plan::{self, MOST_ADDRESSES, Naming, ServeDns, ServiceNames},
     protocol::Response,
 };
@@ -24,32 +25,36 @@ pub(super) enum Served {
 
 impl Engine {
     /// A second address of a name is added to the first.
-    pub(super) async fn register_dns(&self, name: &str, ip: IpAddr) -> Result<Response, Error> {
+    pub(super) async fn register_dns(&self, turn: Turn, name: &str, ip: IpAddr) -> Result<Response, Error> {
         let name = parse::dns_name(name)?;
         self.check_zone(&name)?;
-        self.change_name(&name, |addresses| with_address(addresses, ip).map(|addresses| addresses.map(Some))).await
+        self.change_name(turn, &name, |addresses| with_address(addresses, ip).map(|addresses| addresses.map(Some)))
+            .await
     }
 
-    pub(super) async fn unregister_dns(&self, name: &str) -> Result<Response, Error> {
+    pub(super) async fn unregister_dns(&self, turn: Turn, name: &str) -> Result<Response, Error> {
         let name = parse::dns_name(name)?;
-        self.change_name(&name, |addresses| Ok(addresses.map(|_| None))).await
+        self.change_name(turn, &name, |addresses| Ok(addresses.map(|_| None))).await
     }
 
     /// Records what becomes of the name's addresses (`None`: as they were) and has it answered. A repeated request is
     /// answered again too, in case that failed before.
     async fn change_name(
         &self,
+        turn: Turn,
         name: &str,
         becomes: impl FnOnce(Option<&BTreeSet<IpAddr>>) -> Result<Option<Option<BTreeSet<IpAddr>>>, Error>,
     ) -> Result<Response, Error> {
         let _world = self.world.read().await;
         let _name = self.locks.exclusive(Key::Name(name.to_owned())).await;
-        let (undo, ()) = self
-            .decide(|desired| {
+        let decided = self
+            .decide_now(|desired| {
                 let addresses = becomes(desired.dns().get(name))?;
                 Ok((addresses.map(|addresses| Change::Dns(name.to_owned(), addresses)).into_iter().collect(), ()))
             })
             .await?;
+        drop(turn);
+        let (undo, ()) = self.durable(decided).await?;
         if let Err(error) = self.serve_name(name).await {
             self.withdraw(undo).await?;
             return Err(error);

@@ -3,6 +3,7 @@
 
 mod names;
 mod sent;
+mod undo;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,7 +14,7 @@ use ipnet::IpNet;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use self::sent::Told;
-pub(super) use self::{names::spawn as spawn_resolver, sent::Sent};
+pub(super) use self::{names::spawn as spawn_resolver, sent::Sent, undo::as_of_now};
 use super::{
     Engine, Error,
     locks::Key,
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     contract::{self, PeerChange, PeerEndpoint, PeerStatus},
     desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
+    ipc::Turn,
     keys::PublicKey,
     names::LinkName,
     plan,
@@ -30,7 +32,7 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) async fn add_peer(&self, spec: PeerSpec, scope: PeerScope) -> Result<Response, Error> {
+    pub(super) async fn add_peer(&self, turn: Turn, spec: PeerSpec, scope: PeerScope) -> Result<Response, Error> {
         let record = PeerRecord {
             endpoint: parse::endpoint(&spec.endpoint)?,
             allowed_ips: parse::allowed_ips(&spec.allowed_ips)?,
@@ -44,25 +46,31 @@ impl Engine {
         if let EndpointSpec::Name { host, port } = &record.endpoint {
             self.resolve_at_once(&id, host, *port).await;
         }
-        self.change_peer(&id, |desired| Ok(put(desired, &id, record))).await
+        self.change_peer(turn, &id, |desired| Ok(put(desired, &id, record))).await
     }
 
-    pub(super) async fn remove_peer(&self, pubkey: &str, scope: PeerScope) -> Result<Response, Error> {
+    pub(super) async fn remove_peer(&self, turn: Turn, pubkey: &str, scope: PeerScope) -> Result<Response, Error> {
         let id = self.peer_id(pubkey, scope)?;
         let _world = self.world.read().await;
         let _peer = self.lock_peer(&id).await;
-        self.change_peer(&id, |desired| {
+        self.change_peer(turn, &id, |desired| {
             Ok(desired.peer(&id).map(|_| Change::Peer(id.clone(), None)).into_iter().collect())
         })
         .await
     }
 
-    pub(super) async fn add_allowed_ip(&self, pubkey: &str, cidr: &str, scope: PeerScope) -> Result<Response, Error> {
+    pub(super) async fn add_allowed_ip(
+        &self,
+        turn: Turn,
+        pubkey: &str,
+        cidr: &str,
+        scope: PeerScope,
+    ) -> Result<Response, Error> {
         let range = parse::allowed_ip("CIDR", cidr)?;
         let id = self.peer_id(pubkey, scope)?;
         let _world = self.world.read().await;
         let _peer = self.lock_peer(&id).await;
-        self.change_peer(&id, |desired| {
+        self.change_peer(turn, &id, |desired| {
             let known = desired.peer(&id).ok_or_else(|| {
                 Error::Missing(format!("cannot add allowed_ip {range} to unknown peer {pubkey}; call add_peer first"))
             })?;
@@ -79,6 +87,7 @@ impl Engine {
 
     pub(super) async fn remove_allowed_ip(
         &self,
+        turn: Turn,
         pubkey: &str,
         cidr: &str,
         scope: PeerScope,
@@ -87,7 +96,7 @@ impl Engine {
         let id = self.peer_id(pubkey, scope)?;
         let _world = self.world.read().await;
         let _peer = self.lock_peer(&id).await;
-        self.change_peer(&id, |desired| {
+        self.change_peer(turn, &id, |desired| {
             let held = desired.peer(&id).filter(|known| known.allowed_ips.contains(&range));
             Ok(held.map(|known| Change::Peer(id.clone(), Some(without(known, &[range])))).into_iter().collect())
         })
@@ -162,11 +171,12 @@ impl Engine {
     /// record taken back.
     async fn change_peer(
         &self,
+        turn: Turn,
         id: &PeerId,
         decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
     ) -> Result<Response, Error> {
-        let (undo, ids) = self
-            .decide(|desired| {
+        let decided = self
+            .decide_now(|desired| {
                 if let Some(service) = &id.service
                     && desired.service(service).is_none_or(|service| service.dedicated.is_none())
                 {
@@ -178,6 +188,8 @@ impl Engine {
                 Ok((changes, ids))
             })
             .await?;
+        drop(turn);
+        let (undo, ids) = self.durable(decided).await?;
         match self.tell(&ids).await {
             Ok(()) => Ok(Response::Ok),
             Err(error) => {

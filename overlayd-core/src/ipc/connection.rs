@@ -1,20 +1,22 @@
-use std::{collections::BTreeSet, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf},
     sync::broadcast::{self, error::RecvError},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     Caller, CodecError, Counters, Limits,
+    call::start,
     outbox::Outbox,
     reader::{Filled, FrameReader, ReadError, Room},
+    turn::{Turn, may_overlap},
+    under_way::{Answer, Last, UnderWay},
 };
 use crate::protocol::{Audience, Event, Frame, Hello, Request, Response, salvage_id};
 
@@ -22,8 +24,9 @@ use crate::protocol::{Audience, Event, Frame, Hello, Request, Response, salvage_
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Executes one request. It runs to its end whatever becomes of the client or the deadline, so it needs a bound of
-    /// its own. Requests of one connection come one after the other, those of different connections concurrently.
-    async fn handle(&self, caller: &Caller, request: Request) -> Response;
+    /// its own. Requests of different connections come concurrently, those of one connection one after the other, except
+    /// that the next of several changes of peers or names may come when the handler drops the `turn` of the one before.
+    async fn handle(&self, caller: &Caller, request: Request, turn: Turn) -> Response;
 
     /// A queue with the events from now on. Its capacity should be [`Limits::event_queue`].
     fn events(&self) -> broadcast::Receiver<Arc<Event>>;
@@ -102,19 +105,27 @@ enum End {
     Encode(#[from] CodecError),
 }
 
-type Running = Pin<Box<dyn Future<Output = Response> + Send>>;
-
 struct Connection<'a, S, H> {
     reader: FrameReader<ReadHalf<S>>,
     outbox: Outbox<WriteHalf<S>>,
+    under_way: UnderWay,
     /// `None` once the handler has dropped its end.
     events: Option<broadcast::Receiver<Arc<Event>>>,
     /// Added events that the client asked for.
     wanted: BTreeSet<String>,
+    /// Those that a `hello` asks for, which has to be answered first.
+    asked_for: Option<BTreeSet<String>>,
     caller: Arc<Caller>,
     /// Who calls, for the span of each request.
     who: String,
     service: &'a Service<H>,
+}
+
+/// Whether the client may say more at this point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listening {
+    Yes,
+    No,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
@@ -123,8 +134,10 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
         Self {
             reader: FrameReader::new(read, service.limits.frame_deadline, service.room.clone()),
             outbox: Outbox::new(write),
+            under_way: UnderWay::default(),
             events: Some(service.handler.events()),
             wanted: BTreeSet::new(),
+            asked_for: None,
             who: caller.identity.to_string(),
             caller,
             service,
@@ -132,17 +145,18 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
     }
 
     async fn run(&mut self) -> End {
-        loop {
+        let end = loop {
             let served = match self.next_body().await {
                 Ok(body) => self.serve(&body).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = served {
-                return end;
+                break end;
             }
             // A client that pipelines shares its thread with the others.
             tokio::task::coop::consume_budget().await;
-        }
+        };
+        self.finish(end).await
     }
 
     /// The next body. Replies are written once no further body is waiting, so that many travel together.
@@ -153,25 +167,48 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
             }
             if self.outbox.is_full() {
                 self.reader.pause();
-            } else if let Some(body) = self.reader.take()? {
+            } else if self.under_way.has_room()
+                && let Some(body) = self.reader.take()?
+            {
                 return Ok(body);
             }
-            let (waiting, limit) = (self.outbox.waiting_since(), self.service.limits.frame_deadline);
-            tokio::select! {
-                biased;
-                written = self.outbox.write(), if !self.outbox.is_empty() => written.map_err(End::Write)?,
-                () = overdue(waiting, limit) => return Err(End::Stalled(limit)),
-                filled = self.reader.fill(), if !self.outbox.is_full() => {
-                    if filled? == Filled::End {
-                        return Err(End::Left);
-                    }
-                }
-                event = next_event(&mut self.events, &self.service.counters), if self.outbox.is_empty() => {
-                    self.push_event(event);
-                }
-                () = self.service.closing.cancelled() => return Err(End::Closing),
-            }
+            self.step(Listening::Yes).await?;
         }
+    }
+
+    /// Waits until every request under way is answered.
+    async fn settle(&mut self) -> Result<(), End> {
+        while !self.under_way.is_empty() {
+            self.step(Listening::No).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for one thing to happen.
+    async fn step(&mut self, listening: Listening) -> Result<(), End> {
+        let listens = listening == Listening::Yes;
+        let reads = listens && !self.outbox.is_full() && self.under_way.has_room();
+        let (waiting, limit) = (self.outbox.waiting_since(), self.service.limits.frame_deadline);
+        tokio::select! {
+            biased;
+            answer = self.under_way.progress(), if !self.under_way.is_empty() => {
+                if let Some(answer) = answer {
+                    self.reply(answer)?;
+                }
+            }
+            written = self.outbox.write(), if !self.outbox.is_empty() => written.map_err(End::Write)?,
+            () = overdue(waiting, limit) => return Err(End::Stalled(limit)),
+            filled = self.reader.fill(), if reads => {
+                if filled? == Filled::End {
+                    return Err(End::Left);
+                }
+            }
+            event = next_event(&mut self.events, &self.service.counters), if self.outbox.is_empty() => {
+                self.push_event(event);
+            }
+            () = self.service.closing.cancelled(), if listens => return Err(End::Closing),
+        }
+        Ok(())
     }
 
     async fn serve(&mut self, body: &[u8]) -> Result<(), End> {
@@ -182,6 +219,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
                 Ok(())
             }
             Err(error) => {
+                self.settle().await?;
                 self.service.counters.bad_frames.add(1);
                 let id = salvage_id(body).ok_or_else(|| End::Undecodable(error.place()))?;
                 tracing::warn!(caller = %self.caller, id, error = error.place(), "a bad request was refused");
@@ -191,62 +229,51 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
         }
     }
 
+    /// Begins a request. But for those that may overlap, it has the connection for itself until it is answered.
     async fn serve_request(&mut self, id: u64, request: Request) -> Result<(), End> {
-        let wanted = match &request {
-            Request::Hello(Hello { events, .. }) => Some(events.iter().cloned().collect()),
-            _ => None,
-        };
-        let shutdown = request == Request::Shutdown;
-        let response = self.execute(id, request).await?;
-        if let (Some(wanted), Response::Hello(_)) = (wanted, &response) {
-            self.wanted = wanted;
+        let overlaps = may_overlap(&request);
+        if !overlaps {
+            self.settle().await?;
         }
-        self.service.counters.requests.add(1);
-        let done = shutdown && response == Response::Ok;
-        self.outbox.push_reply(id, response)?;
-        if done { Err(End::Closing) } else { Ok(()) }
+        if let Request::Hello(Hello { events, .. }) = &request {
+            self.asked_for = Some(events.iter().cloned().collect());
+        }
+        let (turn, turn_end) = Turn::new();
+        let span = tracing::info_span!(
+            "request",
+            id,
+            op = request.op(),
+            connection = self.caller.connection,
+            caller = self.who
+        );
+        let running = start(self.service, &self.caller, id, request, turn).instrument(span);
+        if let Some(answer) = self.under_way.begin(Box::pin(running), turn_end).await {
+            self.reply(answer)?;
+        }
+        if overlaps { Ok(()) } else { self.settle().await }
     }
 
-    /// Runs the request to its end or its deadline; events and earlier replies flow meanwhile.
-    async fn execute(&mut self, id: u64, request: Request) -> Result<Response, End> {
-        let op = request.op();
-        let span = tracing::info_span!("request", id, op, connection = self.caller.connection, caller = self.who);
-        let mut running = self.start(request).instrument(span);
-        let limit = self.service.limits.request_deadline;
-        let deadline = sleep(limit);
-        tokio::pin!(deadline);
-        let mut broken = None;
-        loop {
-            tokio::select! {
-                biased;
-                response = &mut running => return broken.map_or(Ok(response), Err),
-                written = self.outbox.write(), if broken.is_none() && !self.outbox.is_empty() => {
-                    broken = written.err().map(End::Write);
-                }
-                event = next_event(&mut self.events, &self.service.counters), if self.outbox.is_empty() => {
-                    self.push_event(event);
-                }
-                () = &mut deadline => break,
+    fn reply(&mut self, answer: Answer) -> Result<(), End> {
+        self.service.counters.requests.add(1);
+        if let (Some(events), Response::Hello(_)) = (self.asked_for.take(), &answer.response) {
+            self.wanted = events;
+        }
+        self.outbox.push_reply(answer.id, answer.response)?;
+        if answer.last == Last::Yes { Err(End::Closing) } else { Ok(()) }
+    }
+
+    /// Lets every request that has begun run to its end, and its reply be sent where that is possible.
+    async fn finish(&mut self, end: End) -> End {
+        let heard = match &end {
+            End::Write(_) | End::Read(ReadError::Io(_)) => Err(()),
+            _ => self.settle().await.map_err(drop),
+        };
+        if heard.is_err() {
+            while !self.under_way.is_empty() {
+                drop(self.under_way.progress().await);
             }
         }
-        self.service.counters.overdue.add(1);
-        tracing::warn!(caller = %self.caller, id, op, "a request outlived its deadline and goes on without its client");
-        tokio::spawn(running);
-        let seconds = limit.as_secs_f32();
-        Ok(Response::err(format_args!("`{op}` did not end within {seconds} s; it may still take effect")))
-    }
-
-    /// The request as a future that owns all it needs, so that it can outlive the connection. A panic becomes `err`.
-    fn start(&self, request: Request) -> Running {
-        let op = request.op();
-        let (handler, caller) = (Arc::clone(&self.service.handler), Arc::clone(&self.caller));
-        let call = async move { handler.handle(&caller, request).await };
-        Box::pin(AssertUnwindSafe(call).catch_unwind().map(move |outcome| {
-            outcome.unwrap_or_else(|_panic| {
-                tracing::error!(op, "a request panicked");
-                Response::err(format_args!("internal error while executing `{op}`; the daemon's log says more"))
-            })
-        }))
+        end
     }
 
     /// Queues an event if this connection is in its audience.

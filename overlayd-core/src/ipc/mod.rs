@@ -3,6 +3,7 @@
 //! Nothing here knows what carries the bytes. Listening belongs to the binary; [`client`] has one connector per
 //! platform.
 
+mod call;
 mod caller;
 pub mod client;
 mod codec;
@@ -11,9 +12,12 @@ mod counters;
 mod limits;
 mod outbox;
 mod reader;
+mod turn;
+mod under_way;
 
 pub use caller::*;
 pub use codec::*;
 pub use connection::*;
 pub use counters::*;
 pub use limits::*;
+pub use turn::Turn;

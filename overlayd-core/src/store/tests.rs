@@ -23,6 +23,18 @@ fn new_path() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_is_written_too_and_never_overtakes() {
+    let (_dir, path) = new_path();
+    {
+        let (store, _) = Store::open(&path).unwrap();
+        store.commit_in_passing(&[node(1)]);
+        store.commit(&[node(2)]).durable().await.unwrap();
+        store.commit_in_passing(&[node(3)]);
+    }
+    assert_eq!(Store::open(&path).unwrap().1, [node(3)]);
+}
+
+#[tokio::test]
 async fn what_was_committed_is_read_back_and_what_was_forgotten_is_not() {
     let (_dir, path) = new_path();
     {

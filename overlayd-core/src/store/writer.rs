@@ -3,7 +3,10 @@
 //! redb takes no further transaction after an error of the disk, so the file is opened anew. Whether the failed
 //! transaction is on disk is not known then; because its requests were refused, it is taken back first.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
@@ -11,6 +14,9 @@ use super::{Job, META, RECORDS, Row, file::Open};
 
 /// Key of the number of the last transaction.
 const LAST: &str = "last";
+
+/// How long a change that nobody waits for may wait for company.
+const COMPANY: Duration = Duration::from_millis(10);
 
 /// Writes transactions one after the other.
 pub(super) struct Writer {
@@ -39,13 +45,17 @@ impl Writer {
     /// Commits what is queued, until nobody can queue anything more.
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
         while let Ok(first) = queue.recv() {
-            let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
+            let jobs = gathered(first, queue);
             let rows: Vec<&Row> = jobs.iter().flat_map(|job| &job.rows).collect();
-            let outcome = self.commit(&rows).map_err(Arc::from);
+            let outcome: Result<(), Arc<str>> = self.commit(&rows).map_err(Arc::from);
             // The last one is told first: decisions are taken back in this order when they were not recorded.
             for job in jobs.into_iter().rev() {
-                // The caller may have given up waiting; the rows are written all the same.
-                drop(job.done.send(outcome.clone()));
+                match (job.done, &outcome) {
+                    // The caller may have given up waiting; the rows are written all the same.
+                    (Some(done), _) => drop(done.send(outcome.clone())),
+                    (None, Err(error)) => tracing::error!(%error, "a change nobody waits for could not be recorded"),
+                    (None, Ok(())) => {}
+                }
             }
         }
     }
@@ -87,6 +97,20 @@ impl Writer {
         tracing::info!("the state can be written again");
         Ok(database)
     }
+}
+
+/// All that is queued, once somebody waits for any of it or it has waited for long enough.
+fn gathered(first: Job, queue: &mpsc::Receiver<Job>) -> Vec<Job> {
+    let until = Instant::now() + COMPANY;
+    let mut jobs = vec![first];
+    jobs.extend(queue.try_iter());
+    while jobs.iter().all(|job| job.done.is_none()) {
+        // The time is over, or there will be no more.
+        let Ok(next) = queue.recv_timeout(until.saturating_duration_since(Instant::now())) else { break };
+        jobs.push(next);
+        jobs.extend(queue.try_iter());
+    }
+    jobs
 }
 
 fn last(database: &Database) -> Result<u64, redb::Error> {

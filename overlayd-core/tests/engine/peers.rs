@@ -5,13 +5,21 @@ use std::{
 
 use overlayd_core::{
     contract::{OverlayBackend, PeerStatus},
-    ipc::Handler,
+    ipc::{Caller, FrameCodec, Handler, Identity, Limits, Service, serve_connection},
     keys::PublicKey,
     names::LinkName,
-    protocol::{Event, PeerScope, Request},
+    protocol::{Event, Frame, PeerScope, Request, Response},
 };
 use overlayd_testkit::fake::{Reaction, Stage};
-use tokio::sync::broadcast;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{Notify, broadcast},
+};
+use tokio_util::{
+    bytes::BytesMut,
+    codec::{Decoder, Encoder},
+    sync::CancellationToken,
+};
 
 use crate::node::{Node, add_peer, setup_global, some_key};
 
@@ -83,6 +91,72 @@ async fn a_change_that_the_device_refuses_is_taken_back() {
     node.refused(allowed_ip(&key, "10.77.9.0/26")).await;
     assert_eq!(node.status().await.peers[0].allowed_ips, "10.77.8.0/26");
     assert_eq!(ranges(&node, &key).await, ["10.77.8.0/26"]);
+}
+
+#[tokio::test]
+async fn a_range_that_went_on_to_another_peer_stays_there_when_the_change_before_is_taken_back() {
+    let node = Node::ready().await;
+    let (first, refused, last) = (some_key(), some_key(), some_key());
+    node.ok(add_peer(&first, "198.51.100.1:51820", "10.77.8.0/26,10.77.9.0/26")).await;
+    let go = Arc::new(Notify::new());
+    let script = node.overlay.script();
+    script.once(Stage::Entry, |call| call.verb == "change_peers", Reaction::Wait(Arc::clone(&go)));
+    let calls = script.calls().len();
+    let engine = Arc::clone(&node.engine);
+    let taking = add_peer(&refused, "198.51.100.2:51820", "10.77.8.0/26,10.77.9.0/26");
+    let taking = tokio::spawn(async move { engine.answer(taking).await });
+    script.called(|call| call.verb == "change_peers" && call.number > calls).await;
+    // The device is asked about one change at a time, and refuses what it is asked when it answers.
+    script.once(Stage::HalfWay, |call| call.verb == "change_peers", Reaction::fail("no memory"));
+    let engine = Arc::clone(&node.engine);
+    let moving = add_peer(&last, "198.51.100.3:51820", "10.77.9.0/26");
+    let moving = tokio::spawn(async move { engine.answer(moving).await });
+    while node.status().await.peer_count < 3 {
+        tokio::task::yield_now().await;
+    }
+    go.notify_one();
+    assert!(matches!(taking.await.unwrap(), Response::Err { .. }));
+    assert_eq!(moving.await.unwrap(), Response::Ok);
+    assert_eq!(ranges(&node, &first).await, ["10.77.8.0/26"]);
+    assert_eq!(ranges(&node, &last).await, ["10.77.9.0/26"]);
+    assert_eq!(seen(&node, &refused).await, None);
+    assert_eq!(node.status().await.peer_count, 2);
+}
+
+#[tokio::test]
+async fn changes_pipelined_on_one_connection_take_effect_in_their_order() {
+    let node = Node::ready().await;
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let service = Service {
+        handler: Arc::clone(&node.engine),
+        limits: Limits::default(),
+        counters: Arc::default(),
+        closing: CancellationToken::new(),
+    };
+    let caller = Caller { connection: 1, identity: Identity::InProcess };
+    tokio::spawn(async move { serve_connection(theirs, caller, &service).await });
+    let keys: Vec<PublicKey> = (0..200).map(|_| some_key()).collect();
+    let (mut reading, mut writing) = tokio::io::split(ours);
+    let mut bytes = BytesMut::new();
+    // All of them claim the same range; the last one has it.
+    for (id, key) in (1..).zip(&keys) {
+        let request = add_peer(key, "198.51.100.1:51820", "10.77.8.0/26");
+        FrameCodec.encode(&Frame::Request { id, request }, &mut bytes).unwrap();
+    }
+    writing.write_all(&bytes).await.unwrap();
+    let (mut said, mut next) = (BytesMut::new(), 1);
+    while next <= 200 {
+        reading.read_buf(&mut said).await.unwrap();
+        while let Some(body) = FrameCodec.decode(&mut said).unwrap() {
+            let Frame::Response { id, response } = Frame::decode(&body).unwrap() else { continue };
+            assert_eq!((id, response), (next, Response::Ok));
+            next += 1;
+        }
+    }
+    for key in &keys[..199] {
+        assert!(ranges(&node, key).await.is_empty());
+    }
+    assert_eq!(ranges(&node, &keys[199]).await, ["10.77.8.0/26"]);
 }
 
 #[tokio::test]

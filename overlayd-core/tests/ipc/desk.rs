@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use overlayd_core::{
     ipc::{
-        Caller, Counters, Handler, Identity, Limits, Service,
+        Caller, Counters, Handler, Identity, Limits, Service, Turn,
         client::{Connector, Stream},
         serve_connection,
     },
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Answers at once, except what it was told to hold. The last word of a service's name decides: `held` waits for
-/// [`Desk::release`], `panic` panics.
+/// [`Desk::release`], `panic` panics. A name that is unregistered is held, too, and one that says `decided` passes its turn.
 pub(crate) struct Desk {
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     /// Requests in the order in which they were begun.
@@ -38,6 +38,11 @@ pub(crate) struct Desk {
     shutdown: CancellationToken,
     /// What `status` says of its peers; tests of size use it.
     pub(crate) interface: Mutex<Option<String>>,
+}
+
+/// A request that ends as [`held_request`] does. One that is `decided` lets later ones of its kind begin.
+pub(crate) fn held_change(name: &str) -> Request {
+    Request::UnregisterDns { name: name.to_owned() }
 }
 
 /// A server without a listener.
@@ -124,13 +129,19 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, request: Request, turn: Turn) -> Response {
         match request {
             Request::TeardownServiceOverlay { service } if service == "held" => {
                 self.held.acquire().await.unwrap().forget();
                 Response::Ok
             }
             Request::TeardownServiceOverlay { service } if service == "panic" => panic!("as told"),
+            Request::UnregisterDns { name } => {
+                let turn = (name != "decided").then_some(turn);
+                self.held.acquire().await.unwrap().forget();
+                drop(turn);
+                Response::Ok
+            }
             Request::ReleaseIp { ip } => Response::Ip { ip },
             Request::Status => Response::Status(overlayd_core::protocol::StatusSnapshot {
                 interface: self.interface.lock().unwrap().clone(),
@@ -154,11 +165,11 @@ impl Desk {
 
 #[async_trait]
 impl Handler for Desk {
-    async fn handle(&self, _caller: &Caller, request: Request) -> Response {
+    async fn handle(&self, _caller: &Caller, request: Request, turn: Turn) -> Response {
         let op = request.op();
         self.begun.lock().unwrap().push(request.clone());
         self.changed.notify_waiters();
-        let response = self.answer(request).await;
+        let response = self.answer(request, turn).await;
         *self.ended.lock().unwrap().entry(op).or_default() += 1;
         self.changed.notify_waiters();
         response

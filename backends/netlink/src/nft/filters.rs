@@ -45,7 +45,7 @@ impl Nft {
     /// The barriers in other tables than this, but for tables that accept something by name of one of these interfaces:
     /// whoever wrote those knows of them.
     pub fn barriers(&self, own_table: &str, interfaces: &[String]) -> Result<Vec<Barrier>> {
-        let chains = self.0.run(|conn| Box::pin(conn.list_chains())).map_err(|e| failed("list chains", e))?;
+        let chains = self.connection.run(|conn| Box::pin(conn.list_chains())).map_err(|e| failed("list chains", e))?;
         let mut barriers = Vec::new();
         for chain in chains.iter().filter(|chain| chain.table != own_table) {
             let filters = chain.chain_type.is_none_or(|kind| kind == ChainType::Filter);
@@ -70,7 +70,7 @@ impl Nft {
 
     fn rules(&self, family: Family, table: &str) -> Result<Vec<RuleInfo>> {
         let table = table.to_owned();
-        let rules = self.0.run(move |conn| Box::pin(async move { conn.list_rules(&table, family).await }));
+        let rules = self.connection.run(move |conn| Box::pin(async move { conn.list_rules(&table, family).await }));
         rules.map_err(|e| failed("list rules", e))
     }
 

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use overlayd_core::{
-    ipc::{Caller, Handler, Limits, Service, serve_connection},
+    ipc::{Caller, Handler, Limits, Service, Turn, serve_connection},
     protocol::{Event, Request, Response},
 };
 use tokio::{net::UnixStream, sync::broadcast};
@@ -30,7 +30,7 @@ struct Refusal {
 
 #[async_trait]
 impl Handler for Refusal {
-    async fn handle(&self, _caller: &Caller, _request: Request) -> Response {
+    async fn handle(&self, _caller: &Caller, _request: Request, _turn: Turn) -> Response {
         self.closing.cancel();
         Response::err(&self.reason)
     }

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use overlayd_core::{
-    ipc::{Caller, Counters, FrameCodec, Handler, Limits},
+    ipc::{Caller, Counters, FrameCodec, Handler, Limits, Turn},
     protocol::{Event, Frame, Request, Response},
 };
 use tokio::{
@@ -30,7 +30,7 @@ struct Echo {
 
 #[async_trait]
 impl Handler for Echo {
-    async fn handle(&self, caller: &Caller, _request: Request) -> Response {
+    async fn handle(&self, caller: &Caller, _request: Request, _turn: Turn) -> Response {
         Response::BridgeName { name: caller.identity.to_string() }
     }
 

@@ -1,0 +1,134 @@
+//! The control plane: answers under load, and a node with many peers.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use overlayd_core::{
+    keys::PrivateKey,
+    protocol::{PeerScope, PeerSpec, Request},
+};
+
+use crate::{
+    Args,
+    attach::{attach_request, detach_request},
+    node::{Node, containers, deal, timed},
+    pipeline,
+    stats::{Report, Timed},
+};
+
+/// How long idle CPU time is watched.
+const IDLE: Duration = Duration::from_secs(20);
+/// Calls of a closed loop.
+const CALLS: usize = 2000;
+
+pub(crate) fn measure(args: &Args, report: &mut Report) {
+    let mut node = Node::up(args);
+    let socket = node.host().socket();
+    let asked = vec![Request::Status; 100_000];
+    let took = pipeline::run(&socket, &asked);
+    report.figure("status, pipelined on one connection", asked.len() as f64 / took.as_secs_f64(), "/s");
+    report.timed("status", 1, &status(&node, CALLS));
+    crowd(&mut node, args, report);
+    few_peers(&node, report);
+    many_peers(&node, args, report);
+}
+
+/// Status on a connection of its own while clients attach and detach.
+fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
+    let guests = containers(args.containers);
+    let services = node.services_for(guests.len());
+    let node = &*node;
+    let done = AtomicBool::new(false);
+    let (asked, total) = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let (mut client, mut took, begun) = (node.client(), Vec::new(), Instant::now());
+            while !done.load(Ordering::Relaxed) {
+                took.push(timed(|| drop(client.status())));
+                // Someone who asks without a pause would be most of the load.
+                thread::sleep(Duration::from_micros(500));
+            }
+            (took, begun.elapsed())
+        });
+        for round in 0..6 {
+            let jobs: Vec<Request> = guests
+                .iter()
+                .zip(&services)
+                .map(
+                    |(guest, service)| {
+                        if round % 2 == 0 { attach_request(guest, service) } else { detach_request(guest) }
+                    },
+                )
+                .collect();
+            deal(args.clients, &jobs, || node.client(), |client, request| drop(client.ask(request.clone())));
+        }
+        done.store(true, Ordering::Relaxed);
+        asking.join().unwrap()
+    });
+    report.timed(&format!("status while {} clients attach and detach", args.clients), 1, &Timed::new(asked, total));
+}
+
+fn few_peers(node: &Node, report: &mut Report) {
+    let keys: Vec<String> = (0..10).map(|_| key()).collect();
+    let added: Vec<Request> = keys.iter().enumerate().map(|(number, key)| add_peer(key, number)).collect();
+    pipeline::run(&node.host().socket(), &added);
+    report.timed("one AllowedIP change among 10 peers", 1, &allowed_ips(node, &keys[0]));
+    let removed: Vec<Request> = keys.iter().map(|key| remove_peer(key)).collect();
+    pipeline::run(&node.host().socket(), &removed);
+}
+
+fn many_peers(node: &Node, args: &Args, report: &mut Report) {
+    let (socket, many) = (node.host().socket(), args.peers);
+    let keys: Vec<String> = (0..many).map(|_| key()).collect();
+    let added: Vec<Request> = keys.iter().enumerate().map(|(number, key)| add_peer(key, number)).collect();
+    report.figure("resident without peers", node.resident(), "MB");
+    report.figure(&format!("{many} peers added, pipelined"), pipeline::run(&socket, &added).as_secs_f64(), "s");
+    report.figure(&format!("resident with {many} peers"), node.resident(), "MB");
+    report.timed(&format!("status with {many} peers"), 1, &status(node, 100));
+    report.timed(&format!("one AllowedIP change among {many} peers"), 1, &allowed_ips(node, &keys[0]));
+    let before = node.cpu();
+    thread::sleep(IDLE);
+    let used = (node.cpu() - before).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
+    report.figure(&format!("idle CPU with {many} silent peers"), used, "% of a core");
+    let removed: Vec<Request> = keys.iter().map(|key| remove_peer(key)).collect();
+    report.figure(&format!("{many} peers removed, pipelined"), pipeline::run(&socket, &removed).as_secs_f64(), "s");
+}
+
+fn status(node: &Node, calls: usize) -> Timed {
+    deal(1, &vec![(); calls], || node.client(), |client, ()| drop(client.status()))
+}
+
+/// Ranges that come and go at one peer.
+fn allowed_ips(node: &Node, pubkey: &str) -> Timed {
+    let change = |number: usize| {
+        let (pubkey, cidr, scope) = (pubkey.to_owned(), "172.16.0.0/24".to_owned(), PeerScope::Global);
+        match number % 2 {
+            0 => Request::AddAllowedIp { pubkey, cidr, scope },
+            _ => Request::RemoveAllowedIp { pubkey, cidr, scope },
+        }
+    };
+    let jobs: Vec<Request> = (0..400).map(change).collect();
+    deal(1, &jobs, || node.client(), |client, request| client.ok(request.clone()))
+}
+
+fn key() -> String {
+    PrivateKey::generate().public_key().to_base64()
+}
+
+fn add_peer(public_key: &str, number: usize) -> Request {
+    let [_, high, middle, low] = (number as u32).to_be_bytes();
+    let peer = PeerSpec {
+        public_key: public_key.into(),
+        endpoint: format!("127.{high}.{middle}.{low}:9"),
+        allowed_ips: format!("10.{}.{middle}.{low}/32", 200 + high),
+        persistent_keepalive_secs: 0,
+        candidates: Vec::new(),
+    };
+    Request::AddPeer { peer, scope: PeerScope::Global }
+}
+
+fn remove_peer(public_key: &str) -> Request {
+    Request::RemovePeer { pubkey: public_key.into(), scope: PeerScope::Global }
+}
