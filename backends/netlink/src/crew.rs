@@ -3,7 +3,6 @@ use std::{
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -15,7 +14,6 @@ use crate::{Error, Netns, Result};
 #[derive(Debug)]
 pub struct Crew {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 /// A thread of a crew, at home in the namespace of whoever made the crew.
@@ -49,9 +47,9 @@ impl std::fmt::Debug for Shared {
 impl Crew {
     /// So many threads, at home in the calling thread's namespace.
     pub fn here(size: usize) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let threads = (0..size).map(|_| start(&shared, Netns::current()?)).collect::<Result<_>>()?;
-        Ok(Self { shared, threads })
+        let crew = Self { shared: Arc::new(Shared::default()) };
+        (0..size).try_for_each(|_| start(&crew.shared, Netns::current()?))?;
+        Ok(crew)
     }
 
     /// Has one of the threads do this, after what was asked before if all are busy.
@@ -62,15 +60,10 @@ impl Crew {
 }
 
 impl Drop for Crew {
-    /// Waits until all that was asked is done.
+    /// The threads end when all that was asked is done. Nobody waits for that: the kernel may keep one for long.
     fn drop(&mut self) {
         self.shared.queue().ending = true;
         self.shared.changed.notify_all();
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread that visits network namespaces panicked");
-            }
-        }
     }
 }
 
@@ -105,11 +98,12 @@ impl Shared {
     }
 }
 
-fn start(shared: &Arc<Shared>, home: Netns) -> Result<JoinHandle<()>> {
+fn start(shared: &Arc<Shared>, home: Netns) -> Result<()> {
     let own = Arc::clone(shared);
     let work = move || serve(&own, Visitor { home, lost: None });
     let started = std::thread::Builder::new().name("netns-visitor".into()).spawn(work);
-    started.map_err(|e| Error::new("start a thread", e))
+    // It ends by itself, with the crew.
+    started.map(drop).map_err(|e| Error::new("start a thread", e))
 }
 
 fn serve(shared: &Shared, mut visitor: Visitor) {
