@@ -3,4 +3,6 @@
 
 mod calls;
 mod desk;
+mod line;
+mod overlap;
 mod raw;

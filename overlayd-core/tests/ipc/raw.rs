@@ -7,61 +7,15 @@ use overlayd_core::{
     protocol::{Event, Frame, Hello, MAX_FRAME_LEN, Request, Response},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::Instant,
 };
-use tokio_util::{
-    bytes::BytesMut,
-    codec::{Decoder, Encoder},
+use tokio_util::{bytes::BytesMut, codec::Decoder};
+
+use crate::{
+    desk::{Server, held_request},
+    line::{Line, request_bytes},
 };
-
-use crate::desk::{Server, held_change, held_request};
-
-/// A client's end that reads frames.
-struct Line {
-    stream: DuplexStream,
-    buffer: BytesMut,
-}
-
-impl Line {
-    fn new(stream: DuplexStream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
-    }
-
-    async fn say(&mut self, id: u64, request: Request) {
-        self.stream.write_all(&request_bytes(id, request)).await.unwrap();
-    }
-
-    async fn say_body(&mut self, body: &[u8]) {
-        self.stream.write_u32_le(u32::try_from(body.len()).unwrap()).await.unwrap();
-        self.stream.write_all(body).await.unwrap();
-    }
-
-    /// The next frame, or `None` at the end of the stream.
-    async fn hear(&mut self) -> Option<Frame> {
-        loop {
-            if let Some(body) = FrameCodec.decode(&mut self.buffer).unwrap() {
-                return Some(Frame::decode(&body).unwrap());
-            }
-            if self.stream.read_buf(&mut self.buffer).await.unwrap() == 0 {
-                return None;
-            }
-        }
-    }
-
-    async fn hear_reply(&mut self) -> (u64, Response) {
-        match self.hear().await {
-            Some(Frame::Response { id, response }) => (id, response),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn request_bytes(id: u64, request: Request) -> BytesMut {
-    let mut bytes = BytesMut::new();
-    FrameCodec.encode(&Frame::Request { id, request }, &mut bytes).unwrap();
-    bytes
-}
 
 fn health(pubkey: &str) -> Arc<Event> {
     Arc::new(Event::PeerHealthChanged { pubkey: pubkey.to_owned(), healthy: true })
@@ -83,65 +37,6 @@ async fn pipelined_requests_are_executed_and_answered_in_their_order() {
     for id in [7, 9, 8, 8] {
         assert_eq!(line.hear_reply().await, (id, Response::Ok));
     }
-}
-
-#[tokio::test]
-async fn changes_that_are_decided_overlap_and_are_answered_in_their_order() {
-    let server = Server::new(Limits::default());
-    let (stream, _) = server.connect(1 << 16);
-    let mut line = Line::new(stream);
-    let asked = [held_change("decided"), held_change("decided"), held_change("not yet"), held_change("decided")];
-    for (id, request) in (1..).zip(asked.iter().cloned().chain([Request::NatTick])) {
-        line.say(id, request).await;
-    }
-    server.desk.until_begun(3).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(server.desk.begun(), asked[..3], "one began while the turn of the one before it lasted");
-    server.desk.release(3);
-    server.desk.until_begun(4).await;
-    server.desk.release(1);
-    for id in 1..=5 {
-        assert_eq!(line.hear_reply().await, (id, Response::Ok));
-    }
-}
-
-#[tokio::test]
-async fn other_requests_wait_for_the_changes_before_them_and_a_client_that_leaves_stops_none() {
-    let server = Server::new(Limits::default());
-    let (stream, served) = server.connect(1 << 16);
-    let mut line = Line::new(stream);
-    for (id, request) in (1..).zip([held_change("decided"), held_change("decided"), Request::Status]) {
-        line.say(id, request).await;
-    }
-    server.desk.until_begun(2).await;
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(server.desk.begun().len(), 2, "a status overtook a change");
-    drop(line);
-    server.desk.release(2);
-    server.desk.until_ended("unregister_dns", 2).await;
-    served.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn overdue_changes_are_answered_in_their_order_and_go_on() {
-    let server = Server::new(Limits::default());
-    let (stream, _) = server.connect(1 << 16);
-    let mut line = Line::new(stream);
-    for (id, request) in (1..).zip([held_change("decided"), held_change("not yet"), Request::NatTick]) {
-        line.say(id, request).await;
-    }
-    for id in 1..=2 {
-        let (of, Response::Err { message }) = line.hear_reply().await else { panic!() };
-        assert_eq!(of, id);
-        assert!(message.contains("did not end within"), "{message}");
-    }
-    assert_eq!(line.hear_reply().await, (3, Response::Ok));
-    server.desk.release(2);
-    server.desk.until_ended("unregister_dns", 2).await;
 }
 
 #[tokio::test]
