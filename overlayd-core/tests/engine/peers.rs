@@ -127,12 +127,8 @@ async fn a_range_that_went_on_to_another_peer_stays_there_when_the_change_before
 async fn changes_pipelined_on_one_connection_take_effect_in_their_order() {
     let node = Node::ready().await;
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let service = Service {
-        handler: Arc::clone(&node.engine),
-        limits: Limits::default(),
-        counters: Arc::default(),
-        closing: CancellationToken::new(),
-    };
+    let closing = CancellationToken::new();
+    let service = Service::new(Arc::clone(&node.engine), Limits::default(), Arc::default(), closing);
     let caller = Caller { connection: 1, identity: Identity::InProcess };
     tokio::spawn(async move { serve_connection(theirs, caller, &service).await });
     let keys: Vec<PublicKey> = (0..200).map(|_| some_key()).collect();
