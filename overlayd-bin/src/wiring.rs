@@ -3,24 +3,29 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use overlayd_core::{
     contract::{Attacher, DriftSignal, OverlayBackend},
     engine::Backends,
-    names::{InstanceId, LinkName},
+    names::InstanceId,
 };
 use overlayd_dns_responder::DnsResponder;
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_nat_traversal::NatTraversal;
 
 #[cfg(feature = "userspace-wg")]
-use overlayd_userspace_wg::{Lent, UserspaceWg};
+use {
+    crate::upgrade::LentDevice,
+    anyhow::anyhow,
+    overlayd_core::names::LinkName,
+    overlayd_userspace_wg::{Lent, UserspaceWg},
+};
 
 use crate::{
     absent::Absent,
     cli::args::WireGuardChoice,
     settings::{Rules, Settings},
-    upgrade::{Lend, LentDevice},
+    upgrade::Lend,
 };
 
 /// What the backends need to know of this daemon.
@@ -33,6 +38,10 @@ pub(crate) struct Surroundings {
     /// Directory of the control sockets of devices in user space.
     pub(crate) control_dir: PathBuf,
     /// Firewall mark of the encrypted packets; `None` leaves what is there.
+    #[cfg_attr(
+        not(any(feature = "userspace-wg", feature = "kernel-wg")),
+        expect(dead_code, reason = "without WireGuard there are no encrypted packets")
+    )]
     pub(crate) fwmark: Option<u32>,
     /// Where the runtime directories of network managers are; `None` where they are not to be told of the overlay.
     pub(crate) managers: Option<PathBuf>,
