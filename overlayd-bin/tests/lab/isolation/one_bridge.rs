@@ -49,7 +49,8 @@ fn frames(cluster: Cluster) {
     let (sender, _) = town.who("m1");
     for (to, arrives) in [("m2", true), ("x", false), ("n", false)] {
         let (receiver, at) = town.who(to);
-        let mac = receiver.run(&["cat", "/sys/class/net/eth0/address"]);
+        let link = receiver.run(&["ip", "-oneline", "link", "show", "dev", "eth0"]);
+        let mac = link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
         sender.run(&["ip", "neighbour", "replace", &at.to_string(), "lladdr", mac.trim(), "dev", "eth0"]);
         let capture = Capture::start(receiver, &MARKER);
         let socket = sender.enter(|| UdpSocket::bind((unspecified(at), 0))).expect("a socket");
