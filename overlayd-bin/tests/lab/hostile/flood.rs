@@ -41,7 +41,7 @@ fn a_flood_of_handshakes_is_answered_by_cookies_and_harms_no_session() {
     assert!(flood.cookies > 0, "nobody had to prove himself");
     assert!(flood.cookies < flood.sent, "the flood was doubled");
     let lost = heard.sent - heard.answered;
-    assert!(lost * 3 < heard.sent * 2, "{heard:?}");
+    assert!(lost * 3 < heard.sent, "{heard:?}");
     assert!(pings(&lab.hosts[1].namespace, node_ip));
 }
 
