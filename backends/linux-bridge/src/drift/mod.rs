@@ -22,6 +22,7 @@ use overlayd_netlink::watch::Watch;
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, Timespec, epoll, eventfd},
+    io::Errno,
 };
 
 use self::{judge::Judge, mourner::Mourner};
@@ -100,8 +101,14 @@ fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner,
     loop {
         ready.clear();
         let due = judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now()).max(BREATH)));
-        // An interrupted wait is as good as one that found nothing.
-        let _ = epoll::wait(epoll, spare_capacity(&mut ready), due.as_ref());
+        match epoll::wait(epoll, spare_capacity(&mut ready), due.as_ref()) {
+            // An interrupted wait is as good as one that found nothing.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!(%error, "changes of the host are not waited for at the moment");
+                std::thread::sleep(RETRY);
+            }
+        }
         if stopping.load(Ordering::Acquire) {
             return;
         }
