@@ -89,8 +89,8 @@ fn a_flow_counts_what_is_lost() {
         let [a, b] = &lab.hosts[..] else { panic!("two hosts") };
         let echo = Echo::start(&b.namespace, b.v4());
         let flow = Flow::start(&a.namespace, SocketAddr::new(b.v4(), echo.port));
-        let (got, lost) = flow.end();
-        assert_eq!((got > 0, lost == 0), (works, works), "{got} answered, {lost} lost");
+        let talk = flow.end();
+        assert_eq!((talk.answered > 0, talk.lost.is_empty()), (works, works), "{talk:?}");
     }
 }
 

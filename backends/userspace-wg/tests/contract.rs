@@ -94,7 +94,7 @@ impl OverlayHarness for Here {
             panic!("no initiation");
         };
         socket.send(initiation).unwrap();
-        let len = socket.recv(&mut answer).unwrap();
+        let len = overlayd_testkit::uninterrupted(|| socket.recv(&mut answer)).unwrap();
         let TunnResult::WriteToNetwork(keepalive) = tunnel.decapsulate(None, &answer[..len], &mut out) else {
             panic!("no session");
         };

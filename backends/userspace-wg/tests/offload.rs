@@ -55,7 +55,7 @@ fn datagrams(from: &Host, to: &Host, address: &str, count: usize) -> usize {
     sender.send_to(&sent, address).unwrap();
     let mut buffer = [0; 2000];
     sent.chunks(1000)
-        .take_while(|expected| match receiver.recv(&mut buffer) {
+        .take_while(|expected| match overlayd_testkit::uninterrupted(|| receiver.recv(&mut buffer)) {
             Ok(len) => buffer[..len] == **expected,
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
             Err(error) => panic!("{error}"),

@@ -53,7 +53,8 @@ impl Daemon {
     /// What it tells the service manager next.
     pub(crate) fn told(&self) -> String {
         let mut message = [0; 64];
-        let length = self.manager.recv(&mut message).expect("the daemon says something to the service manager");
+        let length = overlayd_testkit::uninterrupted(|| self.manager.recv(&mut message))
+            .expect("the daemon says something to the service manager");
         String::from_utf8(message[..length].trim_ascii_end().to_vec()).unwrap()
     }
 

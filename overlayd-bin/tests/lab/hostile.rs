@@ -109,7 +109,7 @@ fn connect(host: &Host) -> UnixStream {
 fn is_let_go(stream: &mut UnixStream) -> bool {
     let mut rest = [0; 4096];
     loop {
-        match stream.read(&mut rest) {
+        match overlayd_testkit::uninterrupted(|| stream.read(&mut rest)) {
             Ok(0) => return true,
             Ok(_) => {}
             Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,

@@ -44,20 +44,20 @@ fn follows(cluster: Cluster, underlay: fn(&Host) -> IpAddr) {
         let inner = size - 80;
         for ((host, end), node) in lab.hosts.iter().zip(&ends).zip(&nodes) {
             let has = format!(" mtu {inner} ");
+            let inside = || end.run(&["ip", "-oneline", "link", "show", "eth0"]);
             let links = host.wait_until(|facts| {
                 let of_ours = |fact: &&String| fact.contains("ip -oneline: ") && fact.contains(" mtu ");
                 let ours = facts.iter().filter(of_ours).filter(|fact| fact.contains("zl-") || fact.contains("veth-"));
                 let sizes: Vec<bool> = ours.map(|fact| fact.contains(&has)).collect();
-                sizes.len() >= 3 && sizes.iter().all(|is_so| *is_so)
+                sizes.len() >= 3 && sizes.iter().all(|is_so| *is_so) && inside().contains(&has)
             });
             let ours: Vec<_> = links.iter().filter(|fact| fact.contains(" mtu ") && fact.contains("zl-")).collect();
             assert!(ours.iter().any(|fact| fact.contains(&node.device) && fact.contains(&has)), "{ours:#?}");
-            let inside = end.run(&["ip", "-oneline", "link", "show", "eth0"]);
-            assert!(inside.contains(&has), "after {size}: {inside}");
+            assert!(inside().contains(&has), "after {size}: {}", inside());
         }
         let moved = transfer(&ends[0], &ends[1], ips[1], 200_000).unwrap_or_else(|error| panic!("{size}: {error}"));
         assert_eq!(moved.mss, inner - headers, "after {size}");
     }
-    let (answered, lost) = flow.end();
-    assert!(answered > 100 && lost == 0, "{answered} answered, {lost} lost");
+    let talk = flow.end();
+    assert!(talk.answered > 100 && talk.lost.is_empty(), "{talk:?}");
 }

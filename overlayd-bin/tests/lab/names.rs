@@ -50,7 +50,7 @@ fn ask(container: &Namespace, server: IpAddr, name: &str) -> Vec<IpAddr> {
         socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         socket.send_to(&query, server).expect("a query is sent");
         let mut answer = vec![0; 1232];
-        let length = socket.recv(&mut answer).expect("an answer over UDP");
+        let length = overlayd_testkit::uninterrupted(|| socket.recv(&mut answer)).expect("an answer over UDP");
         answer.truncate(length);
         answer
     });

@@ -103,7 +103,8 @@ impl Remote {
         self.engine.packet(Now::read(), &mut packet, 20, &mut self.datagrams);
         self.send();
         let mut answer = [0; 2048];
-        let (len, from) = self.socket.recv_from(&mut answer).expect("an answer to the handshake");
+        let (len, from) =
+            overlayd_testkit::uninterrupted(|| self.socket.recv_from(&mut answer)).expect("an answer to the handshake");
         self.engine.datagram(Now::read(), from, &answer[..len], &mut self.packets, &mut self.datagrams);
         self.send();
     }

@@ -131,7 +131,8 @@ fn run(kind: Kind, trace: &[Request]) -> Vec<String> {
     seen.push(us.must("ip -4 route show proto 111"));
     if trace.iter().any(|request| matches!(request, Request::Device(_))) {
         let mut initiation = [0; 2048];
-        let spoken_to = silent.recv(&mut initiation).is_ok_and(|len| len == 148 && initiation[0] == 1);
+        let spoken_to = overlayd_testkit::uninterrupted(|| silent.recv(&mut initiation))
+            .is_ok_and(|len| len == 148 && initiation[0] == 1);
         assert!(spoken_to, "{kind:?}: the owner of 10.80.1.0/24 was not spoken to");
         // The device takes the key of a peer, which goes.
         let private_key = PrivateKey::from_bytes([REMOTE; 32]);
@@ -257,7 +258,8 @@ fn drain(receiver: &UdpSocket, name: impl Fn(SocketAddr) -> String) -> Vec<(Stri
     receiver.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut arrived = Vec::new();
     loop {
-        let (len, from) = receiver.recv_from(&mut [0; 2048]).expect("the last packet arrives");
+        let (len, from) =
+            overlayd_testkit::uninterrupted(|| receiver.recv_from(&mut [0; 2048])).expect("the last packet arrives");
         if len + 28 == END {
             return arrived;
         }

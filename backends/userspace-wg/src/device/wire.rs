@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use overlayd_core::keys::{PresharedKey, PublicKey};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
+    io::{Errno, retry_on_intr},
     net::{
         AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, sendmsg,
         socketpair,
@@ -93,7 +93,8 @@ impl Wire {
         for _ in 0..2 {
             match sendmsg(&self.0, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
                 Err(Errno::AGAIN) => {
-                    poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&SEND_PATIENCE))?;
+                    let mut room = [PollFd::new(&self.0, PollFlags::OUT)];
+                    retry_on_intr(|| poll(&mut room, Some(&SEND_PATIENCE)))?;
                 }
                 outcome => return Ok(outcome.map(drop)?),
             }

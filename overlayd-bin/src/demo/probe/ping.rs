@@ -93,6 +93,7 @@ fn await_reply(socket: &mut Socket, sequence: u16, until: Instant) -> Result<boo
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
                 return Ok(false);
             }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             // The network below is still being learned: an unreachable next hop is reported here.
             Err(e) if e.kind() == std::io::ErrorKind::HostUnreachable => return Ok(false),
             Err(e) => return Err(e.into()),

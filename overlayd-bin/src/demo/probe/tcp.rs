@@ -45,9 +45,11 @@ fn receive(listener: &TcpListener) -> Result<Throughput> {
     let mut buffer = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(Throughput { bytes, time: start.elapsed() }),
-            length => bytes += length as u64,
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(Throughput { bytes, time: start.elapsed() }),
+            Ok(length) => bytes += length as u64,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -119,7 +119,8 @@ fn say(namespace: &Namespace, own: IpAddr, target: IpAddr, words: &str) {
 fn hears(ear: &UdpSocket, words: &str, expected: bool) -> bool {
     ear.set_read_timeout(Some(if expected { PATIENCE } else { MOMENT })).expect("a time-out");
     let mut buffer = [0; 16];
-    matches!(ear.recv_from(&mut buffer), Ok((length, _)) if buffer[..length] == *words.as_bytes())
+    let heard = overlayd_testkit::uninterrupted(|| ear.recv_from(&mut buffer));
+    matches!(heard, Ok((length, _)) if buffer[..length] == *words.as_bytes())
 }
 
 fn index_of_eth0() -> u32 {

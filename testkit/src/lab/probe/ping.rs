@@ -6,7 +6,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::lab::Namespace;
+use crate::{lab::Namespace, uninterrupted};
 
 /// How long a lost answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(super) fn echo(to: IpAddr, payload: usize, sequence: u8, patience: Duration)
     socket.send_to(&packet, &SocketAddr::new(to, 0).into()).ok()?;
     let mut answer = vec![0; packet.len() + 64];
     loop {
-        let length = socket.read(&mut answer).ok()?;
+        let length = uninterrupted(|| socket.read(&mut answer)).ok()?;
         if answer[0] == reply && answer[7] == sequence {
             return (answer[8..length] == packet[8..]).then(|| start.elapsed());
         }

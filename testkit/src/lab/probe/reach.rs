@@ -12,7 +12,7 @@ use overlayd_core::contract::PortProtocol;
 use socket2::SockRef;
 
 use super::ping::echo;
-use crate::lab::Namespace;
+use crate::{lab::Namespace, uninterrupted};
 
 /// How long what should arrive is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -169,7 +169,7 @@ fn received(socket: &UdpSocket, words: &[u8; 8], patience: Duration) -> Option<S
         let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
         socket.set_read_timeout(Some(left)).expect("a time-out");
         let mut buffer = [0; 16];
-        match socket.recv_from(&mut buffer) {
+        match uninterrupted(|| socket.recv_from(&mut buffer)) {
             Ok((8, from)) if buffer[..8] == *words => return Some(from),
             Ok(_) => {}
             Err(_) => return None,

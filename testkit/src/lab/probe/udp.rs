@@ -5,13 +5,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::lab::Namespace;
+use crate::{lab::Namespace, uninterrupted};
 
 /// How long an answer is waited for before its datagram counts as lost.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A UDP service that sends back what it gets, until dropped.
 #[derive(Debug)]
@@ -62,7 +62,16 @@ impl Drop for Echo {
 #[derive(Debug)]
 pub struct Flow {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<(u64, u64)>,
+    thread: JoinHandle<Talk>,
+}
+
+/// What became of the datagrams of a [`Flow`].
+#[derive(Debug, Default)]
+pub struct Talk {
+    /// How many were answered.
+    pub answered: u64,
+    /// Each that was not: which one, when in the conversation, and why.
+    pub lost: Vec<String>,
 }
 
 impl Flow {
@@ -74,32 +83,41 @@ impl Flow {
         Self { stop, thread }
     }
 
-    /// Ends the conversation after the datagram that is under way: how many datagrams were answered, and how many were lost.
-    pub fn end(self) -> (u64, u64) {
+    /// Ends the conversation after the datagram that is under way.
+    pub fn end(self) -> Talk {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-fn converse(to: SocketAddr, stopped: &AtomicBool) -> (u64, u64) {
+fn converse(to: SocketAddr, stopped: &AtomicBool) -> Talk {
     let any = match to {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let (mut answered, mut lost) = (0_u64, 0_u64);
+    let (began, mut talk) = (Instant::now(), Talk::default());
     loop {
-        let sent = (answered + lost).to_be_bytes();
-        let mut got = [0; 16];
+        let number = talk.answered + talk.lost.len() as u64;
         // An error of the send (no route for a moment) is a loss like any other.
-        let answer = socket.send_to(&sent, to).and_then(|_| socket.recv(&mut got));
-        match answer {
-            Ok(8) if got[..8] == sent => answered += 1,
-            _ => lost += 1,
+        match socket.send_to(&number.to_be_bytes(), to).and_then(|_| await_answer(&socket, number)) {
+            Ok(()) => talk.answered += 1,
+            Err(error) => talk.lost.push(format!("number {number}, known at {:?}: {error}", began.elapsed())),
         }
         if stopped.load(Ordering::Relaxed) {
-            return (answered, lost);
+            return talk;
+        }
+    }
+}
+
+/// Waits for the answer to this datagram; a late one to an earlier is passed over.
+fn await_answer(socket: &UdpSocket, number: u64) -> std::io::Result<()> {
+    let mut got = [0; 16];
+    loop {
+        let length = uninterrupted(|| socket.recv(&mut got))?;
+        if length == 8 && got[..8] == number.to_be_bytes() {
+            return Ok(());
         }
     }
 }
