@@ -49,6 +49,10 @@ const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services", 
 /// Runs the daemon until it is told to end.
 pub(crate) fn run(place: &Place, flags: &DaemonFlags) -> Result<()> {
     keep_memory_private()?;
+    // Never in a release build.
+    if overlayd_core::crash::is_ordered() {
+        overlayd_netlink::steps::tell(overlayd_core::crash::step);
+    }
     let data_dir = place.data_dir();
     let settings = Settings::load(&data_dir, flags).inspect_err(upgrade::refuse)?;
     logging::start(settings.log_format)?;

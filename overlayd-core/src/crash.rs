@@ -13,7 +13,17 @@ mod armed;
 mod process;
 
 #[cfg(all(feature = "crash-points", debug_assertions))]
-pub use armed::{Plan, point, step};
+pub use self::{
+    armed::{Plan, point, step},
+    process::is_ordered,
+};
+
+/// Whether the environment asks for points of this process.
+#[cfg(not(all(feature = "crash-points", debug_assertions)))]
+#[inline(always)]
+pub fn is_ordered() -> bool {
+    false
+}
 
 /// A point between two steps of asynchronous work.
 #[cfg(not(all(feature = "crash-points", debug_assertions)))]

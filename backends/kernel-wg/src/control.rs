@@ -6,6 +6,7 @@ use overlayd_core::{
     keys::{PresharedKey, PrivateKey, PublicKey},
     names::LinkName,
 };
+use overlayd_netlink::steps;
 use rustix::io::Errno;
 use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder, PeerInfo};
 
@@ -96,7 +97,9 @@ pub(crate) fn port_taken(port: u16) -> Error {
 
 fn apply(name: &LinkName, update: DeviceUpdate) -> io::Result<()> {
     let interface = name.as_str().parse().map_err(io::Error::from)?;
-    update.apply(&interface, Backend::Kernel)
+    update.apply(&interface, Backend::Kernel)?;
+    steps::done("configure a device");
+    Ok(())
 }
 
 fn put(plan: &PeerPlan) -> Vec<PeerConfigBuilder> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use overlayd_core::contract::{self, Error};
-use overlayd_netlink::{Netns, sysctl};
+use overlayd_netlink::{Netns, steps, sysctl};
 use serde::{Deserialize, Serialize};
 
 use crate::error::host;
@@ -108,6 +108,7 @@ impl Settings {
             }
             self.memory.changed.pop();
         }
+        steps::done("restore settings");
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::host(format!("remove {}", self.file.display()), error))
@@ -131,6 +132,7 @@ impl Settings {
         file.write_all(&serde_json::to_vec_pretty(&self.memory)?)?;
         file.sync_all()?;
         fs::rename(&draft, &self.file)?;
+        steps::done("remember a setting");
         File::open(self.file.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 }

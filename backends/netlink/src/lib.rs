@@ -21,6 +21,7 @@ pub mod nft;
 pub mod overlap;
 pub mod route;
 mod rtnl;
+pub mod steps;
 pub mod sysctl;
 mod traffic;
 pub mod watch;

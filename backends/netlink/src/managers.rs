@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Link, Result, Rtnl};
+use crate::{Error, Link, Result, Rtnl, steps};
 
 /// What every alias of a link of this program begins with.
 const MARK: &str = "overlayd:";
@@ -127,6 +127,7 @@ fn write(path: &Path, text: &str) -> Result<bool> {
     // A manager that reads at this moment sees all of the file or nothing; names with another ending are not read.
     let half = path.with_extension("new");
     fs::write(&half, text).and_then(|()| fs::rename(&half, path)).map_err(failed)?;
+    steps::done("tell a network manager");
     Ok(true)
 }
 

@@ -17,7 +17,7 @@ use nlink::{
 };
 
 pub use self::filters::{Barrier, Hook, Loss};
-use crate::{Error, Result, traffic};
+use crate::{Error, Result, steps, traffic};
 
 pub use nlink::netlink::{
     nftables::{
@@ -99,7 +99,9 @@ impl Nft {
     pub fn commit(&self, change: Transaction, generation: u32, action: &str) -> Result<Outcome> {
         traffic::said(1);
         let change = change.expect_generation(generation);
-        match self.connection.run(|conn| Box::pin(change.commit(conn))) {
+        let outcome = self.connection.run(|conn| Box::pin(change.commit(conn)));
+        steps::done(action);
+        match outcome {
             // One change takes the ruleset to the next number, and 0 is left out.
             Ok(()) => Ok(Outcome::Applied(generation.checked_add(1).unwrap_or(1))),
             Err(error) if error.is_restart() => Ok(Outcome::Overtaken),

@@ -14,7 +14,7 @@ use rustix::{
     net::sockopt::{Timeout, set_socket_timeout},
 };
 
-use crate::{Error, Netns, Result, traffic};
+use crate::{Error, Netns, Result, steps, traffic};
 
 /// How often a listing is repeated when the kernel says that it changed underneath.
 const DUMP_ATTEMPTS: usize = 16;
@@ -87,7 +87,16 @@ impl Rtnl {
 
     /// As [`Rtnl::run_all`], with the outcome of each request.
     pub fn try_each(&self, requests: impl IntoIterator<Item = Request>) -> Result<Vec<Result<()>>> {
-        self.with_channel(|channel| channel.acknowledge(requests.into_iter().collect()))
+        if !steps::are_told() {
+            return self.with_channel(|channel| channel.acknowledge(requests.into_iter().collect()));
+        }
+        let one = |request: Request| {
+            let action = request.action.clone();
+            let outcome = self.with_channel(|channel| channel.acknowledge(vec![request]))?;
+            steps::done(&action);
+            Ok(outcome)
+        };
+        Ok(requests.into_iter().map(one).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
 
     /// The one object that the request asks for.

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use crate::{Error, Netns, Result};
+use crate::{Error, Netns, Result, steps};
 
 /// Reads a setting by its path under `/proc/sys/net`, as `ipv4/ip_forward`; `None` where the kernel or the interface
 /// does not have it.
@@ -25,7 +25,9 @@ pub fn write(netns: &Netns, setting: &str, value: &str) -> Result<()> {
 /// Writes a setting of the calling thread's namespace by its path under `/proc/sys/net`.
 pub fn write_here(setting: &str, value: &str) -> Result<()> {
     let path = path_of(setting);
-    fs::write(&path, value).map_err(|e| Error::new(format!("write {value} to {}", path.display()), e))
+    fs::write(&path, value).map_err(|e| Error::new(format!("write {value} to {}", path.display()), e))?;
+    steps::done("write a setting");
+    Ok(())
 }
 
 /// Names of the interfaces that have settings of this family, `ipv4` or `ipv6`, without `all` and `default`.

@@ -6,6 +6,7 @@
 mod against_by_hand;
 mod coexistence;
 mod crash;
+mod crash_points;
 mod crowd;
 mod dedicated;
 mod drift;
@@ -13,6 +14,7 @@ mod edge;
 mod events;
 mod every_operation;
 mod firewalls;
+mod full_disk;
 mod guests;
 mod hostile;
 mod isolation;

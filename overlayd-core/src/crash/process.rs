@@ -9,11 +9,19 @@ use std::{
     },
 };
 
+const TRACE: &str = "OVERLAYD_CRASH_TRACE";
+const AT: &str = "OVERLAYD_CRASH_AT";
+
 /// What the environment asks for.
 struct Orders {
     trace: Option<File>,
     at: Option<usize>,
     passed: AtomicUsize,
+}
+
+/// Whether the environment asks for points of this process.
+pub fn is_ordered() -> bool {
+    [TRACE, AT].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 /// Notes that the process is at this point, and ends it here if it is the one.
@@ -34,9 +42,9 @@ pub(super) fn reach(side: &str, what: &str) {
 impl Orders {
     #[expect(clippy::expect_used, reason = "an order that cannot be read is a test that cannot go on")]
     fn read() -> Self {
-        let trace = std::env::var_os("OVERLAYD_CRASH_TRACE");
+        let trace = std::env::var_os(TRACE);
         let trace = trace.map(|path| File::options().create(true).append(true).open(path).expect("a trace file"));
-        let at = std::env::var("OVERLAYD_CRASH_AT").ok().map(|at| at.parse().expect("a number in OVERLAYD_CRASH_AT"));
+        let at = std::env::var(AT).ok().map(|at| at.parse().expect("a number in OVERLAYD_CRASH_AT"));
         Self { trace, at, passed: AtomicUsize::new(0) }
     }
 }

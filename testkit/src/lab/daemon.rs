@@ -2,9 +2,14 @@ use std::{
     io,
     os::unix::process::ExitStatusExt as _,
     process::{Child, ExitStatus},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+
+/// Time between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A daemon that runs: one that the lab has started, or the successor of one, which became the test's child when that
 /// one ended.
@@ -29,6 +34,18 @@ impl Daemon {
 
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process(self.pid(), signal)?)
+    }
+
+    /// Waits until it holds, or the daemon has ended; whether it lives.
+    pub(super) fn lives_until(&mut self, holds: impl Fn() -> bool) -> bool {
+        let Self::Started(child) = self else { panic!("only a daemon that the lab has started is watched") };
+        while child.try_wait().expect("a child").is_none() {
+            if holds() {
+                return true;
+            }
+            thread::sleep(PAUSE);
+        }
+        false
     }
 
     pub(super) fn wait(&mut self) -> io::Result<ExitStatus> {

@@ -8,17 +8,20 @@ use std::{
 use super::Namespace;
 use crate::contract::HostFacts;
 
-/// What the commands that operators use say, one fact per line.
-const COMMANDS: [&[&str]; 8] = [
-    &["ip", "-oneline", "link", "show"],
-    &["ip", "-oneline", "address", "show"],
-    &["ip", "-4", "route", "show", "table", "all"],
-    &["ip", "-6", "route", "show", "table", "all"],
-    &["ip", "-4", "rule", "show"],
-    &["ip", "-6", "rule", "show"],
-    &["nft", "list", "ruleset"],
-    &["find", "/run", "-printf", "%p %m\\n"],
+/// What the commands that operators use say, one fact per line. Links come first.
+const COMMANDS: [&str; 8] = [
+    "ip -oneline link show",
+    "ip -oneline address show",
+    "ip -4 route show table all",
+    "ip -6 route show table all",
+    "ip -4 rule show",
+    "ip -6 rule show",
+    "nft list ruleset",
+    "find /run -printf '%p %m\\n'",
 ];
+
+/// Stands after what each command said.
+const END: &str = "-- end --\n";
 
 /// Sysctls that move by themselves.
 const RESTLESS: [&str; 3] = ["nf_conntrack_count", "stable_secret", "flush"];
@@ -28,23 +31,33 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn of(host: &Namespace) -> HostFacts {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE && !settled(&host.run(COMMANDS[0])) {
+    let mut said = say(host);
+    while start.elapsed() < PATIENCE && !settled(&said) {
         thread::sleep(Duration::from_millis(20));
+        said = say(host);
     }
     let mut facts = HostFacts::new();
-    for command in COMMANDS {
-        let said = host.run(command);
+    for (command, said) in COMMANDS.iter().zip(said.split(END)) {
+        let name = command.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
         let lines = said.lines().filter_map(without_owner);
-        facts.extend(lines.map(|line| format!("{}: {}", command[0..2].join(" "), line.trim_end())));
+        facts.extend(lines.map(|line| format!("{name}: {}", line.trim_end())));
     }
     facts.extend(host.enter(|| sysctls("/proc/sys/net".as_ref())));
     facts
 }
 
+/// What all commands say, run by one shell: hosts are looked at often.
+fn say(host: &Namespace) -> String {
+    let script: Vec<String> =
+        COMMANDS.iter().map(|command| format!("{command} && echo '{}'", END.trim_end())).collect();
+    host.run(&["sh", "-c", &script.join(" && ")])
+}
+
 /// Whether the state of every link has followed its carrier, as the kernel brings it about some time later: `LOWER_UP` is
 /// the carrier, and `NO-CARRIER` stands where by the state the link is not running. Of a link that is up, a moment between
 /// the two has both or neither, and would change by itself.
-fn settled(links: &str) -> bool {
+fn settled(said: &str) -> bool {
+    let links = said.split(END).next().unwrap_or_default();
     let flags = |link: &str| link.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(f, _)| f.to_owned());
     links.lines().filter_map(flags).all(|flags| {
         let has = |flag| flags.split(',').any(|f| f == flag);

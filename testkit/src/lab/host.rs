@@ -18,6 +18,8 @@ pub struct Host {
     pub namespace: Namespace,
     /// What the daemon is to log, in the form of `RUST_LOG`; `None` is the usual.
     pub log_filter: Option<String>,
+    /// What the daemon's environment says beside that.
+    pub environment: Vec<(String, String)>,
     overlayd: PathBuf,
     directory: PathBuf,
     addresses: (IpAddr, IpAddr),
@@ -37,6 +39,8 @@ pub enum Privileges {
     Unit(PathBuf),
 }
 
+/// The daemon's socket, in the host's directory.
+const SOCKET: &str = "overlayd.sock";
 /// How long a daemon may take to start, or a host to settle. Far more than they need.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -44,7 +48,7 @@ impl Host {
     pub(super) fn new(namespace: Namespace, directory: &Path, overlayd: &Path, addresses: (IpAddr, IpAddr)) -> Self {
         fs::create_dir_all(directory).expect("a directory for the host");
         let (overlayd, directory) = (overlayd.to_owned(), directory.to_owned());
-        Self { namespace, log_filter: None, overlayd, directory, addresses, daemon: None }
+        Self { namespace, log_filter: None, environment: Vec::new(), overlayd, directory, addresses, daemon: None }
     }
 
     /// IPv4 address on the underlay.
@@ -64,7 +68,7 @@ impl Host {
 
     /// The daemon's socket.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join("overlayd.sock")
+        self.directory.join(SOCKET)
     }
 
     /// What the daemon said so far, over all its runs.
@@ -79,6 +83,18 @@ impl Host {
 
     /// Starts the daemon with these privileges and waits until it answers.
     pub fn start_with(&mut self, privileges: Privileges) -> Client {
+        self.spawn(privileges);
+        self.client()
+    }
+
+    /// Starts the daemon and waits until it takes connections, or has ended; whether it lives.
+    pub fn start_if_it_can(&mut self) -> bool {
+        self.spawn(Privileges::Root);
+        let daemon = self.daemon.as_mut().expect("it was just started");
+        daemon.lives_until(|| Client::connect(&self.directory.join(SOCKET), Duration::ZERO).is_ok())
+    }
+
+    fn spawn(&mut self, privileges: Privileges) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let (data, socket) = (self.data_dir(), self.socket());
         let mut command = vec!["setpriv", "--pdeathsig=KILL"];
@@ -107,8 +123,8 @@ impl Host {
         if let Some(bounds) = &bounds {
             bounds.bind(&mut command);
         }
+        command.envs(self.environment.clone());
         self.daemon = Some(Daemon::Started(command.spawn().expect("the daemon starts")));
-        self.client()
     }
 
     /// A connection to the daemon.

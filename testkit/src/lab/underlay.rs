@@ -1,6 +1,8 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -11,6 +13,9 @@ use super::{Host, Namespace};
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 /// The same in IPv6.
 pub const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x99);
+
+/// How long an address may take to become usable. Far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What joins the hosts.
 #[derive(Debug, Clone)]
@@ -128,6 +133,13 @@ fn cable(a: (&Namespace, &str), b: (&Namespace, &str), mtu: u16) {
 fn addressed(namespace: &Namespace, link: &str, v4: &str, v6: &str) {
     namespace.run(&["ip", "address", "add", v4, "dev", link]);
     namespace.run(&["ip", "address", "add", v6, "dev", link, "nodad"]);
+    // This one and the link's own are usable a moment later.
+    let local = ["ip", "-6", "-oneline", "route", "show", "table", "local", "type", "local", "dev", link];
+    let start = Instant::now();
+    while namespace.run(&local).lines().count() < 2 {
+        assert!(start.elapsed() < PATIENCE, "the addresses of {link} are not usable within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn default_routes(namespace: &Namespace, v4: &str, v6: &str) {

@@ -11,6 +11,7 @@ use overlayd_core::{
 use overlayd_netlink::{
     Link, OrAbsent, Rtnl, link as request,
     overlap::{self, CutOff},
+    steps,
 };
 
 use super::{
@@ -88,6 +89,7 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
     let port = if plan.plan.listen_port == 0 { heritage.port } else { plan.plan.listen_port };
     let sockets = bind(port, config.fwmark.unwrap_or(0), config.offloads)?;
     let tun = open(name, origin, config.offloads)?;
+    steps::done("open a TUN interface");
     let found = rtnl.link(name.as_str()).map_err(host)?;
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, just made,")))?;
     let newcomers = match origin {
@@ -181,10 +183,12 @@ fn equip(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, found: &Link, parts:
     if config.at_exit == AtExit::Persist {
         tun.persist().map_err(|error| Error::host(format!("make interface {name} persist"), error))?;
     }
+    steps::done("make a TUN interface persist");
     link::configure(rtnl, found, &plan.link()).map_err(host)?;
     let start = |error| Error::host(format!("start the threads of {name}"), error);
     let shared = Arc::new(Shared::new(tun, engine, sockets, gates).map_err(start)?);
     let control = control(config, name, &shared)?;
+    steps::done("make a control socket");
     let threads = Threads::start(name.as_str(), &shared).map_err(start)?;
     Ok(Equipped { control, threads, shared })
 }

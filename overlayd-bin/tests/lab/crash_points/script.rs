@@ -1,0 +1,176 @@
+//! What is asked of the daemon, and how it is asked again.
+
+use overlayd_core::{
+    contract::PortProtocol,
+    keys::PrivateKey,
+    protocol::{AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, Response},
+};
+use overlayd_testkit::lab::{Client, Cluster, Namespace};
+
+pub(super) const CONTAINERS: usize = 5;
+
+/// Some of the operations, each with something to do. After the last one there is a shutdown.
+pub(super) struct Script {
+    /// What is asked so that there is something to do.
+    pub(super) before: Vec<Request>,
+    /// What is asked while the daemon ends.
+    pub(super) requests: Vec<Request>,
+    /// Whether the shutdown afterwards is a matter of this script, too.
+    pub(super) shutdown_counts: bool,
+}
+
+impl Script {
+    fn new(before: Vec<Request>, requests: Vec<Request>) -> Self {
+        Self { before, requests, shutdown_counts: false }
+    }
+
+    pub(super) fn setting_up() -> Self {
+        Self::new(Vec::new(), setting_up())
+    }
+
+    pub(super) fn peers_and_edges() -> Self {
+        Self::new(setting_up(), [peers(), edges()].concat())
+    }
+
+    pub(super) fn attaching(containers: &[Namespace]) -> Self {
+        let [containers, _] = attaching(containers);
+        Self::new(setting_up(), containers)
+    }
+
+    pub(super) fn attaching_others(containers: &[Namespace]) -> Self {
+        let [containers, others] = attaching(containers);
+        Self::new([setting_up(), containers].concat(), others)
+    }
+
+    /// Everything is still there when it is torn down.
+    pub(super) fn leaving(containers: &[Namespace]) -> Self {
+        let before = [setting_up(), peers(), edges(), attaching(containers).concat()].concat();
+        Self { before, requests: [detaching(containers), tearing_down()].concat(), shutdown_counts: true }
+    }
+}
+
+/// Asks as an orchestrator does that got no answer the first time.
+pub(super) fn ask_again(client: &mut Client, request: &Request) -> Response {
+    let reply = client.call(request.clone()).expect("an answer");
+    match (request, &reply) {
+        // The key went with the daemon that made it, so the edge is made anew.
+        (Request::MintEdgePeer { name, .. }, Response::Err { message }) if message.contains("already minted") => {
+            client.ok(Request::RevokeEdgePeer { name: name.clone() });
+            client.ask(request.clone())
+        }
+        _ => reply,
+    }
+}
+
+fn setting_up() -> Vec<Request> {
+    let set_up = |service: &str, mode| Request::SetupServiceOverlay { service: service.into(), mode };
+    vec![
+        Request::SetLocalNodeId { node_id: 0 },
+        Cluster::V4.setup(0),
+        set_up("web", OverlayMode::Auto),
+        set_up("ledger", OverlayMode::Dedicated),
+        set_up("common", OverlayMode::Shared),
+    ]
+}
+
+fn key(number: u8) -> String {
+    PrivateKey::from_bytes([number; 32]).public_key().to_base64()
+}
+
+fn peers() -> Vec<Request> {
+    let peer = |number: u8, ranges: &str, scope| Request::AddPeer {
+        peer: PeerSpec {
+            public_key: key(number),
+            endpoint: "192.0.2.200:51820".into(),
+            allowed_ips: ranges.into(),
+            persistent_keepalive_secs: 0,
+            candidates: vec![],
+        },
+        scope,
+    };
+    let ledger = || PeerScope::Service { service: "ledger".into() };
+    vec![
+        peer(1, "10.77.8.0/26,10.77.9.0/26", PeerScope::Global),
+        // Takes a range from the first one.
+        peer(2, "10.77.9.0/26", PeerScope::Global),
+        peer(3, "10.77.12.0/26", ledger()),
+        Request::AddAllowedIp { pubkey: key(1), cidr: "10.77.10.0/26".into(), scope: PeerScope::Global },
+        Request::RemovePeer { pubkey: key(2), scope: PeerScope::Global },
+        Request::RemovePeer { pubkey: key(3), scope: ledger() },
+    ]
+}
+
+fn edges() -> Vec<Request> {
+    let mint = |name: &str, allow: Vec<String>| Request::MintEdgePeer {
+        name: name.into(),
+        ttl_secs: 3600,
+        allow,
+        node_endpoint: "203.0.113.1:51820".into(),
+    };
+    vec![mint("laptop", vec!["web".into()]), mint("phone", vec![]), Request::RevokeEdgePeer { name: "laptop".into() }]
+}
+
+fn attach(handle: AttachHandle, service: &str) -> AttachContainer {
+    AttachContainer {
+        handle,
+        service: service.into(),
+        join_global: false,
+        ephemeral: false,
+        isolation_network: None,
+        dns_server: None,
+        dns_domain: None,
+    }
+}
+
+fn handles(containers: &[Namespace]) -> Vec<AttachHandle> {
+    let by_pid = |container: &Namespace| AttachHandle::LinuxPid { pid: container.pid() };
+    let path = format!("/proc/{}/ns/net", containers[4].pid());
+    let mut handles: Vec<_> = containers[..4].iter().map(by_pid).collect();
+    handles.push(AttachHandle::LinuxNetns { id: "by-path".into(), path });
+    handles.push(AttachHandle::GuestManaged { id: "vm".into() });
+    handles.push(AttachHandle::HostShared { id: "agent".into() });
+    handles
+}
+
+/// Those that are processes with a namespace; and all else, with ports.
+fn attaching(containers: &[Namespace]) -> [Vec<Request>; 2] {
+    let [plain, global, fenced, dedicated, by_path, guest, agent] =
+        <[AttachHandle; 7]>::try_from(handles(containers)).expect("seven handles");
+    let tenant = || Some("tenant".to_owned());
+    let publish = |ports| Request::PublishPorts { handle: plain.clone(), ports };
+    let port = PortSpec {
+        protocol: PortProtocol::Tcp,
+        host_ip: None,
+        host_port: 8080,
+        host_port_end: None,
+        container_port: 80,
+    };
+    let containers = vec![
+        attach(plain.clone(), "web"),
+        AttachContainer { join_global: true, ..attach(global, "web") },
+        AttachContainer { isolation_network: tenant(), ..attach(fenced, "web") },
+        attach(dedicated, "ledger"),
+        attach(by_path, "common"),
+    ];
+    let others = vec![AttachContainer { isolation_network: tenant(), ..attach(guest, "web") }, attach(agent, "web")];
+    let ports = [publish(vec![port.clone()]), publish(vec![PortSpec { host_port: 9090, ..port }])];
+    let [containers, mut others] =
+        [containers, others].map(|attaches| attaches.into_iter().map(Request::AttachContainer).collect::<Vec<_>>());
+    others.extend(ports);
+    [containers, others]
+}
+
+/// The containers in `ledger` and `common` stay, for the teardown.
+fn detaching(containers: &[Namespace]) -> Vec<Request> {
+    let mut handles = handles(containers);
+    handles.drain(3..5);
+    handles.into_iter().map(|handle| Request::DetachContainer { handle }).collect()
+}
+
+fn tearing_down() -> Vec<Request> {
+    vec![
+        Request::TeardownServiceOverlay { service: "ledger".into() },
+        Request::PruneOrphanBridges { live_bridge_names: vec![] },
+        Request::TeardownGlobalOverlay,
+    ]
+}
