@@ -36,7 +36,9 @@ pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> R
     };
     let legs: Vec<Leg<'_>> = plan.interfaces.iter().zip(&bridges).map(leg).collect();
     if is_attached(visitor, host, &target, &legs)? {
-        host.rules().hold(&plan.id, items_of(plan, &host.marks)?)?;
+        let items = items_of(plan, &host.marks)?;
+        let held = host.rules().hold(&plan.id, items);
+        held.inspect_err(|_| unplug_unfenced(host, &plan.id, &legs))?;
         let_back(host, plan)?;
     } else {
         let items = items_of(plan, &host.marks)?;
@@ -163,16 +165,33 @@ fn complete(shared: &Host, leg: &Leg<'_>, index: u32, also: Vec<Request>) -> Res
     Ok(shared.rtnl.run_all(also.into_iter().chain(leg.outside(index))))
 }
 
+/// Unplugs a container whose fence is gone and was not to be put up again. The pass that can plugs it in again.
+fn unplug_unfenced(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
+    let standing = host.rules().standing();
+    match standing {
+        Ok(standing) if standing.contains(id) => {}
+        Ok(_) => {
+            tracing::error!(container = %id, "unplugged: its fence is gone, and cannot be put up at the moment");
+            unplug(host, legs);
+        }
+        Err(error) => tracing::warn!(container = %id, %error, "whether its fence stands is not to be seen"),
+    }
+}
+
 /// Takes away what a failed attach made.
 fn undo(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
+    unplug(host, legs);
+    if let Err(error) = host.rules().release(id) {
+        tracing::warn!(container = %id, %error, "the rules of a failed attach are not undone");
+    }
+}
+
+fn unplug(host: &Host, legs: &[Leg<'_>]) {
     for leg in legs {
         let removed = leftover(host, leg).and_then(|link| link.map_or(Ok(()), |link| host.delete(link.index)));
         if let Err(error) = removed {
-            tracing::warn!(interface = %leg.plan.host_name, %error, "a failed attach is not undone");
+            tracing::warn!(interface = %leg.plan.host_name, %error, "could not be taken away");
         }
-    }
-    if let Err(error) = host.rules().release(id) {
-        tracing::warn!(container = %id, %error, "the rules of a failed attach are not undone");
     }
 }
 
