@@ -113,6 +113,8 @@ pub struct Engine {
     store: Store,
     keyring: Keyring,
     node_key: PrivateKey,
+    /// The public half of it. Working it out takes longer than the rest of most requests.
+    public_key: PublicKey,
     desired: Mutex<Desired>,
     locks: Locks,
     /// Shared by requests, exclusive to what removes everything.
@@ -192,6 +194,7 @@ impl Engine {
             host: Host::new(backends, config.backend_deadline),
             store,
             keyring,
+            public_key: node_key.public_key(),
             node_key,
             started_at: config.clock.now(),
             nat: Mutex::default(),

@@ -233,7 +233,7 @@ impl Engine {
         let public_key = parse::public_key("public key", pubkey)?;
         match scope {
             PeerScope::Service { service } => Ok(PeerId { service: Some(service), public_key }),
-            PeerScope::Global if public_key == self.node_key.public_key() => {
+            PeerScope::Global if public_key == self.public_key => {
                 Err(Error::invalid("public key", format_args!("{pubkey} is this node's own key")))
             }
             PeerScope::Global => Ok(PeerId { service: None, public_key }),
@@ -262,10 +262,11 @@ fn check_issued(desired: &Desired, ids: &[PeerId]) -> Result<(), Error> {
 /// Whether telling the device would change nothing.
 fn is_as_planned(peer: &PeerStatus, change: &PeerChange) -> bool {
     let PeerChange::Set(plan) = change else { return false };
-    let ranges = |ranges: &[IpNet]| ranges.iter().copied().collect::<BTreeSet<_>>();
+    let sorted = |ranges: &[IpNet]| ranges.iter().copied().collect::<BTreeSet<_>>();
     plan.endpoint == PeerEndpoint::Keep
         && plan.keepalive == peer.keepalive
-        && ranges(&plan.allowed_ips) == ranges(&peer.allowed_ips)
+        // Mostly there is one, and a pass compares those of every peer.
+        && (plan.allowed_ips == peer.allowed_ips || sorted(&plan.allowed_ips) == sorted(&peer.allowed_ips))
 }
 
 fn peer_of(change: &Change) -> Option<PeerId> {

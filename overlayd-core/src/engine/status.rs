@@ -24,7 +24,7 @@ impl Engine {
         let (mut snapshot, peers) = self.recorded();
         if snapshot.interface.as_ref().is_some_and(|name| observed.devices.iter().any(|device| device.as_str() == name))
         {
-            snapshot.public_key = Some(self.node_key.public_key().to_base64());
+            snapshot.public_key = Some(self.public_key.to_base64());
         } else {
             snapshot.interface = None;
         }

@@ -91,7 +91,7 @@ impl Engine {
         let overlay = require_overlay(&desired, "guest-managed")?;
         let node_ip = desired.node_ip();
         let node = PeerSpec {
-            public_key: self.node_key.public_key().to_base64(),
+            public_key: self.public_key.to_base64(),
             endpoint: node_ip.map(|ip| std::net::SocketAddr::new(ip, overlay.port).to_string()).unwrap_or_default(),
             allowed_ips: desired.cluster().trunc().to_string(),
             persistent_keepalive_secs: KEEPALIVE,

@@ -92,7 +92,7 @@ impl Engine {
         let desired = self.desired();
         let ranges: Vec<String> = plan::edge_ranges(&desired, edge).iter().map(ToString::to_string).collect();
         let node = PeerSpec {
-            public_key: self.node_key.public_key().to_base64(),
+            public_key: self.public_key.to_base64(),
             endpoint,
             allowed_ips: ranges.join(","),
             persistent_keepalive_secs: KEEPALIVE,
