@@ -35,7 +35,9 @@ impl Host {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::host("read the identity of this boot", e))?;
         let reaper = Reaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
-        let rules = Mutex::new(Rules::here(&marks, protection)?);
+        // On a thread that may wait for the kernel; the caller's may have asynchronous tasks to run.
+        let rules = rtnl.netns().run(|| Rules::here(&marks, protection)).map_err(host)??;
+        let rules = Mutex::new(rules);
         Ok(Self { rtnl, marks, reaper, rules, boot: boot.trim_end().to_owned() })
     }
 

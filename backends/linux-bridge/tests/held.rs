@@ -126,12 +126,15 @@ async fn a_fence_that_cannot_be_put_up_fails_the_attach() {
     let mut three = Three::new(Bench::new(V4)).await;
     let table = three.table();
     three.bench.end();
-    let thief = three.bench.host.enter(Nft::here).unwrap();
-    let claim = [Family::Inet, Family::Bridge].into_iter().fold(thief.transaction(), |change, family| {
-        assert_eq!(thief.tenure(family, &table).unwrap(), Some(Tenure::Orphaned));
-        claim_table(change, family, &table)
+    let thief = three.bench.host.enter(|| {
+        let thief = Nft::here().unwrap();
+        let claim = [Family::Inet, Family::Bridge].into_iter().fold(thief.transaction(), |change, family| {
+            assert_eq!(thief.tenure(family, &table).unwrap(), Some(Tenure::Orphaned));
+            claim_table(change, family, &table)
+        });
+        thief.commit(claim, thief.generation().unwrap(), "steal a table").unwrap();
+        thief
     });
-    thief.commit(claim, thief.generation().unwrap(), "steal a table").unwrap();
     three.bench.restart();
     let late = container();
     let fence = three.members[0].1.fence.clone();

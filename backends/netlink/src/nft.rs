@@ -4,17 +4,15 @@
 
 mod filters;
 
-use std::sync::{Mutex, PoisonError};
-
 use nlink::{
-    Nftables,
-    blocking::Connection,
+    Connection, Nftables,
     netlink::{
         MessageBuilder, NLMSG_HDRLEN,
         message::{NLM_F_CREATE, NLM_F_EXCL},
         nftables::{self, RawExpr, RawMessage},
     },
 };
+use tokio::runtime::{Builder, Runtime};
 
 pub use self::filters::{Barrier, Hook, Loss};
 use crate::{Error, Result, steps, traffic};
@@ -55,51 +53,52 @@ pub enum Tenure {
 const HELD: u32 = nftables::NFT_TABLE_F_OWNER | nftables::NFT_TABLE_F_PERSIST;
 
 /// The ruleset of the network namespace that this was opened in. Tables that it holds are its own until it is dropped.
+///
+/// Calls work on the thread of the caller, which must not be one that runs asynchronous tasks: going to another thread and
+/// back would take longer than most changes.
 pub struct Nft {
     connection: Connection<Nftables>,
-    /// Empty changes: nlink makes them on the connection's own thread only, and going there takes longer than filling one.
-    empty: Mutex<Vec<Transaction>>,
+    /// What nlink waits by. Taken on drop.
+    reactor: Option<Runtime>,
 }
-
-/// Empty changes that are made at a time.
-const SPARE: usize = 64;
 
 impl std::fmt::Debug for Nft {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Nft").field(&self.connection).finish()
+        f.debug_struct("Nft").finish_non_exhaustive()
     }
 }
 
 impl Nft {
     /// For the calling thread's network namespace.
     pub fn here() -> Result<Self> {
-        let connection = Connection::new().map_err(|e| failed("open nftables", e))?;
-        Ok(Self { connection, empty: Mutex::default() })
+        let reactor = Builder::new_current_thread().enable_all().build();
+        let reactor = reactor.map_err(|e| Error::new("wait for nftables", e))?;
+        let entered = reactor.enter();
+        let connection = Connection::<Nftables>::new().map_err(|e| failed("open nftables", e))?;
+        drop(entered);
+        Ok(Self { connection, reactor: Some(reactor) })
+    }
+
+    fn wait<T>(&self, for_it: impl Future<Output = T>) -> T {
+        self.reactor.as_ref().expect("it is there until the end").block_on(for_it)
     }
 
     /// An empty change.
     pub fn transaction(&self) -> Transaction {
-        let mut empty = self.empty.lock().unwrap_or_else(PoisonError::into_inner);
-        if empty.is_empty() {
-            let make = |conn: &nlink::Connection<Nftables>| (0..SPARE).map(|_| conn.transaction()).collect();
-            *empty = self.connection.run(move |conn| Box::pin(std::future::ready(make(conn))));
-        }
-        empty.pop().expect("some were just made")
+        self.connection.transaction()
     }
 
     /// The number of the ruleset's state; every change by anybody makes it another.
     pub fn generation(&self) -> Result<u32> {
         traffic::said(1);
-        self.connection
-            .run(|conn| Box::pin(conn.generation()))
-            .map_err(|e| failed("read the generation of the ruleset", e))
+        self.wait(self.connection.generation()).map_err(|e| failed("read the generation of the ruleset", e))
     }
 
     /// Applies the change if the ruleset is of this generation still.
     pub fn commit(&self, change: Transaction, generation: u32, action: &str) -> Result<Outcome> {
         traffic::said(1);
         let change = change.expect_generation(generation);
-        let outcome = self.connection.run(|conn| Box::pin(change.commit(conn)));
+        let outcome = self.wait(change.commit(&self.connection));
         steps::done(action);
         match outcome {
             // One change takes the ruleset to the next number, and 0 is left out.
@@ -111,7 +110,7 @@ impl Nft {
 
     /// Who may change the table; `None` where there is none of this name.
     pub fn tenure(&self, family: Family, name: &str) -> Result<Option<Tenure>> {
-        let tables = self.connection.run(move |conn| Box::pin(conn.list_tables_in(family)));
+        let tables = self.wait(self.connection.list_tables_in(family));
         let tables = tables.map_err(|e| failed("list tables", e))?;
         Ok(tables.iter().find(|table| table.name == name).map(|table| match table.flags & HELD {
             nftables::NFT_TABLE_F_PERSIST => Tenure::Orphaned,
@@ -122,19 +121,13 @@ impl Nft {
 
     /// The names of a table's sets.
     pub fn sets(&self, family: Family, table: &str) -> Result<Vec<String>> {
-        let table = table.to_owned();
-        let sets = self.connection.run(move |conn| Box::pin(async move { conn.list_sets_in(&table, family).await }));
-        let sets = sets.map_err(|e| failed("list sets", e))?;
+        let sets = self.wait(self.connection.list_sets_in(table, family)).map_err(|e| failed("list sets", e))?;
         Ok(sets.into_iter().filter(|set| !set.name.starts_with("__")).map(|set| set.name).collect())
     }
 
     /// The elements of a set; none where there is no such set.
     pub fn elements(&self, family: Family, table: &str, set: &str) -> Result<Vec<SetElement>> {
-        let (table, set) = (table.to_owned(), set.to_owned());
-        let found = self
-            .connection
-            .run(move |conn| Box::pin(async move { conn.list_set_elements(&table, &set, family).await }));
-        match found {
+        match self.wait(self.connection.list_set_elements(table, set, family)) {
             Err(error) if error.is_not_found() => Ok(Vec::new()),
             found => {
                 let found = found.map_err(|e| failed("list a set", e))?;
@@ -142,6 +135,13 @@ impl Nft {
                 Ok(found)
             }
         }
+    }
+}
+
+impl Drop for Nft {
+    /// Nothing waits any more; a runtime that is dropped would wait for that, which asynchronous tasks must not.
+    fn drop(&mut self) {
+        self.reactor.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 

@@ -45,7 +45,7 @@ impl Nft {
     /// The barriers in other tables than this, but for tables that accept something by name of one of these interfaces:
     /// whoever wrote those knows of them.
     pub fn barriers(&self, own_table: &str, interfaces: &[String]) -> Result<Vec<Barrier>> {
-        let chains = self.connection.run(|conn| Box::pin(conn.list_chains())).map_err(|e| failed("list chains", e))?;
+        let chains = self.wait(self.connection.list_chains()).map_err(|e| failed("list chains", e))?;
         let mut barriers = Vec::new();
         for chain in chains.iter().filter(|chain| chain.table != own_table) {
             let filters = chain.chain_type.is_none_or(|kind| kind == ChainType::Filter);
@@ -69,9 +69,7 @@ impl Nft {
     }
 
     fn rules(&self, family: Family, table: &str) -> Result<Vec<RuleInfo>> {
-        let table = table.to_owned();
-        let rules = self.connection.run(move |conn| Box::pin(async move { conn.list_rules(&table, family).await }));
-        rules.map_err(|e| failed("list rules", e))
+        self.wait(self.connection.list_rules(table, family)).map_err(|e| failed("list rules", e))
     }
 
     /// How many rules a table has.
