@@ -159,12 +159,12 @@ impl Channel {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER), settled: true })
     }
 
+    /// The kernel answers requests in order, and says of those before the last one only what has failed.
     fn acknowledge(&mut self, requests: Vec<Request>) -> Result<Vec<Result<()>>> {
         let Some(last) = requests.len().checked_sub(1) else { return Ok(Vec::new()) };
-        let first = self.send(requests.iter(), NLM_F_ACK)?;
+        let first = self.send(&requests.iter().collect::<Vec<_>>(), NLM_F_ACK)?;
         let mut outcomes: Vec<Result<()>> = requests.iter().map(|_| Ok(())).collect();
-        let mut answered = 0;
-        while answered <= last {
+        while !self.settled {
             self.receive(&requests[last].action)?;
             for message in MessageIter::new(&self.buffer) {
                 let (header, payload) = message.map_err(|e| Error::new("read an answer", io::Error::other(e)))?;
@@ -173,16 +173,15 @@ impl Channel {
                     continue;
                 }
                 outcomes[index] = verdict(&requests[index].action, header, payload);
-                answered += 1;
+                self.settled |= index == last;
             }
         }
-        self.settled = true;
         Ok(outcomes)
     }
 
+    /// The object is the answer, or an error is.
     fn get<T>(&mut self, request: Request, parse: impl Fn(&[u8]) -> Option<T>) -> Result<T> {
-        let sequence = self.send([&request].into_iter(), NLM_F_ACK)?;
-        let mut found = None;
+        let sequence = self.send(&[&request], 0)?;
         loop {
             self.receive(&request.action)?;
             for message in MessageIter::new(&self.buffer) {
@@ -190,19 +189,18 @@ impl Channel {
                 if header.nlmsg_seq != sequence {
                     continue;
                 }
-                if !header.is_error() {
-                    found = found.or_else(|| parse(payload));
-                    continue;
-                }
                 self.settled = true;
-                verdict(&request.action, header, payload)?;
-                return found.ok_or_else(|| Error::new(&request.action, Errno::NOENT));
+                let found = match header.is_error() {
+                    true => verdict(&request.action, header, payload).map(|()| None),
+                    false => Ok(parse(payload)),
+                };
+                return found?.ok_or_else(|| Error::new(&request.action, Errno::NOENT));
             }
         }
     }
 
     fn dump<T>(&mut self, request: Request, parse: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
-        let sequence = self.send([&request].into_iter(), NLM_F_DUMP)?;
+        let sequence = self.send(&[&request], NLM_F_DUMP)?;
         let mut found = Vec::new();
         let mut torn = false;
         loop {
@@ -226,14 +224,15 @@ impl Channel {
         }
     }
 
-    /// Sends all requests in one datagram and returns the sequence number of the first.
-    fn send<'a>(&mut self, requests: impl Iterator<Item = &'a Request>, flags: u16) -> Result<u32> {
+    /// Sends all requests in one datagram, the last one with these flags, and returns the sequence number of the first.
+    fn send(&mut self, requests: &[&Request], flags: u16) -> Result<u32> {
         let first = self.sequence.wrapping_add(1);
         let mut datagram = Vec::with_capacity(512);
         let mut action = "send a request";
-        for request in requests {
+        for (request, left) in requests.iter().zip((0..requests.len()).rev()) {
             self.sequence = self.sequence.wrapping_add(1);
             action = &request.action;
+            let flags = if left == 0 { flags } else { 0 };
             if request.message.oversized_nest().is_some() {
                 return Err(Error::new(action, Errno::MSGSIZE));
             }
