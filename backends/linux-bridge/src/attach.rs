@@ -49,7 +49,7 @@ pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> R
         // A bridge without ports that work is connected by its first one.
         let waking = bridges.iter().flatten().filter(|bridge| !bridge.is_operational());
         waking.map(|bridge| bridge.index).try_for_each(|bridge| await_carrier(host, bridge))?;
-        tracing::info!(container = %plan.id, interfaces = legs.len(), "attached a container");
+        tracing::debug!(container = %plan.id, interfaces = legs.len(), "attached a container");
     }
     let attached = Attached { identity: target.identity.clone(), namespace: None };
     Ok((attached, target.into_process()))

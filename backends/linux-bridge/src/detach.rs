@@ -16,7 +16,7 @@ pub(crate) fn detach(host: &Host, id: &AttachmentId) -> Result<()> {
     }
     for link in &found {
         host.reap(link.index)?;
-        tracing::info!(container = %id, interface = link.name, "detached a container");
+        tracing::debug!(container = %id, interface = link.name, "detached a container");
     }
     host.rules().release(id)
 }

@@ -39,8 +39,6 @@ fn network(bridge: &Link, links: &[Link], addresses: &[Address]) -> ObservedNetw
 }
 
 fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
-    let mut rules = host.rules();
-    let standing: BTreeSet<AttachmentId> = rules.standing()?.into_iter().collect();
     let mut alive: BTreeMap<AttachmentId, bool> = BTreeMap::new();
     let bridges: BTreeSet<u32> =
         links.iter().filter(|link| host.marks.is_network(link)).map(|link| link.index).collect();
@@ -54,6 +52,9 @@ fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
             alive.entry(id).or_insert(true);
         }
     }
+    // Held no longer than this: whoever attaches waits for it.
+    let mut rules = host.rules();
+    let standing: BTreeSet<AttachmentId> = rules.standing()?.into_iter().collect();
     // Without its fence and ports an attachment is not what was asked for, and has to be made again.
     alive.retain(|id, _| standing.contains(id) || !rules.is_needed_by(id));
     drop(rules);

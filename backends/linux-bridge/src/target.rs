@@ -1,6 +1,6 @@
 //! The container to plug in: found once, held by handles that no recycled PID can redirect.
 
-use std::{fs, os::fd::OwnedFd, path::Path};
+use std::{fs, io::Read as _, os::fd::OwnedFd, path::Path};
 
 use overlayd_core::contract::{self, Error, TargetIdentity};
 use overlayd_netlink::{Netns, NetnsId};
@@ -125,8 +125,10 @@ impl Process {
 /// When the process with this PID started, in clock ticks since boot (`proc(5)`, field 22 of `stat`); `None` where there
 /// is no such process.
 pub(crate) fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // 52 numbers and a name of at most 64 bytes; the kernel gives all of it to the first read that has room.
+    let mut stat = [0; 2048];
+    let length = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut stat)).ok()?;
     // The second field is the program's name, in parentheses, and may contain anything.
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    let after_name = stat[..length].rsplit(|byte| *byte == b')').next()?;
+    str::from_utf8(after_name).ok()?.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }

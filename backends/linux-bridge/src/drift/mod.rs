@@ -21,14 +21,14 @@ use overlayd_core::contract::{self, AttachmentId, DriftSignal, Error};
 use overlayd_netlink::watch::Watch;
 use rustix::{
     buffer::spare_capacity,
-    event::{EventfdFlags, Timespec, epoll, eventfd},
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
     io::Errno,
 };
 
 use self::{judge::Judge, mourner::Mourner};
 use crate::{error::host, host::Host, keyed::Keyed};
 
-/// Between two looks at events, so that a flood of them is read in large portions.
+/// Between two looks at events, so that a flood of them is read in large portions: what we do ourselves is most of it.
 const BREATH: Duration = Duration::from_millis(2);
 /// How long to wait after events could not be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ const FIRST_PROCESS: u64 = 2;
 pub(crate) struct Sentinel {
     mourner: Arc<Mourner>,
     stopping: Arc<AtomicBool>,
-    alarm: OwnedFd,
+    alarm: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,7 +58,7 @@ impl Sentinel {
         let judge = Judge::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-            let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            let alarm = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
             let readable = |descriptor, number| {
                 epoll::add(&epoll, descriptor, epoll::EventData::new_u64(number), epoll::EventFlags::IN)
             };
@@ -66,8 +66,9 @@ impl Sentinel {
             readable(alarm.as_fd(), STOP)?;
             let mourner = Arc::new(Mourner::new(epoll.clone(), signal, FIRST_PROCESS));
             let stopping = Arc::new(AtomicBool::new(false));
-            let (own_mourner, own_stopping) = (mourner.clone(), stopping.clone());
-            let work = move || serve(&epoll, watch, judge, &own_mourner, &own_stopping);
+            let stop = Stop { asked: stopping.clone(), alarm: alarm.clone() };
+            let own_mourner = mourner.clone();
+            let work = move || serve(&epoll, watch, judge, &own_mourner, &stop);
             let thread = std::thread::Builder::new().name("host-watch".into()).spawn(work)?;
             Ok(Self { mourner, stopping, alarm, thread: Some(thread) })
         };
@@ -96,20 +97,39 @@ impl Drop for Sentinel {
     }
 }
 
-fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner, stopping: &AtomicBool) {
+/// How the thread hears that it is to end.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    alarm: Arc<OwnedFd>,
+}
+
+impl Stop {
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Waits for so long, but not when the thread is to end. One that is interrupted is shorter.
+    fn pause(&self, duration: Duration) {
+        let mut alarm = [PollFd::new(&self.alarm, PollFlags::IN)];
+        // Nothing is lost where it cannot wait: it works more often.
+        let _ = poll(&mut alarm, Some(&timespec(duration)));
+    }
+}
+
+fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner, stop: &Stop) {
     let mut ready = Vec::with_capacity(64);
     loop {
         ready.clear();
-        let due = judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now()).max(BREATH)));
+        let due = judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match epoll::wait(epoll, spare_capacity(&mut ready), due.as_ref()) {
             // An interrupted wait is as good as one that found nothing.
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => {
                 tracing::warn!(%error, "changes of the host are not waited for at the moment");
-                std::thread::sleep(RETRY);
+                stop.pause(RETRY);
             }
         }
-        if stopping.load(Ordering::Acquire) {
+        if stop.is_asked() {
             return;
         }
         for event in &ready {
@@ -119,10 +139,11 @@ fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner,
             Ok(events) => events.into_iter().for_each(|event| judge.hear(event)),
             Err(error) => {
                 tracing::warn!(%error, "changes of the host are not noticed at once for the moment");
-                std::thread::sleep(RETRY);
+                stop.pause(RETRY);
             }
         }
         judge.conclude();
+        stop.pause(BREATH);
     }
 }
 
