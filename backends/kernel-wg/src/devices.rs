@@ -56,7 +56,7 @@ impl Devices {
 
     /// Names of the devices.
     pub(crate) fn names(&self) -> Result<Vec<LinkName>> {
-        let links = Rtnl::here().and_then(|rtnl| rtnl.links()).map_err(host)?;
+        let links = Rtnl::here().and_then(|rtnl| rtnl.links_of("wireguard")).map_err(host)?;
         let ours = links.into_iter().filter(|link| self.mark.is_on(link));
         Ok(ours.filter_map(|link| LinkName::new(link.name).ok()).collect())
     }

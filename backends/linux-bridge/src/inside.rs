@@ -88,16 +88,19 @@ fn await_address(rtnl: &Rtnl, address: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// Keeps other containers from giving this one routes by router advertisements, and allows IPv6 where the container is
-/// to have an address of it.
+/// Allows IPv6 where the container is to have an address of it, and keeps it from routes by router advertisements.
+///
+/// Elsewhere nothing is written: the kernel looks such a setting up among those of all namespaces in which one was looked up
+/// before, and the rules drop the advertisements of other containers anyway.
 fn settle_ipv6(name: &str, address: IpNet) -> Result<()> {
-    let write = |setting: &str, value: &str| -> Result<()> {
+    if address.addr().is_ipv4() {
+        return Ok(());
+    }
+    ["accept_ra", "disable_ipv6"].into_iter().try_for_each(|setting| {
         let path = format!("ipv6/conf/{name}/{setting}");
-        sysctl::write_here(&path, value).or_absent().map_err(host)?;
+        sysctl::write_here(&path, "0").or_absent().map_err(host)?;
         Ok(())
-    };
-    write("accept_ra", "0")?;
-    if address.addr().is_ipv6() { write("disable_ipv6", "0") } else { Ok(()) }
+    })
 }
 
 fn in_the_way(target: &Target, error: overlayd_netlink::Error) -> Error {

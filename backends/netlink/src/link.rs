@@ -195,6 +195,24 @@ impl Rtnl {
         };
         self.dump(request, Link::parse)
     }
+
+    /// The links of one kind, as `tun`. The kernel leaves the others out, so that a host with many containers is asked no
+    /// more than one with few.
+    pub fn links_of(&self, kind: &str) -> Result<Vec<Link>> {
+        let request = || {
+            let by = By::Index(0);
+            let mut request = header(format!("list {kind} links"), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
+            request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+            let info = request.message().nest_start(ifla::LINKINFO);
+            request.message().append_attr_str(ifla::INFO_KIND, kind);
+            request.message().nest_end(info);
+            request
+        };
+        let mut links = self.dump(request, Link::parse)?;
+        // A kernel that has no such kind leaves nothing out.
+        links.retain(|link| link.is_kind(kind));
+        Ok(links)
+    }
 }
 
 /// Deletes one link. Deleting one end of a veth pair deletes the other, too. The kernel takes some 20 ms for it.

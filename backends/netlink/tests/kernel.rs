@@ -69,6 +69,22 @@ fn a_veth_pair_is_born_with_its_peer_in_the_other_namespace() {
 }
 
 #[test]
+fn links_are_listed_by_their_kind() {
+    let host = host();
+    host.run_all([
+        NewBridge { name: "br", mac: None, group: 0 }.request(),
+        NewVeth::pair("a", "b").request(),
+        NewVeth::pair("c", "d").request(),
+    ])
+    .unwrap();
+    let names = |kind| host.links_of(kind).unwrap().into_iter().map(|link| link.name).collect::<Vec<_>>();
+    assert_eq!(names("bridge"), ["br"]);
+    assert_eq!(names("veth").len(), 4);
+    assert_eq!(names("tun"), [""; 0]);
+    assert_eq!(names("no-such-kind"), [""; 0]);
+}
+
+#[test]
 fn a_group_of_links_goes_in_one_request_and_an_empty_one_is_absent() {
     let host = host();
     for n in 0..20 {

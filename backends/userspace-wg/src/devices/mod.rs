@@ -85,7 +85,7 @@ impl Devices {
             self.map().iter().map(|(name, device)| (name.clone(), device.clone())).collect();
         let rtnl = Rtnl::here().map_err(host)?;
         let mut seen = Vec::new();
-        for found in rtnl.links().map_err(host)? {
+        for found in rtnl.links_of("tun").map_err(host)? {
             let device = running.iter().find(|(_, device)| device.index == found.index);
             if !link::is_ours(&found, &self.config.instance) {
                 continue;
