@@ -36,6 +36,9 @@ pub enum Shape {
     Switch,
     /// One segment per host with a router between: host `n` has 198.51.100.(4n+2)/30 and 2001:db8:0:(100+n)::2.
     Router,
+    /// Two hosts on the two ends of one cable, without anything between: 192.0.2.1 and 192.0.2.2, and the same in IPv6 as
+    /// with `Switch`. For measurements.
+    Cable,
     /// As `Switch`, but these hosts sit behind a NAT of their own, as 10.0.0.2 behind 192.0.2.(n+1).
     Nat(Vec<usize>),
 }
@@ -88,11 +91,24 @@ impl Lab {
                 self.nats.push(nat);
                 addresses
             }
+            Shape::Cable => self.plugged(&namespace, number, underlay),
             Shape::Switch | Shape::Nat(_) => switched(&self.core, &namespace, &port, number, underlay),
         };
         lose(&self.core, &port, underlay.loss_per_mille);
         let directory = self.directory.path().join(format!("host{number}"));
         self.hosts.push(Host::new(namespace, &directory, overlayd, (v4, v6)));
+    }
+
+    /// Gives a host its address, and lays the cable to the one before it.
+    fn plugged(&self, host: &Namespace, number: usize, underlay: &Underlay) -> (IpAddr, IpAddr) {
+        let addresses = (format!("192.0.2.{}", number + 1), format!("2001:db8:0:2::{:x}", number + 1));
+        if let Some(first) = self.hosts.first() {
+            assert_eq!(self.hosts.len(), 1, "a cable has two ends");
+            cable((&first.namespace, "eth0"), (host, "eth0"), underlay.mtu);
+            addressed(&first.namespace, "eth0", "192.0.2.1/24", "2001:db8:0:2::1/64");
+            addressed(host, "eth0", "192.0.2.2/24", "2001:db8:0:2::2/64");
+        }
+        (addresses.0.parse().expect("an address"), addresses.1.parse().expect("an address"))
     }
 }
 
@@ -101,7 +117,7 @@ fn core(underlay: &Underlay) -> Namespace {
     core.run(&["ip", "address", "add", &format!("{OUTSIDE}/32"), "dev", "lo"]);
     core.run(&["ip", "address", "add", &format!("{OUTSIDE_V6}/128"), "dev", "lo"]);
     forward(&core);
-    if underlay.shape != Shape::Router {
+    if !matches!(underlay.shape, Shape::Router | Shape::Cable) {
         core.run(&["ip", "link", "add", "switch", "mtu", &underlay.mtu.to_string(), "type", "bridge"]);
         core.run(&["ip", "link", "set", "switch", "up"]);
         core.run(&["ip", "address", "add", "192.0.2.254/24", "dev", "switch"]);
