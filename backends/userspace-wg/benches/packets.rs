@@ -18,19 +18,19 @@ fn main() {
 
 #[divan::bench]
 fn cut(bencher: Bencher<'_, '_>) {
-    let mut path = Path::new();
+    let mut path = Path::among(0);
     bencher.counter(BytesCount::new(FRAME)).bench_local(|| path.cut());
 }
 
 #[divan::bench]
 fn cut_seal(bencher: Bencher<'_, '_>) {
-    let mut path = Path::new();
+    let mut path = Path::among(0);
     bencher.counter(BytesCount::new(FRAME)).bench_local(|| path.seal());
 }
 
 #[divan::bench]
 fn cut_seal_open(bencher: Bencher<'_, '_>) {
-    let mut path = Path::new();
+    let mut path = Path::among(0);
     bencher.counter(BytesCount::new(FRAME)).bench_local(|| {
         path.seal();
         path.open();
@@ -39,7 +39,7 @@ fn cut_seal_open(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn cut_seal_open_gather(bencher: Bencher<'_, '_>) {
-    let mut path = Path::new();
+    let mut path = Path::among(0);
     bencher.counter(BytesCount::new(FRAME)).bench_local(|| {
         path.seal();
         path.open();

@@ -1,4 +1,5 @@
-//! The path of a frame through two devices, a number of times, for counting instructions: `packet_path STEP TIMES`.
+//! The path of a frame through two devices, a number of times, for counting instructions:
+//! `packet_path STEP TIMES [OTHER PEERS]`.
 //!
 //! The count for one frame is the difference between two runs divided by the difference in times:
 //!
@@ -17,8 +18,8 @@ use path::Path;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, step, times] = &arguments[..] else { panic!("packet_path cut|seal|open|gather TIMES") };
-    let mut path = Path::new();
+    let [_, step, times, others @ ..] = &arguments[..] else { panic!("packet_path cut|seal|open|gather TIMES") };
+    let mut path = Path::among(others.first().map_or(0, |others| others.parse().unwrap()));
     for _ in 0..times.parse::<u32>().unwrap() {
         match step.as_str() {
             "cut" => black_box(path.cut()),

@@ -34,10 +34,9 @@ pub(crate) fn measure(args: &Args, report: &mut Report) {
     let jobs: Vec<Request> =
         crowd.iter().zip(&services).map(|(guest, service)| attach(guest, service, PLAIN)).collect();
     deal(args.clients, &jobs, || node.client(), ask);
-    let beside = args.beside.to_string();
-    round(&mut node, args, report, PLAIN, &guests, &beside);
-    round(&mut node, args, report, ISOLATED, &guests, &beside);
-    report.figure(&format!("resident with {beside} containers"), node.resident(), "MB");
+    round(&mut node, args, report, PLAIN, &guests, "many");
+    round(&mut node, args, report, ISOLATED, &guests, "many");
+    report.figure("resident with many containers", node.resident(), "MB");
 }
 
 /// One client, then many.
@@ -50,7 +49,11 @@ fn round(node: &mut Node, args: &Args, report: &mut Report, kind: Kind, guests: 
         let timed = deal(clients, &jobs, || node.client(), ask);
         let cpu = (node.cpu() - before).as_secs_f64() * 1e3 / guests.len() as f64;
         report.timed(&format!("attach{} beside {beside}", kind.name), clients, &timed);
-        report.figure("    CPU time of the daemon for each", cpu, "ms");
+        report.figure(
+            &format!("CPU time of the daemon for each, {clients} at once: attach{} beside {beside}", kind.name),
+            cpu,
+            "ms",
+        );
         let jobs: Vec<Request> = guests.iter().map(detach_request).collect();
         let timed = deal(clients, &jobs, || node.client(), ask);
         report.timed(&format!("detach{} beside {beside}", kind.name), clients, &timed);

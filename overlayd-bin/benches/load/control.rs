@@ -8,12 +8,15 @@ use std::{
 
 use overlayd_core::{
     keys::PrivateKey,
-    protocol::{PeerScope, PeerSpec, Request},
+    protocol::{Hello, PeerScope, PeerSpec, Request},
 };
+
+use overlayd_testkit::lab::Client;
 
 use crate::{
     Args,
     attach::{attach_request, detach_request},
+    nat,
     node::{Node, containers, deal, timed},
     pipeline,
     stats::{Report, Timed},
@@ -31,6 +34,7 @@ pub(crate) fn measure(args: &Args, report: &mut Report) {
     let took = pipeline::run(&socket, &asked);
     report.figure("status, pipelined on one connection", asked.len() as f64 / took.as_secs_f64(), "/s");
     report.timed("status", 1, &status(&node, CALLS));
+    nat::measure(args, report);
     crowd(&mut node, args, report);
     few_peers(&node, report);
     many_peers(&node, args, report);
@@ -41,33 +45,37 @@ fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
     let guests = containers(args.containers);
     let services = node.services_for(guests.len());
     let node = &*node;
+    let requests = |there: bool| -> Vec<Request> {
+        let request = |(guest, service)| if there { attach_request(guest, service) } else { detach_request(guest) };
+        guests.iter().zip(&services).map(|(guest, service)| request((guest, service))).collect()
+    };
+    let come_and_go = || {
+        for round in 0..6 {
+            let work = |client: &mut Client, request: &Request| drop(client.ask(request.clone()));
+            deal(args.clients, &requests(round % 2 == 0), || node.client(), work);
+        }
+    };
+    let asked = meanwhile(node, come_and_go, |client| drop(client.status()));
+    report.timed("status while clients attach and detach", 1, &asked);
+}
+
+/// How long a question takes, asked now and then on a connection of its own for as long as others work.
+fn meanwhile(node: &Node, work: impl FnOnce(), ask: impl Fn(&mut Client) + Sync) -> Timed {
     let done = AtomicBool::new(false);
-    let (asked, total) = thread::scope(|scope| {
+    thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let (mut client, mut took, begun) = (node.client(), Vec::new(), Instant::now());
             while !done.load(Ordering::Relaxed) {
-                took.push(timed(|| drop(client.status())));
+                took.push(timed(|| ask(&mut client)));
                 // Someone who asks without a pause would be most of the load.
                 thread::sleep(Duration::from_micros(500));
             }
-            (took, begun.elapsed())
+            Timed::new(took, begun.elapsed())
         });
-        for round in 0..6 {
-            let jobs: Vec<Request> = guests
-                .iter()
-                .zip(&services)
-                .map(
-                    |(guest, service)| {
-                        if round % 2 == 0 { attach_request(guest, service) } else { detach_request(guest) }
-                    },
-                )
-                .collect();
-            deal(args.clients, &jobs, || node.client(), |client, request| drop(client.ask(request.clone())));
-        }
+        work();
         done.store(true, Ordering::Relaxed);
         asking.join().unwrap()
-    });
-    report.timed(&format!("status while {} clients attach and detach", args.clients), 1, &Timed::new(asked, total));
+    })
 }
 
 fn few_peers(node: &Node, report: &mut Report) {
@@ -84,16 +92,20 @@ fn many_peers(node: &Node, args: &Args, report: &mut Report) {
     let keys: Vec<String> = (0..many).map(|_| key()).collect();
     let added: Vec<Request> = keys.iter().enumerate().map(|(number, key)| add_peer(key, number)).collect();
     report.figure("resident without peers", node.resident(), "MB");
-    report.figure(&format!("{many} peers added, pipelined"), pipeline::run(&socket, &added).as_secs_f64(), "s");
-    report.figure(&format!("resident with {many} peers"), node.resident(), "MB");
-    report.timed(&format!("status with {many} peers"), 1, &status(node, 100));
-    report.timed(&format!("one AllowedIP change among {many} peers"), 1, &allowed_ips(node, &keys[0]));
+    report.figure("many peers added, pipelined", pipeline::run(&socket, &added).as_secs_f64(), "s");
+    report.figure("resident with many peers", node.resident(), "MB");
+    report.timed("status with many peers", 1, &status(node, 100));
+    let all = || drop(status(node, 100));
+    let asked = meanwhile(node, all, |client| drop(client.ask(Request::Hello(Hello::default()))));
+    report.timed("hello while another asks for many peers", 1, &asked);
+    report.figure("resident after these", node.resident(), "MB");
+    report.timed("one AllowedIP change among many peers", 1, &allowed_ips(node, &keys[0]));
     let before = node.cpu();
     thread::sleep(IDLE);
     let used = (node.cpu() - before).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
-    report.figure(&format!("idle CPU with {many} silent peers"), used, "% of a core");
+    report.figure("idle CPU with many silent peers", used, "% of a core");
     let removed: Vec<Request> = keys.iter().map(|key| remove_peer(key)).collect();
-    report.figure(&format!("{many} peers removed, pipelined"), pipeline::run(&socket, &removed).as_secs_f64(), "s");
+    report.figure("many peers removed, pipelined", pipeline::run(&socket, &removed).as_secs_f64(), "s");
 }
 
 fn status(node: &Node, calls: usize) -> Timed {

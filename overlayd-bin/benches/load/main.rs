@@ -12,6 +12,7 @@
 mod attach;
 mod control;
 mod floor;
+mod nat;
 mod node;
 mod pipeline;
 mod small;

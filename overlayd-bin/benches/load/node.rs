@@ -53,11 +53,11 @@ impl Node {
         (0..containers).map(|number| services[number / PER_SERVICE].clone()).collect()
     }
 
-    /// Resident memory of the daemon, in MB.
+    /// Resident memory of the daemon, in MB of 10⁶ bytes.
     pub(crate) fn resident(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.host().daemon_pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
     }
 
     /// CPU time that the daemon has used so far (`proc(5)`, fields 14 and 15 of `stat`, in ticks of 10 ms).

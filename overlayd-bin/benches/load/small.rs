@@ -31,5 +31,4 @@ pub(crate) fn measure(args: &Args, report: &mut Report) {
     let node = Node::up(args);
     std::thread::sleep(Duration::from_secs(3));
     report.figure("resident, overlay up and idle", node.resident(), "MB");
-    report.figure("size of the binary", std::fs::metadata(&args.overlayd).unwrap().len() as f64 / 1e6, "MB");
 }

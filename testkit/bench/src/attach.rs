@@ -14,21 +14,25 @@ use overlayd_testkit::lab::{Confinement, Lab, Namespace, Shape, Underlay, probe:
 
 use self::contenders::{ALL, Contender, Way};
 use crate::{
-    Options, load,
-    report::{Report, Table, percentile},
+    Bench, load,
+    report::{Table, percentile},
+    survived,
 };
+
+/// Headline of the table.
+pub(crate) const TITLE: &str = "Containers attached and detached";
 
 /// As many as the service networks of all contenders hold.
 const CONTAINERS: usize = 200;
 const CLIENTS: usize = 8;
 
-/// Measures all contenders in turns, and then the kernel by itself.
-pub(crate) fn compare(options: &Options, overlayd: &Path, report: &mut Report) -> Result<()> {
+/// Measures all contenders in turns, and then the daemon beside many containers and the kernel by itself.
+pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
+    let rounds = bench.options.rounds;
     let method = format!(
         "{CONTAINERS} containers that are there already are attached to four networks and detached again, one after the \
-         other by one client, and by {CLIENTS} clients at once; {} rounds in turns, each on a new host. After the \
+         other by one client, and by {CLIENTS} clients at once; {rounds} rounds in turns, each on a new host. After the \
          attach by one client every container pings its gateway.",
-        options.rounds
     );
     let columns = [
         ("attach by 8 clients", "1/s"),
@@ -39,20 +43,20 @@ pub(crate) fn compare(options: &Options, overlayd: &Path, report: &mut Report) -
         ("detach p99, 1 client", "ms"),
         ("refused", ""),
     ];
-    let mut table = Table::new("Containers attached and detached", method, &columns);
-    for round in 0..options.rounds {
+    let mut table = Table::new(TITLE, method, &columns);
+    for round in 0..rounds {
         for contender in ALL {
-            match contender.find(options.offline, overlayd) {
-                Ok(program) => {
-                    eprintln!("   round {}: {}", round + 1, contender.name());
-                    table.add(contender.name(), &figures(*contender, &program)?);
-                }
+            eprintln!("   round {}: {}", round + 1, contender.name());
+            let program = contender.find(&bench.peers, &bench.overlayd);
+            let figures = program.and_then(|program| survived(|| figures(*contender, &program)));
+            match figures {
+                Ok(figures) => table.add(contender.name(), &figures),
                 Err(why) => table.leave_out(contender.name(), &why),
             }
         }
     }
-    report.take(table);
-    load::measure("attach", "Attach over the socket, and the floor", report)
+    bench.report.take(table);
+    load::measure(bench, load::ATTACH)
 }
 
 /// The figures of one round.

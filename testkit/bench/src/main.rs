@@ -8,14 +8,19 @@ mod peers;
 mod processes;
 mod report;
 mod small;
+mod targets;
 mod tunnel;
 
-use std::path::PathBuf;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    time::Instant,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, Parser, ValueEnum};
 
-use crate::report::Report;
+use crate::{peers::Peers, report::Report};
 
 /// Tasks of the development of overlayd.
 #[derive(Debug, Parser)]
@@ -28,23 +33,35 @@ enum Task {
 /// What is measured, and how long.
 #[derive(Debug, Clone, Args)]
 struct Options {
-    /// Comparisons to run [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "WHICH")]
-    only: Vec<Comparison>,
+    /// Parts to run [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
     /// Times that every contender of a comparison has its turn
     #[arg(long, default_value_t = 3, value_name = "N")]
     rounds: usize,
-    /// Seconds of each transfer
-    #[arg(long, default_value_t = 4, value_name = "S")]
+    /// Seconds of each transfer, and of each run of questions
+    #[arg(long, default_value_t = 3, value_name = "S")]
     seconds: u32,
-    /// Measure only with the programs that are there, and install none
+    /// Containers that there are all the while in the rounds beside many
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    beside: usize,
+    /// Peers of a node that has many
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    peers: usize,
+    /// The daemon to measure [default: that of this tree, built as it is released]
+    #[arg(long, value_name = "FILE")]
+    overlayd: Option<PathBuf>,
+    /// Directories with programs to compare with, looked into before PATH
+    #[arg(long, env = "OVERLAYD_BENCH_PEERS", value_delimiter = ':', value_name = "DIRECTORY")]
+    programs: Vec<PathBuf>,
+    /// Compare with the programs that are there, and install none
     #[arg(long)]
     offline: bool,
 }
 
-/// What can be compared.
+/// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Comparison {
+enum Part {
     /// WireGuard in user space: rates, processor time, round trips
     Tunnel,
     /// Containers that come and go
@@ -57,25 +74,58 @@ enum Comparison {
     Small,
 }
 
-fn main() -> Result<()> {
-    let Task::Bench(options) = Task::parse();
-    let overlayd = build::overlayd()?;
-    let mut report = Report::default();
-    for comparison in Comparison::value_variants() {
-        if options.only.is_empty() || options.only.contains(comparison) {
-            eprintln!("== {comparison:?}");
-            match comparison {
-                Comparison::Tunnel => tunnel::compare(&options, &overlayd, &mut report)?,
-                Comparison::Attach => attach::compare(&options, &overlayd, &mut report)?,
-                Comparison::Control => load::measure("control", "Requests and peers", &mut report)?,
-                Comparison::Dns => dns::compare(&options, &mut report)?,
-                Comparison::Small => small::compare(&mut report)?,
-            }
+/// What every part is given.
+struct Bench {
+    options: Options,
+    /// The binary that is measured.
+    overlayd: PathBuf,
+    peers: Peers,
+    report: Report,
+}
+
+impl Bench {
+    fn run(&mut self, part: Part) -> Result<()> {
+        match part {
+            Part::Tunnel => tunnel::compare(self),
+            Part::Attach => attach::compare(self),
+            Part::Control => load::measure(self, load::CONTROL),
+            Part::Dns => dns::compare(self),
+            Part::Small => small::compare(self),
         }
     }
+}
+
+fn main() -> Result<()> {
+    let Task::Bench(options) = Task::parse();
+    ensure!(overlayd_testkit::lab::available(), "a lab is needed");
+    let mut bench = Bench {
+        overlayd: options.overlayd.clone().map_or_else(build::overlayd, Ok)?,
+        peers: Peers::new(&options.programs, options.offline),
+        options,
+        report: Report::default(),
+    };
+    let only = bench.options.only.clone();
+    let mut failed = Vec::new();
+    for part in Part::value_variants().iter().filter(|part| only.is_empty() || only.contains(part)) {
+        eprintln!("== {part:?}");
+        let begun = Instant::now();
+        if let Err(why) = survived(|| bench.run(*part)) {
+            eprintln!("   {part:?} ended early: {why}");
+            failed.push(format!("{part:?}: {why}"));
+        }
+        eprintln!("   {part:?} took {} s", begun.elapsed().as_secs());
+    }
     let directory = PathBuf::from("target/bench");
-    report.write(&directory).with_context(|| format!("could not write to {}", directory.display()))?;
-    println!("{}", report.markdown());
+    bench.report.finish(&bench.peers, &failed);
+    bench.report.write(&directory).with_context(|| format!("could not write to {}", directory.display()))?;
+    println!("{}", bench.report.markdown());
     println!("written to {}", directory.join("report.md").display());
+    ensure!(failed.is_empty(), "not everything was measured:\n{}", failed.join("\n"));
     Ok(())
+}
+
+/// What the work came to; the lab panics with the reason where it cannot be what is asked of it.
+fn survived<T>(work: impl FnOnce() -> Result<T>) -> Result<T, String> {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    outcome.unwrap_or_else(|_| Err(anyhow!("a panic, whose words are above"))).map_err(|error| format!("{error:#}"))
 }

@@ -6,10 +6,15 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::Result;
 
+use crate::{peers::Peers, targets};
+
 /// What was measured in one run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     tables: Vec<Table>,
+    /// What is said before and after the tables.
+    opening: String,
+    closing: String,
 }
 
 /// One comparison: contenders by figures.
@@ -21,6 +26,10 @@ pub(crate) struct Table {
     pub(crate) method: String,
     pub(crate) columns: Vec<Column>,
     pub(crate) rows: Vec<Row>,
+    /// Whether the rows are rivals, so that each is told in proportion to the first.
+    pub(crate) rivals: bool,
+    /// Figures that stand alone: what, how much, of what.
+    pub(crate) alone: Vec<(String, f64, String)>,
     /// Contenders that did not run, each with the reason.
     pub(crate) absent: Vec<String>,
 }
@@ -44,7 +53,7 @@ impl Table {
     /// A table without rows.
     pub(crate) fn new(title: &'static str, method: String, columns: &[(&'static str, &'static str)]) -> Self {
         let columns = columns.iter().map(|&(name, unit)| Column { name, unit }).collect();
-        Self { title, method, columns, rows: Vec::new(), absent: Vec::new() }
+        Self { title, method, columns, rows: Vec::new(), rivals: true, alone: Vec::new(), absent: Vec::new() }
     }
 
     /// Adds the figures of one round to the contender's row.
@@ -70,7 +79,7 @@ impl Table {
 
     /// The figures of the first row, which the others are compared with.
     fn reference(&self, column: usize) -> Option<f64> {
-        median(&self.rows.first()?.figures[column])
+        self.rows.first().filter(|_| self.rivals).and_then(|row| median(&row.figures[column]))
     }
 
     fn markdown(&self) -> String {
@@ -90,8 +99,14 @@ impl Table {
             }
             text.push_str(" |\n");
         }
+        if !self.alone.is_empty() {
+            text.push('\n');
+        }
+        for (what, figure, unit) in &self.alone {
+            writeln!(text, "- {what}: **{}** {unit}", short(*figure)).expect("a string takes everything");
+        }
         for line in &self.absent {
-            write!(text, "\nTook no part: {line}.\n").expect("a string takes everything");
+            write!(text, "\nNot compared: {line}.\n").expect("a string takes everything");
         }
         text
     }
@@ -109,7 +124,7 @@ fn cell(figures: &[f64], reference: Option<f64>) -> String {
 }
 
 /// Three digits that count.
-fn short(figure: f64) -> String {
+pub(crate) fn short(figure: f64) -> String {
     match figure.abs() {
         size if size >= 100.0 || size == 0.0 => format!("{figure:.0}"),
         size if size >= 10.0 => format!("{figure:.1}"),
@@ -136,10 +151,32 @@ impl Report {
         self.tables.push(table);
     }
 
+    /// The median of a figure.
+    pub(crate) fn figure(&self, title: &str, row: &str, column: &str) -> Option<f64> {
+        let table = self.tables.iter().find(|table| table.title == title)?;
+        let column = table.columns.iter().position(|of| of.name == column)?;
+        median(&table.rows.iter().find(|of| of.name == row)?.figures[column])
+    }
+
+    /// A figure that stands alone.
+    pub(crate) fn alone(&self, title: &str, what: &str) -> Option<f64> {
+        let table = self.tables.iter().find(|table| table.title == title)?;
+        table.alone.iter().find(|(name, ..)| name == what).map(|(_, figure, _)| *figure)
+    }
+
+    /// Says by what, on what, and what came of it.
+    pub(crate) fn finish(&mut self, peers: &Peers, failed: &[String]) {
+        self.opening = format!("{}\n\nVersions: {}.", machine(), peers.versions().join(", "));
+        for why in failed {
+            write!(self.opening, "\n\n**Not measured to the end**: {why}").expect("a string takes everything");
+        }
+        self.closing = targets::table(self);
+    }
+
     /// The whole report.
     pub(crate) fn markdown(&self) -> String {
         let tables: Vec<String> = self.tables.iter().map(Table::markdown).collect();
-        format!("# Measured\n\n{}\n\n{}", machine(), tables.join("\n"))
+        format!("# Measured\n\n{}\n\n{}\n{}", self.opening, tables.join("\n"), self.closing)
     }
 
     /// Writes `report.md`, and a plot of the first column of each table.
@@ -161,7 +198,7 @@ fn machine() -> String {
     let load = load.split(' ').next().unwrap_or("unknown");
     format!(
         "{} × {model}, kernel {}, load average {load} at the end of the run. Each cell: the median of the rounds, least \
-         and most of them, and the ratio to the first row.",
+         and most of them, and, between rivals, the ratio to the first row.",
         models.len().max(1),
         kernel.trim(),
     )

@@ -4,18 +4,14 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    build, load,
-    peers::program,
-    report::{Report, Table},
-};
+use crate::{Bench, build, load, peers::program, report::Table};
 
 /// Sets of features of the binary.
 const FEATURES: [&str; 3] = ["userspace-wg", "kernel-wg", "userspace-wg,kernel-wg"];
 
 /// Measures the daemon, and builds it with every set of features.
-pub(crate) fn compare(report: &mut Report) -> Result<()> {
-    load::measure("small", "Start and rest", report)?;
+pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
+    load::measure(bench, load::SMALL)?;
     let method = "Release build, without its symbols (strip(1)).".to_owned();
     let mut table = Table::new("Size of the binary", method, &[("size", "MB")]);
     for features in FEATURES {
@@ -23,7 +19,7 @@ pub(crate) fn compare(report: &mut Report) -> Result<()> {
         table.add(features, &[Some(stripped(Path::new("target/release/overlayd"))?)]);
     }
     build::overlayd()?;
-    report.take(table);
+    bench.report.take(table);
     Ok(())
 }
 

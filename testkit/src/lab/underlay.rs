@@ -37,7 +37,7 @@ pub enum Shape {
     /// One segment per host with a router between: host `n` has 198.51.100.(4n+2)/30 and 2001:db8:0:(100+n)::2.
     Router,
     /// Two hosts on the two ends of one cable, without anything between: 192.0.2.1 and 192.0.2.2, and the same in IPv6 as
-    /// with `Switch`. For measurements.
+    /// with `Switch`. For measurements: frames of many segments go over it whole, as a network card takes them.
     Cable,
     /// As `Switch`, but these hosts sit behind a NAT of their own, as 10.0.0.2 behind 192.0.2.(n+1).
     Nat(Vec<usize>),
@@ -105,6 +105,9 @@ impl Lab {
         if let Some(first) = self.hosts.first() {
             assert_eq!(self.hosts.len(), 1, "a cable has two ends");
             cable((&first.namespace, "eth0"), (host, "eth0"), underlay.mtu);
+            for end in [&first.namespace, host] {
+                end.run(&["ip", "link", "set", "eth0", "gso_max_segs", "65535"]);
+            }
             addressed(&first.namespace, "eth0", "192.0.2.1/24", "2001:db8:0:2::1/64");
             addressed(host, "eth0", "192.0.2.2/24", "2001:db8:0:2::2/64");
         }

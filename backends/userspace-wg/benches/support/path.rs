@@ -28,10 +28,15 @@ pub(crate) struct Path {
 }
 
 impl Path {
-    /// With a session in place.
-    pub(crate) fn new() -> Self {
+    /// With a session in place, between devices that have so many other peers each, who never speak.
+    pub(crate) fn among(others: u32) -> Self {
         let [left, right] = [PrivateKey::generate(), PrivateKey::generate()];
-        let (a, b) = (engine(&left, right.public_key(), 2), engine(&right, left.public_key(), 1));
+        let (mut a, mut b) = (engine(&left, right.public_key(), 2), engine(&right, left.public_key(), 1));
+        for other in 0..others {
+            for engine in [&mut a, &mut b] {
+                engine.set_peer(Now::read().steady, &silent(other));
+            }
+        }
         let frame = frame();
         let checksum = Some(PartialChecksum { start: 20, offset: 16 });
         let offload = Offload { checksum, segments: Some(Segments::Tcp4(SIZE as u16)) };
@@ -122,6 +127,19 @@ fn engine(own: &PrivateKey, other: PublicKey, last: u8) -> Engine {
     };
     engine.set_peer(Now::read().steady, &peer);
     engine
+}
+
+fn silent(number: u32) -> PeerConfig {
+    let [_, high, middle, low] = number.to_be_bytes();
+    let mut key = [7; 32];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    PeerConfig {
+        key: PublicKey::from_bytes(key),
+        psk: None,
+        endpoint: Endpoint::Set(SocketAddr::from(([127, high, middle, low], 51820))),
+        keepalive: None,
+        allowed_ips: vec![format!("10.{}.{middle}.{low}/32", 100 + high).parse().expect("a range")],
+    }
 }
 
 /// A frame of TCP from 10.0.0.1 to 10.0.0.2 whose checksum is left to the device.

@@ -15,7 +15,7 @@ use overlayd_testkit::lab::{Client, Cluster, Host, Namespace, attach_request};
 use serde_json::json;
 
 use crate::{
-    peers::{Peer, Source, program},
+    peers::{Peer, Peers, Source, program},
     tunnel::shared_control,
 };
 
@@ -62,23 +62,21 @@ impl Contender {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Overlayd => "overlayd",
-            Self::Zlayer => "zlayer-overlayd 0.14.3",
+            Self::Zlayer => crate::tunnel::ZLAYER.program,
             Self::Cni => "CNI bridge",
             Self::Netavark => "netavark",
         }
     }
 
     /// The program of the contender; otherwise why it is not there.
-    pub(super) fn find(self, offline: bool, overlayd: &Path) -> Result<PathBuf, String> {
-        let debian = |program, package| Peer { program, source: Source::Debian(package) };
+    pub(super) fn find(self, peers: &Peers, overlayd: &Path) -> Result<PathBuf, String> {
+        let debian = |program, package| peers.find(&Peer { program, source: Source::Debian(package) });
         match self {
             Self::Overlayd => Ok(overlayd.to_owned()),
-            Self::Zlayer => crate::tunnel::ZLAYER.find(offline),
-            Self::Cni => debian("bridge", "containernetworking-plugins").find_in(&["/usr/lib/cni".into()], offline),
-            Self::Netavark => {
-                debian("iptables", "iptables").find(offline)?;
-                debian("netavark", "netavark").find_in(&["/usr/lib/podman".into()], offline)
-            }
+            Self::Zlayer => peers.find(&crate::tunnel::ZLAYER),
+            // The name is that of a program of iproute2, too.
+            Self::Cni => debian("host-local", "containernetworking-plugins").map(|path| path.with_file_name("bridge")),
+            Self::Netavark => debian("iptables", "iptables").and_then(|_| debian("netavark", "netavark")),
         }
     }
 

@@ -10,7 +10,10 @@ use std::{
 use overlayd_core::{keys::PrivateKey, protocol::Response};
 use overlayd_testkit::lab::{Cluster, Confinement, Host, Lab, Namespace, Shape, Underlay, probe::pings};
 
-use crate::peers::{Peer, Source};
+use crate::{
+    Bench,
+    peers::{Peer, Source},
+};
 
 /// One who builds a tunnel.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +25,9 @@ pub(super) enum Contender {
     /// The daemon whose protocol this one speaks.
     Zlayer,
     /// A program that makes a device of the given name and is configured with `wg`.
-    WireGuard(&'static str, Peer, &'static [&'static str]),
+    WireGuard(Peer, &'static [&'static str]),
+    /// No tunnel.
+    Cable,
 }
 
 /// All of them; the first is what the others are compared with.
@@ -31,24 +36,23 @@ pub(super) const ALL: &[Contender] = &[
     Contender::Containers,
     Contender::Zlayer,
     Contender::WireGuard(
-        "boringtun-cli 0.7.1",
         Peer { program: "boringtun-cli", source: Source::Crate("boringtun-cli", "0.7.1") },
         &["--foreground", "--disable-drop-privileges", DEVICE],
     ),
     Contender::WireGuard(
-        "gotatun-cli 0.10.2",
         Peer { program: "gotatun", source: Source::Crate("gotatun-cli", "0.10.2") },
         &["--foreground", "--disable-drop-privileges", DEVICE],
     ),
-    Contender::WireGuard(
-        "wireguard-go",
-        Peer { program: "wireguard-go", source: Source::Debian("wireguard-go") },
-        &["-f", DEVICE],
-    ),
+    Contender::WireGuard(Peer { program: "wireguard-go", source: Source::Debian("wireguard-go") }, &["-f", DEVICE]),
+    // A current one, which Debian 12 does not have.
+    Contender::WireGuard(Peer { program: "wireguard-go-new", source: Source::Built }, &["-f", DEVICE]),
+    Contender::Cable,
 ];
 
 /// The published daemon.
 pub(crate) const ZLAYER: Peer = Peer { program: "zlayer-overlayd", source: Source::Crate("zlayer-overlayd", "0.14.3") };
+/// Name of our own tunnel when it is used from containers.
+pub(crate) const CONTAINERS: &str = "overlayd, container to container";
 const DEVICE: &str = "wg0";
 const PORT: u16 = 51820;
 
@@ -90,19 +94,21 @@ impl Contender {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Overlayd => "overlayd",
-            Self::Containers => "overlayd, container to container",
-            Self::Zlayer => "zlayer-overlayd 0.14.3",
-            Self::WireGuard(name, ..) => name,
+            Self::Containers => CONTAINERS,
+            Self::Zlayer => ZLAYER.program,
+            Self::WireGuard(peer, _) => peer.program,
+            Self::Cable => "the cable by itself",
         }
     }
 
     /// Builds two hosts and the tunnel; otherwise why not.
-    pub(super) fn raise(self, offline: bool, overlayd: &Path) -> Result<Tunnel, String> {
+    pub(super) fn raise(self, bench: &Bench) -> Result<Tunnel, String> {
         let tunnel = match self {
-            Self::Overlayd => self.daemons(overlayd, settings)?,
-            Self::Containers => contained(self.daemons(overlayd, settings)?),
-            Self::Zlayer => self.daemons(&ZLAYER.find(offline)?, shared_control)?,
-            Self::WireGuard(_, peer, arguments) => self.by_hand(&peer.find(offline)?, arguments)?,
+            Self::Overlayd => self.daemons(&bench.overlayd, settings)?,
+            Self::Containers => contained(self.daemons(&bench.overlayd, settings)?),
+            Self::Zlayer => self.daemons(&bench.peers.find(&ZLAYER)?, shared_control)?,
+            Self::WireGuard(peer, arguments) => self.by_hand(&bench.peers.find(&peer)?, arguments)?,
+            Self::Cable => self.bare(&bench.overlayd),
         };
         let [near, _] = tunnel.ends();
         if pings(near, tunnel.far) { Ok(tunnel) } else { Err("its tunnel answers no ping".to_owned()) }
@@ -120,6 +126,12 @@ impl Contender {
         let processes = lab.hosts.iter().map(Host::daemon_pid).collect();
         let far = far.ok_or("it has no address")?;
         Ok(Tunnel { name: self.name(), processes, far, lab, containers: None, programs: Vec::new() })
+    }
+
+    fn bare(self, program: &Path) -> Tunnel {
+        let lab = cable(program);
+        let far = lab.hosts[1].v4();
+        Tunnel { name: self.name(), processes: Vec::new(), far, lab, containers: None, programs: Vec::new() }
     }
 
     fn by_hand(self, program: &Path, arguments: &[&str]) -> Result<Tunnel, String> {

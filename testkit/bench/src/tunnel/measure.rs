@@ -9,7 +9,7 @@ use super::contenders::Tunnel;
 use crate::{processes::processor_time, report::percentile};
 
 /// The figures of one round, in the order of the columns.
-pub(super) fn all(tunnel: &Tunnel, seconds: u32) -> Result<[Option<f64>; 8]> {
+pub(super) fn all(tunnel: &Tunnel, seconds: u32) -> Result<[Option<f64>; 9]> {
     let before = processor_time(&tunnel.processes);
     let one = transfer(tunnel, seconds, &[])?;
     let spent = processor_time(&tunnel.processes) - before;
@@ -20,8 +20,9 @@ pub(super) fn all(tunnel: &Tunnel, seconds: u32) -> Result<[Option<f64>; 8]> {
     Ok([
         one.rate().map(|rate| rate / 1e9),
         one.retransmits(),
-        one.bytes().map(|bytes| spent / (bytes / 1e9)),
+        one.bytes().filter(|_| !tunnel.processes.is_empty()).map(|bytes| spent / (bytes / 1e9)),
         four.rate().map(|rate| rate / 1e9),
+        four.retransmits(),
         large.rate().map(|rate| rate / 1e9),
         small.rate().map(|rate| rate / 1e6),
         percentile(&pings, 50),
