@@ -189,12 +189,13 @@ impl Server {
             let line = text.lines().find_map(|line| line.trim().strip_prefix(name))?;
             line.split_whitespace().next()?.parse::<f64>().ok()
         };
-        let sent = figure("Queries sent:").ok_or_else(|| anyhow!("dnsperf said {text}"))?;
+        let lost = figure("Queries lost:").ok_or_else(|| anyhow!("dnsperf said {text}"))?;
+        let completed = figure("Queries completed:").unwrap_or_default();
         // "Response codes:       NOERROR 123 (100.00%)"
         let good = text.split("NOERROR ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
         let answered = good.unwrap_or_default();
         let each = (answered > 0.0).then(|| spent / answered * 1e6);
-        Ok([figure("Queries per second:"), each, Some(sent - answered), resident(pid)])
+        Ok([figure("Queries per second:"), each, Some(lost + completed - answered), resident(pid)])
     }
 }
 

@@ -109,11 +109,14 @@ fn reserved_crates_are_named_by_their_holders_alone() {
     }
 }
 
+/// What is built for tests and for measuring alone.
+const TOOLS: [&str; 2] = ["overlayd-testkit", "overlayd-bench"];
+
 #[test]
 fn no_release_contains_the_testkit_or_mocks() {
-    for package in workspace().iter().filter(|package| package.name != "overlayd-testkit") {
+    for package in workspace().iter().filter(|package| !TOOLS.contains(&package.name.as_str())) {
         for dependency in package.release_dependencies() {
-            assert_ne!(dependency.name, "overlayd-testkit", "{} ships the testkit", package.name);
+            assert!(!TOOLS.contains(&dependency.name.as_str()), "{} ships {}", package.name, dependency.name);
             let ships_mocks = dependency.name == "mockall" && !dependency.optional;
             assert!(!ships_mocks, "{} ships mockall", package.name);
         }
