@@ -61,6 +61,8 @@ pub struct Store {
     /// Taken on drop, which ends the thread.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Held once by everybody who waits.
+    awaited: Arc<()>,
 }
 
 /// A queued change; resolves once it is on disk.
@@ -78,7 +80,11 @@ struct Job {
     done: Option<Waiter>,
 }
 
-type Waiter = oneshot::Sender<Result<(), Arc<str>>>;
+#[derive(Debug)]
+struct Waiter {
+    done: oneshot::Sender<Result<(), Arc<str>>>,
+    _awaited: Arc<()>,
+}
 
 /// A record's key and its new content.
 type Row = (String, Option<Vec<u8>>);
@@ -101,13 +107,13 @@ impl Store {
             .name("store".into())
             .spawn(move || writer.serve(&queue))
             .map_err(|error| unreadable(path, error.to_string()))?;
-        Ok((Self { path: path.to_owned(), jobs: Some(jobs), thread: Some(thread) }, records))
+        Ok((Self { path: path.to_owned(), jobs: Some(jobs), thread: Some(thread), awaited: Arc::default() }, records))
     }
 
     /// Queues `changes` as one transaction. Transactions become durable in the order of these calls.
     pub fn commit(&self, changes: &[Change]) -> Pending {
         let (done, waiter) = oneshot::channel();
-        self.queue(changes, Some(done));
+        self.queue(changes, Some(Waiter { done, _awaited: Arc::clone(&self.awaited) }));
         Pending { path: self.path.clone(), done: waiter }
     }
 
@@ -115,6 +121,11 @@ impl Store {
     /// one of their own a little later.
     pub fn commit_in_passing(&self, changes: &[Change]) {
         self.queue(changes, None);
+    }
+
+    /// Whether everybody has been told who waited for a transaction.
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.awaited) == 1
     }
 
     fn queue(&self, changes: &[Change], done: Option<Waiter>) {
@@ -134,6 +145,13 @@ impl Drop for Store {
         {
             tracing::error!(path = %self.path.display(), "the store's thread has panicked");
         }
+    }
+}
+
+impl Waiter {
+    /// The caller may have given up waiting; the rows are written all the same.
+    fn tell(self, outcome: Result<(), Arc<str>>) {
+        drop(self.done.send(outcome));
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`fake`]: hosts in memory that keep the contract, for engine tests; they run as any user.
 //! - [`contract`]: the suites that fakes and real backends pass alike.
 //! - [`fuzz`]: the corpora of fuzz targets, tried in a plain test run.
+//! - [`model`]: random sequences of requests, and what a node should answer and hold.
 //! - `lab`: hosts as network namespaces that run the real binary, with containers and probes (Linux, root).
 
 use std::io;
@@ -13,6 +14,7 @@ pub mod fake;
 pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod lab;
+pub mod model;
 
 /// Waits on although a signal came. The kernel ends every wait that has a time-out so, even for a signal that nobody
 /// handles and a tracer's (signal(7), "Interruption of system calls"): that says nothing of what is waited for.

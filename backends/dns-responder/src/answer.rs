@@ -12,7 +12,7 @@ use domain::{
 };
 
 use crate::{
-    forward::{Answer, Question},
+    forward::{Answer, Offer, Question},
     name::{KeyBuf, NameKey, to_name},
     query::{HEADER, Query, Transport, UDP_PAYLOAD, Unanswerable},
     zones::{Found, Kind, Node, View},
@@ -42,6 +42,18 @@ pub struct Wanted {
     pub(crate) question: Question,
     /// The servers of a split zone; `None` is the upstreams.
     pub(crate) servers: Option<Arc<[std::net::SocketAddr]>>,
+}
+
+impl Wanted {
+    /// The message that asks a server.
+    pub fn to_message(&self, id: u16) -> Result<Vec<u8>, PushError> {
+        self.question.to_message(id, Offer::Edns)
+    }
+
+    /// What a server's message says to it, if it is an answer to the message with this id.
+    pub fn understood(&self, message: &[u8], id: u16) -> Option<Answer> {
+        Answer::read(message, id, &self.question).ok()
+    }
 }
 
 /// How asking others ended.

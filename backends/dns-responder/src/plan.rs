@@ -46,6 +46,13 @@ pub(crate) fn settings(plan: &DnsPlan) -> Result<Settings> {
     Ok(Settings { zones, reverse, ttl: Ttl::from_secs(ttl as u32), server, server_name })
 }
 
+impl View {
+    /// What a plan has answered.
+    pub fn of(plan: &DnsPlan) -> Result<Self> {
+        view(plan, settings(plan)?, 1)
+    }
+}
+
 /// The records of a plan under its settings.
 pub(crate) fn view(plan: &DnsPlan, settings: Settings, serial: u32) -> Result<View> {
     let mut view = View::empty(Arc::new(settings), serial);

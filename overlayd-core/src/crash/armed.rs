@@ -1,6 +1,10 @@
 //! Points of requests that run under a plan; those of a whole process are in [`super::process`].
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
 
 use tokio::sync::watch;
 
@@ -15,13 +19,26 @@ pub struct Plan {
     seen: Arc<Mutex<Vec<String>>>,
     /// The point to end at, from 1; `None` only counts.
     at: Option<usize>,
+    turns: Turns,
     crashed: watch::Sender<bool>,
+}
+
+/// Who goes on at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turns {
+    Kept,
+    Given,
 }
 
 impl Plan {
     /// Lets the work run to its end, and notes what it passes.
     pub fn trace() -> Self {
-        Self { seen: Arc::default(), at: None, crashed: watch::Sender::new(false) }
+        Self { seen: Arc::default(), at: None, turns: Turns::Kept, crashed: watch::Sender::new(false) }
+    }
+
+    /// Lets the work run to its end, and others go first at every point.
+    pub fn in_turns() -> Self {
+        Self { turns: Turns::Given, ..Self::trace() }
     }
 
     /// Ends the work at the `n`th point, from 1.
@@ -72,9 +89,23 @@ impl Plan {
 pub async fn point(side: &'static str, what: &'static str) {
     match PLAN.try_with(Clone::clone) {
         Ok(plan) if plan.reach(side, what) => std::future::pending().await,
+        Ok(plan) if plan.turns == Turns::Given => pause().await,
         Ok(_) => {}
         Err(_) => super::process::reach(side, what),
     }
+}
+
+/// Whoever polls has the choice who goes on.
+async fn pause() {
+    let mut paused = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut paused, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// A point after `what`, in work that blocks.

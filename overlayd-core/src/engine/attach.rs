@@ -76,9 +76,10 @@ impl Engine {
     /// cleaned.
     pub(super) async fn unplug(&self, handle: &Handle) -> Result<(), Error> {
         let Some(record) = self.desired().attachment(handle).cloned() else { return Ok(()) };
-        if let Some(issued) = &record.issued {
-            self.drop_issued(issued).await?;
-        }
+        let dropped = match &record.issued {
+            Some(issued) => Some((issued, self.drop_issued(issued).await?)),
+            None => None,
+        };
         if let Handle::Host(_) = handle {
             self.drop_alias(record.service_ip).await?;
         }
@@ -93,8 +94,8 @@ impl Engine {
             Ok(changes)
         })
         .await?;
-        if let Some(issued) = &record.issued {
-            self.withheld().remove(&issued.public_key);
+        if let Some((issued, dropped)) = dropped {
+            self.issued_is_gone(issued, dropped).await?;
         }
         if let Handle::Guest(id) = handle {
             self.forget_guest_key(id)?;

@@ -101,16 +101,15 @@ impl Engine {
         let _edge = self.locks.exclusive(Key::Edge(name.to_owned())).await;
         let Some(EdgeRecord { ip, public_key, .. }) = self.desired().edges().get(name).cloned() else { return Ok(()) };
         let issued = PeerId { service: None, public_key };
-        self.drop_issued(&issued).await?;
+        let dropped = self.drop_issued(&issued).await?;
         self.host.detach(&AttachmentId::Edge(name.to_owned())).await?;
         self.record(|desired| {
-            let mut changes = vec![Change::Edge(name.to_owned(), None), Change::Peer(issued, None)];
+            let mut changes = vec![Change::Edge(name.to_owned(), None), Change::Peer(issued.clone(), None)];
             changes.extend(self.rest(desired, ip));
             Ok(changes)
         })
         .await?;
-        self.withheld().remove(&public_key);
-        Ok(())
+        self.issued_is_gone(&issued, dropped).await
     }
 
     /// Unix second of the last handshake with this edge.

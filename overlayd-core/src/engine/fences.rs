@@ -67,7 +67,7 @@ impl Engine {
                 if news {
                     tracing::error!(who, %error, "kept out because it could not be fenced; every pass tries again");
                 }
-                self.drop_issued(issued).await
+                self.drop_issued(issued).await.map(|_| ())
             }
         };
         if let Err(error) = told {

@@ -237,6 +237,11 @@ impl Engine {
         async move { while life.changed().await.is_ok() {} }
     }
 
+    /// Whether a request waits for its change to become durable.
+    pub fn is_recording(&self) -> bool {
+        !self.store.is_idle()
+    }
+
     fn desired(&self) -> MutexGuard<'_, Desired> {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -90,6 +90,8 @@ impl Engine {
             (desired.members(name).cloned().collect::<Vec<Handle>>(), service.clone())
         };
         for handle in members {
+            // Somebody may be about to plug it in again, if only to find that it is asked for in another service.
+            let _handle = self.locks.exclusive(Key::Handle(handle.clone())).await;
             self.unplug(&handle).await?;
         }
         if service.mode != OverlayMode::Shared || name == SHARED_SERVICE {

@@ -51,8 +51,7 @@ impl Writer {
             // The last one is told first: decisions are taken back in this order when they were not recorded.
             for job in jobs.into_iter().rev() {
                 match (job.done, &outcome) {
-                    // The caller may have given up waiting; the rows are written all the same.
-                    (Some(done), _) => drop(done.send(outcome.clone())),
+                    (Some(waiter), _) => waiter.tell(outcome.clone()),
                     (None, Err(error)) => tracing::error!(%error, "a change nobody waits for could not be recorded"),
                     (None, Ok(())) => {}
                 }

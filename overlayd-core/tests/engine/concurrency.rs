@@ -117,6 +117,60 @@ async fn the_same_container_attached_by_two_callers_at_once_has_one_address() {
     assert_eq!(a, b);
 }
 
+#[tokio::test]
+async fn a_service_that_goes_takes_a_container_along_that_is_asked_for_in_another() {
+    let node = Node::ready().await;
+    node.start_process(7);
+    node.attach(7).await;
+    let go = Arc::new(Notify::new());
+    let again = |call: &Call| call.verb == "attach" && call.object == "pid 7";
+    node.attacher.script().once(Stage::Entry, again, Reaction::Wait(Arc::clone(&go)));
+    let engine = Arc::clone(&node.engine);
+    let elsewhere = tokio::spawn(async move { engine.answer(attach("db", 7)).await });
+    until_called_twice(&node, again).await;
+    let teardown = node.ok(Request::TeardownServiceOverlay { service: "web".into() });
+    let let_go = async {
+        // The teardown comes as far as it can.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        go.notify_one();
+    };
+    tokio::join!(teardown, let_go);
+    assert!(matches!(elsewhere.await.unwrap(), Response::Err { .. }));
+    let left: Vec<String> = node.attacher.host().into_iter().filter(|fact| fact.contains("pid 7")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn an_edge_that_is_revoked_while_the_overlay_comes_up_is_not_let_in() {
+    let node = Node::fresh().await;
+    let go = Arc::new(Notify::new());
+    let comes_up = |call: &Call| call.verb == "ensure_device";
+    node.overlay.script().once(Stage::Entry, comes_up, Reaction::Wait(Arc::clone(&go)));
+    let engine = Arc::clone(&node.engine);
+    let set_up = tokio::spawn(async move { engine.answer(crate::node::setup_global()).await });
+    node.overlay.script().called(comes_up).await;
+    let mint = Request::MintEdgePeer {
+        name: "laptop".into(),
+        ttl_secs: 3600,
+        allow: vec![],
+        node_endpoint: "203.0.113.1:51820".into(),
+    };
+    assert!(matches!(node.ok(mint).await, Response::EdgeConfig(_)));
+    node.ok(Request::RevokeEdgePeer { name: "laptop".into() }).await;
+    go.notify_one();
+    assert!(matches!(set_up.await.unwrap(), Response::BridgeName { .. }));
+    assert_eq!(node.status().await.peer_count, 0);
+}
+
+/// Waits until it has been called twice.
+async fn until_called_twice(node: &Node, matches: impl Fn(&Call) -> bool) {
+    while node.attacher.script().calls().iter().filter(|call| matches(call)).count() < 2 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_clients_at_once_never_share_an_address_and_leave_nothing() {
     let node = Arc::new(Node::ready().await);

@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod judge;
-mod model;
-mod ops;
 mod points;
 mod random;
 mod script;
-mod view;
+mod turns;

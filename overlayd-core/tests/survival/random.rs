@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
 use overlayd_core::{
     contract::{NetworkName, Target},
     crash::Plan,
@@ -19,7 +18,10 @@ use overlayd_core::{
     names::LinkName,
     protocol::{Request, Response},
 };
-use overlayd_testkit::fake::Machine;
+use overlayd_testkit::{
+    fake::Machine,
+    model::{Belief, CONTAINERS, Op, Step, View, steps},
+};
 use proptest::{
     prelude::*,
     test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
@@ -27,20 +29,23 @@ use proptest::{
 
 use crate::{
     judge::{is_consistent, tears_down_to_nothing},
-    model::Model,
-    ops::{CONTAINERS, Op, Step, steps},
-    script,
-    view::View,
+    script, turns,
 };
 
 /// Cases per run, shared by the threads, and the time after which no further one is begun.
 const CASES: u32 = 2000;
 const TIME: Duration = Duration::from_secs(300);
 const THREADS: u32 = 2;
+/// The seed of a usual run.
+const USUAL: u64 = 37;
+/// Seconds that an address rests.
+const COOL_DOWN: u64 = 30;
+/// Cases that are played twice.
+const TWICE: u32 = 60;
 
 #[test]
 fn whatever_is_asked_in_whatever_order_the_node_is_as_the_model_says() {
-    let seed = seed();
+    let seed = env::var("OVERLAYD_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(USUAL);
     println!("OVERLAYD_TEST_SEED={seed}");
     let (cases, steps) = thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || run(seed + u64::from(number)))).collect();
@@ -53,43 +58,35 @@ fn whatever_is_asked_in_whatever_order_the_node_is_as_the_model_says() {
     println!("{cases} cases, {steps} steps");
 }
 
-/// The seed of a usual run, which is the same every time to the last reply: what is asked together is asked one after the
-/// other then.
-const USUAL: u64 = 37;
-
-fn given_seed() -> Option<u64> {
-    env::var("OVERLAYD_TEST_SEED").ok().and_then(|seed| seed.parse().ok())
+#[test]
+fn a_sequence_is_answered_the_same_every_time() {
+    let mut runner = runner(USUAL, TWICE);
+    let outcome = runner.run(&steps(), |steps| {
+        let [first, second] = [(); 2].map(|()| block_on(play(&steps)));
+        prop_assert_eq!(first, second);
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
-fn seed() -> u64 {
-    given_seed().unwrap_or(USUAL)
-}
-
-async fn one_by_one(requests: impl Iterator<Item = impl Future<Output = Response>>) -> Vec<Response> {
-    let mut replies = Vec::new();
-    for request in requests {
-        replies.push(request.await);
-    }
-    replies
+fn runner(seed: u64, cases: u32) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
 }
 
 /// Cases and steps that were played.
 fn run(seed: u64) -> (usize, usize) {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config =
-        Config { cases: CASES / THREADS, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let (start, counts, failed) = (Instant::now(), Cell::new((0, 0)), Cell::new(false));
-    let outcome = runner.run(&steps(), |steps| {
+    let outcome = runner(seed, CASES / THREADS).run(&steps(), |steps| {
         // What has failed is made smaller, however long that takes.
         if start.elapsed() > TIME && !failed.get() {
             return Ok(());
         }
         let (cases, so_far) = counts.get();
         counts.set((cases + 1, so_far + steps.len()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(play(&steps)).map_err(|reason| {
+        block_on(play(&steps)).map(drop).map_err(|reason| {
             failed.set(true);
             TestCaseError::fail(reason)
         })
@@ -104,7 +101,14 @@ fn run(seed: u64) -> (usize, usize) {
     }
 }
 
-async fn play(steps: &[Step]) -> Result<(), String> {
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// What was answered: whether it was refused, and the address in it.
+type Answered = Vec<(bool, Option<IpAddr>)>;
+
+async fn play(steps: &[Step]) -> Result<Answered, String> {
     let mut world = World::new().await;
     for (number, step) in steps.iter().enumerate() {
         world.take(step).await.map_err(|reason| format!("step {number}, {step:?}: {reason}"))?;
@@ -112,37 +116,34 @@ async fn play(steps: &[Step]) -> Result<(), String> {
     world.end().await
 }
 
-/// The node, and all that it may be according to the replies so far: which of two peers that were added at the same time got
-/// the range that both were to have, for one, no reply says.
+/// The node, and what it may be according to its replies.
 struct World {
     machine: Machine,
     engine: Option<Arc<Engine>>,
-    models: Vec<Model>,
+    belief: Belief,
+    answered: Answered,
 }
 
 impl World {
     async fn new() -> Self {
         let mut machine = Machine::default();
-        let mut model = Model::at(machine.now());
-        for pid in CONTAINERS {
-            machine.attacher.start(&Target::Process(pid));
-            model.start(pid);
-        }
+        CONTAINERS.for_each(|pid| machine.attacher.start(&Target::Process(pid)));
+        let belief = Belief::new(machine.now(), COOL_DOWN);
         let engine = Some(machine.start().await);
-        Self { machine, engine, models: vec![model] }
+        Self { machine, engine, belief, answered: Vec::new() }
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Together(ops) => self.ask(ops).await?,
+            Step::Together(ops, turns) => self.ask(ops, *turns).await?,
             Step::Crash(op, point) => self.crash(op, *point).await?,
             Step::Ends(pid) => {
                 self.machine.attacher.stop(&Target::Process(*pid));
-                self.models.iter_mut().for_each(|model| model.end(*pid));
+                self.belief.ends(*pid);
             }
             Step::Starts(pid) => {
                 self.machine.attacher.start(&Target::Process(*pid));
-                self.models.iter_mut().for_each(|model| model.start(*pid));
+                self.belief.starts(*pid);
             }
             Step::DeviceVanishes => {
                 self.machine.overlay.vanish(&LinkName::new("zl-atlas-n1-g").unwrap());
@@ -156,7 +157,7 @@ impl World {
             }
             Step::Wait(seconds) => {
                 self.machine.pass(*seconds);
-                self.models.iter_mut().for_each(|model| model.now += seconds);
+                self.belief.wait(*seconds);
             }
             Step::Pass => self.pass().await,
         }
@@ -165,7 +166,7 @@ impl World {
 
     async fn pass(&mut self) {
         self.engine().reconcile().await;
-        self.models.iter_mut().for_each(Model::settle);
+        self.belief.settle();
     }
 
     async fn network_of(&self, service: &str) -> Option<NetworkName> {
@@ -174,74 +175,42 @@ impl World {
         found.map(|known| NetworkName(known.name))
     }
 
-    /// Some order of the operations explains all replies.
-    async fn ask(&mut self, ops: &[Op]) -> Result<(), String> {
-        let allocated = self.models[0].allocated();
-        let requests = ops.iter().map(|op| self.engine().answer(op.request(&allocated)));
-        let replies = if given_seed().is_some() { join_all(requests).await } else { one_by_one(requests).await };
-        let asked: Vec<_> = ops.iter().zip(&replies).map(|(op, reply)| (op, released(op, &allocated), reply)).collect();
-        let orders = orders(ops);
-        let explain = |model: &Model| orders.iter().filter_map(|order| explain(model.clone(), &asked, order)).collect();
-        self.narrow(explain, || format!("answered {replies:?}"))
+    async fn ask(&mut self, ops: &[Op], turns: u64) -> Result<(), String> {
+        let allocated = self.belief.allocated();
+        let requests = ops.iter().map(|op| op.request(&allocated)).collect();
+        let replies = turns::ask(self.engine(), requests, turns).await;
+        self.note(&replies);
+        self.belief.answered(ops, &allocated, &replies)
     }
 
-    /// What the node may be from now on, of each thing it may have been; the reason is for when that is nothing.
-    fn narrow(
-        &mut self,
-        becomes: impl Fn(&Model) -> Vec<Model>,
-        reason: impl FnOnce() -> String,
-    ) -> Result<(), String> {
-        let mut next: Vec<Model> = Vec::new();
-        for model in self.models.iter().flat_map(becomes) {
-            if !next.contains(&model) {
-                next.push(model);
-            }
-        }
-        if next.is_empty() {
-            return Err(format!("{}; the model was {:#?}", reason(), self.models));
-        }
-        self.models = next;
-        Ok(())
+    fn note(&mut self, replies: &[Response]) {
+        let gist =
+            |reply: &Response| (matches!(reply, Response::Err { .. }), overlayd_testkit::model::address_in(reply));
+        self.answered.extend(replies.iter().map(gist));
     }
 
     /// The daemon ends during the operation; the next one has on record what was there at some moment of it, and answers the
     /// repeated request.
     async fn crash(&mut self, op: &Op, point: usize) -> Result<(), String> {
-        let allocated = self.models[0].allocated();
-        let released = released(op, &allocated);
+        let allocated = self.belief.allocated();
         let request = op.request(&allocated);
         let plan = Plan::at(point + 1);
         let reply = plan.run(self.engine().answer(request.clone())).await;
         self.stop().await;
         self.start().await;
         self.stop().await;
-        let found = View::of(&self.machine.desired());
-        let becomes = |model: &Model| {
-            let mut states = match &reply {
-                Some(reply) => explain(model.clone(), &[(op, released, reply)], &whole(op)).into_iter().collect(),
-                None => {
-                    let told = found.reply_to(op, model.view());
-                    model.after_a_crash(op, released, told.as_ref().and_then(crate::model::address_in))
-                }
-            };
-            states.iter_mut().for_each(Model::settle);
-            states.retain(|state| *state.view() == found);
-            states
-        };
-        self.narrow(becomes, || format!("answered {reply:?}, and on record is {found:#?}"))?;
+        let found = self.on_record();
+        self.belief.crashed(op, &allocated, reply.as_ref(), &found)?;
         is_consistent(&self.machine).await?;
         self.start().await;
         let reply = script::ask_again(self.engine(), &request).await;
-        let becomes = |model: &Model| {
-            let mut model = model.clone();
-            if let Op::Mint(name, _) = op
-                && model.has_edge(name)
-            {
-                model.explains(&Op::Revoke(name), None, &Response::Ok);
-            }
-            explain(model, &[(op, released, &reply)], &whole(op)).into_iter().collect()
-        };
-        self.narrow(becomes, || format!("the repeated request was answered {reply:?}"))
+        self.note(std::slice::from_ref(&reply));
+        self.belief.repeated(op, &allocated, &reply)
+    }
+
+    /// What is on record. No daemon may run.
+    fn on_record(&self) -> View {
+        View::of(&self.machine.desired(), Some)
     }
 
     fn engine(&self) -> &Engine {
@@ -258,81 +227,13 @@ impl World {
         }
     }
 
-    async fn end(mut self) -> Result<(), String> {
+    async fn end(mut self) -> Result<Answered, String> {
         self.pass().await;
         self.stop().await;
-        let Self { mut machine, models, .. } = self;
-        let found = View::of(&machine.desired());
-        if !models.iter().any(|model| *model.view() == found) {
-            return Err(format!("at the end, on record is {found:#?}, the model is {models:#?}"));
-        }
-        is_consistent(&machine).await?;
-        tears_down_to_nothing(&mut machine).await
+        let found = self.on_record();
+        self.belief.holds(&found).map_err(|reason| format!("at the end, {reason}"))?;
+        is_consistent(&self.machine).await?;
+        tears_down_to_nothing(&mut self.machine).await?;
+        Ok(self.answered)
     }
-}
-
-fn released(op: &Op, allocated: &[IpAddr]) -> Option<IpAddr> {
-    match op {
-        Op::Release(number) if !allocated.is_empty() => Some(allocated[number % allocated.len()]),
-        _ => None,
-    }
-}
-
-/// A part of an operation that nothing comes between: its beginning, what its reply is about, and what is left to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Beginning,
-    Reply,
-    End,
-}
-
-/// The node after the operations, if doing their parts in this order explains the replies.
-fn explain(mut model: Model, asked: &[(&Op, Option<IpAddr>, &Response)], order: &[(usize, Part)]) -> Option<Model> {
-    for (number, part) in order {
-        let (op, released, reply) = asked[*number];
-        match part {
-            Part::Beginning => model.begin(op),
-            Part::Reply if model.explains(op, released, reply) => {}
-            Part::Reply => return None,
-            Part::End => model.finish(op),
-        }
-    }
-    Some(model)
-}
-
-/// The parts of an operation in their order.
-fn parts(op: &Op) -> &'static [Part] {
-    match op {
-        Op::SetUpService(..) => &[Part::Beginning, Part::Reply],
-        Op::Detach(_) => &[Part::Reply, Part::End],
-        _ => &[Part::Reply],
-    }
-}
-
-/// One operation alone.
-fn whole(op: &Op) -> Vec<(usize, Part)> {
-    parts(op).iter().map(|part| (0, *part)).collect()
-}
-
-/// All orders of the parts of these operations.
-fn orders(ops: &[Op]) -> Vec<Vec<(usize, Part)>> {
-    let mut orders = vec![Vec::new()];
-    for (number, op) in ops.iter().enumerate() {
-        orders = orders.iter().flat_map(|order| merged(order, number, parts(op))).collect();
-    }
-    orders
-}
-
-/// The parts of one more operation, in their order, at all places in this one.
-fn merged(order: &[(usize, Part)], number: usize, parts: &[Part]) -> Vec<Vec<(usize, Part)>> {
-    let Some((last, first)) = parts.split_last() else { return vec![order.to_vec()] };
-    let mut merges = Vec::new();
-    for at in 0..=order.len() {
-        for mut merge in merged(&order[..at], number, first) {
-            merge.push((number, *last));
-            merge.extend_from_slice(&order[at..]);
-            merges.push(merge);
-        }
-    }
-    merges
 }

@@ -7,7 +7,6 @@ use overlayd_core::contract::DnsPlan;
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan;
 
 fn view() -> View {
     let plan = DnsPlan {
@@ -19,7 +18,7 @@ fn view() -> View {
         ]),
         ..DnsPlan::default()
     };
-    plan::view(&plan, plan::settings(&plan).unwrap(), 1).unwrap()
+    View::of(&plan).unwrap()
 }
 
 /// Answers, and checks what holds of every answer.

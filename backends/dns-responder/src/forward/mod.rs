@@ -18,7 +18,7 @@ use overlayd_core::contract::Upstreams;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use self::answer::Answer;
-pub(crate) use self::question::Question;
+pub(crate) use self::question::{Offer, Question};
 use self::{cache::Cache, exchange::ask, upstreams::Source};
 use crate::answer::{Outcome, Wanted};
 

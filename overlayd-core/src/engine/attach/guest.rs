@@ -1,9 +1,9 @@
 //! Guests: VMs that run a WireGuard device of their own, from a config that is handed to them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering};
 
 use crate::{
-    contract::{AttachmentId, PeerChange, Target},
+    contract::{self, AttachmentId, PeerChange, Target},
     desired::{
         AttachmentRecord, Change, Desired, EndpointSpec, Handle, Origin, OverlayRecord, PeerId, PeerRecord, Phase,
     },
@@ -21,6 +21,14 @@ const KEY_KIND: &str = "guest";
 
 /// Seconds between keepalives in every config that is handed out.
 pub(in crate::engine) const KEEPALIVE: u64 = 25;
+
+/// Where an issued identity was taken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Dropped {
+    OffDevice,
+    /// There was no device at that moment.
+    OffNoDevice,
+}
 
 impl Engine {
     /// The fence stands before the guest's key is let in.
@@ -76,7 +84,7 @@ impl Engine {
         };
         if let Err(error) = outcome {
             let cleaned = match self.drop_issued(&issued).await {
-                Ok(()) => self.host.detach(&record.id).await,
+                Ok(_) => self.host.detach(&record.id).await,
                 Err(error) => Err(error),
             };
             self.refuse(handle, undo, cleaned).await?;
@@ -110,15 +118,31 @@ impl Engine {
     }
 
     /// Takes an issued identity off the device, before its record is forgotten.
-    pub(in crate::engine) async fn drop_issued(&self, issued: &PeerId) -> Result<(), Error> {
+    pub(in crate::engine) async fn drop_issued(&self, issued: &PeerId) -> Result<Dropped, Error> {
         let device = self.desired().overlay().map(|overlay| overlay.device.clone());
-        let Some(device) = device else { return Ok(()) };
+        let Some(device) = device else { return Ok(Dropped::OffNoDevice) };
         let changes = [PeerChange::Remove(issued.public_key)];
         let told = self.sent.to(None);
         let mut told = told.lock().await;
-        self.host.change_peers(&device, &changes).await?;
+        // A device that is not there yet holds nobody.
+        let coming_up = self.coming_up.load(Ordering::SeqCst) > 0;
+        match self.host.change_peers(&device, &changes).await {
+            Err(Error::Host { source: contract::Error::NotFound(_), .. }) if coming_up => {
+                return Ok(Dropped::OffNoDevice);
+            }
+            outcome => outcome?,
+        }
         told.note(&changes);
-        Ok(())
+        Ok(Dropped::OffDevice)
+    }
+
+    /// The record of the identity is gone. A device that came up before that may have been told of it.
+    pub(in crate::engine) async fn issued_is_gone(&self, issued: &PeerId, dropped: Dropped) -> Result<(), Error> {
+        self.withheld().remove(&issued.public_key);
+        match dropped {
+            Dropped::OffDevice => Ok(()),
+            Dropped::OffNoDevice => self.send_peers(std::slice::from_ref(issued)).await,
+        }
     }
 
     /// Forgets the keys of guests that no record speaks of: a daemon may end between the record and the key.

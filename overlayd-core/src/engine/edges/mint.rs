@@ -66,7 +66,7 @@ impl Engine {
     /// is over, which the sweep removes as soon as it can, and nothing lets in again.
     async fn refuse_edge(&self, name: &str, edge: EdgeRecord, issued: &PeerId, undo: Undo) -> Result<(), Error> {
         let cleaned = match self.drop_issued(issued).await {
-            Ok(()) => self.host.detach(&AttachmentId::Edge(name.to_owned())).await,
+            Ok(_) => self.host.detach(&AttachmentId::Edge(name.to_owned())).await,
             Err(error) => Err(error),
         };
         let Err(error) = cleaned else { return self.withdraw(undo).await };

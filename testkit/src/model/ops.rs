@@ -1,15 +1,19 @@
 //! The small world that random sequences are made of, and how they are made.
 
+use std::net::IpAddr;
+
 use overlayd_core::{
     contract::PortProtocol,
-    protocol::{AttachContainer, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, SetupGlobalOverlay},
+    keys::{PrivateKey, PublicKey},
+    protocol::{
+        AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, SetupGlobalOverlay,
+    },
 };
 use proptest::prelude::*;
 
-use crate::script::{attach, process, public_key};
-
-pub(crate) const SERVICES: [&str; 3] = ["web", "db", "jobs"];
-pub(crate) const CONTAINERS: std::ops::Range<u32> = 7..11;
+const SERVICES: [&str; 3] = ["web", "db", "jobs"];
+/// Names of the containers, as if they were process ids.
+pub const CONTAINERS: std::ops::Range<u32> = 7..11;
 const EDGES: [&str; 2] = ["laptop", "phone"];
 const NAMES: [&str; 2] = ["one", "two"];
 const RANGES: [&str; 3] = ["10.77.8.0/26", "10.77.9.0/26", "10.77.10.0/26"];
@@ -17,45 +21,68 @@ const PORTS: [u16; 2] = [8080, 9090];
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Op {
+pub enum Op {
+    /// `setup_global_overlay`.
     SetUp,
+    /// `teardown_global_overlay`.
     TearDown,
+    /// `setup_service_overlay`.
     SetUpService(&'static str, OverlayMode),
+    /// `teardown_service_overlay`.
     TearDownService(&'static str),
+    /// `attach_container`.
     Attach {
+        /// Which container.
         pid: u32,
+        /// To which service.
         service: &'static str,
+        /// Whether it joins the global network.
         global: bool,
+        /// Whether the service lasts no longer than its members.
         ephemeral: bool,
+        /// Whether it is in an isolation network.
         fenced: bool,
     },
+    /// `detach_container`.
     Detach(u32),
+    /// `publish_ports`, one or none.
     Publish(u32, Option<u16>),
+    /// `allocate_ip`.
     Allocate(&'static str),
-    /// One of the allocated addresses, counted round and round.
+    /// `release_ip` of one of the allocated addresses, counted round and round.
     Release(usize),
+    /// `add_peer` with these ranges.
     AddPeer(u8, Vec<&'static str>),
+    /// `remove_peer`.
     RemovePeer(u8),
+    /// `add_allowed_ip`.
     AddRange(u8, &'static str),
+    /// `remove_allowed_ip`.
     RemoveRange(u8, &'static str),
+    /// `mint_edge_peer`, let into one service or none in particular.
     Mint(&'static str, Option<&'static str>),
+    /// `revoke_edge_peer`.
     Revoke(&'static str),
+    /// `register_dns`.
     Register(&'static str),
+    /// `unregister_dns`.
     Unregister(&'static str),
 }
 
 /// What happens next.
 #[derive(Debug, Clone)]
-pub(crate) enum Step {
-    /// Clients ask at the same time.
-    Together(Vec<Op>),
+pub enum Step {
+    /// Clients ask at the same time, and whose turn it is follows from this number.
+    Together(Vec<Op>, u64),
     /// The daemon ends at this point of the operation, counted round and round, and another one starts.
     Crash(Op, usize),
-    /// A container ends, or one starts in its place.
+    /// A container ends.
     Ends(u32),
+    /// A container starts, in the place of the one before.
     Starts(u32),
-    /// Somebody deletes the device, or this service's network.
+    /// Somebody deletes the device.
     DeviceVanishes,
+    /// Somebody deletes this service's network.
     NetworkVanishes(&'static str),
     /// So many seconds pass.
     Wait(u64),
@@ -63,9 +90,11 @@ pub(crate) enum Step {
     Pass,
 }
 
-pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// Sequences of steps.
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let together = (prop::collection::vec(op(), 1..4), any::<u64>());
     let step = prop_oneof![
-        12 => prop::collection::vec(op(), 1..4).prop_map(Step::Together),
+        12 => together.prop_map(|(ops, turns)| Step::Together(ops, turns)),
         3 => (op(), 0..40usize).prop_map(|(op, point)| Step::Crash(op, point)),
         1 => CONTAINERS.prop_map(Step::Ends),
         1 => CONTAINERS.prop_map(Step::Starts),
@@ -118,8 +147,9 @@ fn mode() -> impl Strategy<Value = OverlayMode> {
 
 impl Op {
     /// The request; `allocated` are the addresses that were given out by themselves.
-    pub(crate) fn request(&self, allocated: &[std::net::IpAddr]) -> Request {
+    pub fn request(&self, allocated: &[IpAddr]) -> Request {
         let key = |key: &u8| public_key(*key).to_base64();
+        let process = |pid: &u32| AttachHandle::LinuxPid { pid: *pid };
         let scope = PeerScope::Global;
         match self {
             Self::SetUp => Request::SetupGlobalOverlay(SetupGlobalOverlay {
@@ -137,22 +167,22 @@ impl Op {
             }
             Self::TearDownService(service) => Request::TeardownServiceOverlay { service: (*service).into() },
             Self::Attach { pid, service, global, ephemeral, fenced } => Request::AttachContainer(AttachContainer {
+                handle: process(pid),
+                service: (*service).into(),
                 join_global: *global,
                 ephemeral: *ephemeral,
                 isolation_network: fenced.then(|| "tenant".into()),
-                ..attach(process(*pid), service)
+                dns_server: None,
+                dns_domain: None,
             }),
-            Self::Detach(pid) => Request::DetachContainer { handle: process(*pid) },
+            Self::Detach(pid) => Request::DetachContainer { handle: process(pid) },
             Self::Publish(pid, port) => Request::PublishPorts {
-                handle: process(*pid),
+                handle: process(pid),
                 ports: port.iter().map(|port| published(*port)).collect(),
             },
             Self::Allocate(service) => Request::AllocateIp { service: (*service).into(), join_global: false },
-            Self::Release(number) => {
-                let nobody = [10, 77, 200, 9].into();
-                let ip = if allocated.is_empty() { nobody } else { allocated[number % allocated.len()] };
-                Request::ReleaseIp { ip }
-            }
+            // An address of nobody where there is none.
+            Self::Release(_) => Request::ReleaseIp { ip: self.released(allocated).unwrap_or([10, 77, 200, 9].into()) },
             Self::AddPeer(number, ranges) => Request::AddPeer { peer: peer(*number, ranges), scope },
             Self::RemovePeer(number) => Request::RemovePeer { pubkey: key(number), scope },
             Self::AddRange(number, cidr) => Request::AddAllowedIp { pubkey: key(number), cidr: (*cidr).into(), scope },
@@ -184,4 +214,18 @@ fn peer(number: u8, ranges: &[&str]) -> PeerSpec {
 
 fn published(host_port: u16) -> PortSpec {
     PortSpec { protocol: PortProtocol::Tcp, host_ip: None, host_port, host_port_end: None, container_port: 80 }
+}
+
+impl Op {
+    /// The address that a release is about, of those that were allocated.
+    pub(super) fn released(&self, allocated: &[IpAddr]) -> Option<IpAddr> {
+        match self {
+            Self::Release(number) if !allocated.is_empty() => Some(allocated[number % allocated.len()]),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn public_key(number: u8) -> PublicKey {
+    PrivateKey::from_bytes([number; 32]).public_key()
 }

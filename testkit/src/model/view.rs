@@ -10,32 +10,32 @@ use overlayd_core::{
     protocol::{OverlayMode, Response},
 };
 
-use crate::{ops::Op, script::public_key};
+use super::ops::{Op, public_key};
 
 /// What can be compared with the records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) overlay: bool,
-    pub(crate) services: BTreeMap<String, (String, Lifetime)>,
-    pub(crate) attached: BTreeMap<u32, Attached>,
-    pub(crate) allocated: BTreeSet<IpAddr>,
-    pub(crate) peers: BTreeMap<u8, BTreeSet<String>>,
-    pub(crate) edges: BTreeMap<String, IpAddr>,
-    pub(crate) names: BTreeSet<String>,
+pub struct View {
+    pub(super) overlay: bool,
+    pub(super) services: BTreeMap<String, (String, Lifetime)>,
+    pub(super) attached: BTreeMap<u32, Attached>,
+    pub(super) allocated: BTreeSet<IpAddr>,
+    pub(super) peers: BTreeMap<u8, BTreeSet<String>>,
+    pub(super) edges: BTreeMap<String, IpAddr>,
+    pub(super) names: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attached {
-    pub(crate) service: String,
-    pub(crate) ip: IpAddr,
-    pub(crate) global: bool,
-    pub(crate) fenced: bool,
-    pub(crate) port: Option<u16>,
+pub(super) struct Attached {
+    pub(super) service: String,
+    pub(super) ip: IpAddr,
+    pub(super) global: bool,
+    pub(super) fenced: bool,
+    pub(super) port: Option<u16>,
 }
 
 impl View {
-    /// What is on record.
-    pub(crate) fn of(desired: &Desired) -> Self {
+    /// What is on record of the containers that this knows the processes of.
+    pub fn of(desired: &Desired, container: impl Fn(u32) -> Option<u32>) -> Self {
         let services = desired.services().iter().filter(|(name, _)| *name != SHARED_SERVICE);
         let attached = desired.attachments().iter().filter_map(|(handle, record)| {
             let Handle::Process(pid) = handle else { return None };
@@ -46,7 +46,7 @@ impl View {
                 fenced: record.isolation.is_some(),
                 port: record.ports.first().map(|port| port.host_ports.0),
             };
-            Some((*pid, attached))
+            Some((container(*pid)?, attached))
         });
         let asked = (1..4u8).filter_map(|number| {
             let (_, record) = desired.peers_of(None).find(|(id, _)| id.public_key == public_key(number))?;
@@ -64,7 +64,7 @@ impl View {
     }
 
     /// What a client would have been told, had it got an answer.
-    pub(crate) fn reply_to(&self, op: &Op, before: &Self) -> Option<Response> {
+    pub(super) fn reply_to(&self, op: &Op, before: &Self) -> Option<Response> {
         use overlayd_core::protocol::AttachResult;
         match op {
             Op::Attach { pid, .. } => {
@@ -78,6 +78,6 @@ impl View {
     }
 }
 
-pub(crate) fn mode(mode: OverlayMode) -> String {
+pub(super) fn mode(mode: OverlayMode) -> String {
     format!("{mode:?}")
 }

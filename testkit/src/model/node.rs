@@ -10,7 +10,7 @@ use overlayd_core::{
     protocol::{OverlayMode, Response},
 };
 
-use crate::{
+use super::{
     ops::Op,
     view::{Attached, View, mode},
 };
@@ -19,13 +19,12 @@ use crate::{
 const SLICE: usize = 13;
 /// With fewer addresses in use or at rest than this, none that rests needs to be leased.
 const PLENTY: usize = 6;
-/// Seconds that an address rests.
-const COOL_DOWN: u64 = 30;
-
 /// The node as it should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Model {
-    pub(crate) now: u64,
+pub(super) struct Model {
+    pub(super) now: u64,
+    /// Seconds that an address rests.
+    cool_down: u64,
     /// How often the container of each process has been started; the last one runs.
     running: BTreeMap<u32, u32>,
     starts: u32,
@@ -42,45 +41,47 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A node that nothing was asked of yet, at this Unix second.
-    pub(crate) fn at(now: u64) -> Self {
-        Self { now, ..Self::default() }
+    /// A node that nothing was asked of yet, at this Unix second, where addresses rest for so many.
+    pub(super) fn at(now: u64, cool_down: u64) -> Self {
+        Self { now, cool_down, ..Self::default() }
     }
 
-    pub(crate) fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         &self.view
     }
 
     /// The allocated addresses, in order.
-    pub(crate) fn allocated(&self) -> Vec<IpAddr> {
+    pub(super) fn allocated(&self) -> Vec<IpAddr> {
         self.view.allocated.iter().copied().collect()
     }
 
-    pub(crate) fn has_edge(&self, name: &str) -> bool {
+    pub(super) fn has_edge(&self, name: &str) -> bool {
         self.view.edges.contains_key(name)
     }
 
-    pub(crate) fn start(&mut self, pid: u32) {
+    pub(super) fn start(&mut self, pid: u32) {
         self.starts += 1;
         self.running.insert(pid, self.starts);
     }
 
-    pub(crate) fn end(&mut self, pid: u32) {
+    pub(super) fn end(&mut self, pid: u32) {
         self.running.remove(&pid);
     }
 
     /// Looking after drift and starting anew: who is gone is detached, and services that were left are removed.
-    pub(crate) fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let gone: Vec<u32> = self.view.attached.keys().copied().filter(|pid| !self.is_there(*pid)).collect();
         gone.into_iter().for_each(|pid| self.unplug(pid));
-        let left = |(_, lifetime): &(String, Lifetime)| *lifetime == Lifetime::Left;
-        let names: Vec<String> =
-            self.view.services.iter().filter(|(_, service)| left(service)).map(|(name, _)| name.clone()).collect();
+        let left = |name: &str, (_, lifetime): &(String, Lifetime)| {
+            *lifetime == Lifetime::Left && self.members(name).is_empty()
+        };
+        let services = self.view.services.iter().filter(|(name, service)| left(name, service));
+        let names: Vec<String> = services.map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.remove_service(name));
     }
 
     /// Whether this reply to `op` is right, which then is done. `released` is the address that a release is about.
-    pub(crate) fn explains(&mut self, op: &Op, released: Option<IpAddr>, reply: &Response) -> bool {
+    pub(super) fn explains(&mut self, op: &Op, released: Option<IpAddr>, reply: &Response) -> bool {
         let refused = matches!(reply, Response::Err { .. });
         match self.carry_out(op, released, address_in(reply)) {
             Ok(()) => !refused,
@@ -89,7 +90,7 @@ impl Model {
     }
 
     /// What some operations do before, which others that are asked at the same time may come after.
-    pub(crate) fn begin(&mut self, op: &Op) {
+    pub(super) fn begin(&mut self, op: &Op) {
         if let Op::SetUpService(name, how) = op
             && self.view.services.get(*name).is_some_and(|(known, _)| *known != mode(*how))
             && self.members(name).is_empty()
@@ -99,7 +100,7 @@ impl Model {
     }
 
     /// What some operations do afterwards, which others that are asked at the same time may come before.
-    pub(crate) fn finish(&mut self, op: &Op) {
+    pub(super) fn finish(&mut self, op: &Op) {
         if let Op::Detach(pid) = op
             && let Some(name) = self.leaving.remove(pid)
             && self.view.services.get(&name).is_some_and(|(_, lifetime)| *lifetime == Lifetime::Left)
@@ -110,7 +111,7 @@ impl Model {
     }
 
     /// The states that a daemon may leave on record that ends during `op`, as the next start makes of them.
-    pub(crate) fn after_a_crash(&self, op: &Op, released: Option<IpAddr>, told: Option<IpAddr>) -> Vec<Self> {
+    pub(super) fn after_a_crash(&self, op: &Op, released: Option<IpAddr>, told: Option<IpAddr>) -> Vec<Self> {
         let mut states = vec![self.clone()];
         let mut done = self.clone();
         // Refused or not: what was on record in between is withdrawn by the next start.
@@ -125,12 +126,17 @@ impl Model {
                 drop(recorded.carry_out(op, released, ip));
                 recorded.running.clone_from(&self.running);
                 states.push(recorded.clone());
-                // Attached, but not yet on record as somebody for whom the service lasts.
-                recorded.view.services.clone_from(&self.view.services);
+                // Attached, but not yet on record as somebody for whom the service lasts; the one who was there before may
+                // have left it.
+                let mut before = self.clone();
+                if !self.is_there(*pid) {
+                    before.unplug(*pid);
+                }
+                recorded.view.services.clone_from(&before.view.services);
                 states.push(recorded);
                 let mut kept = self.clone();
                 drop(kept.carry_out(op, released, told));
-                kept.view.services.clone_from(&self.view.services);
+                kept.view.services.clone_from(&before.view.services);
                 states.push(kept);
             }
             Op::SetUpService(name, _) => {
@@ -178,7 +184,7 @@ impl Model {
     }
 
     fn rest(&mut self, ip: IpAddr) {
-        self.rests.insert(ip, self.now + COOL_DOWN);
+        self.rests.insert(ip, self.now + self.cool_down);
     }
 
     fn unplug(&mut self, pid: u32) {
@@ -203,9 +209,9 @@ impl Model {
         match op {
             Op::SetUp => self.set_up(),
             Op::TearDown => {
-                let Self { now, running, starts, view, .. } = std::mem::take(self);
+                let Self { now, cool_down, running, starts, view, .. } = std::mem::take(self);
                 let view = View { names: view.names, ..View::default() };
-                *self = Self { now, running, starts, view, ..Self::default() };
+                *self = Self { now, cool_down, running, starts, view, ..Self::default() };
                 Ok(())
             }
             Op::SetUpService(name, how) => self.set_up_service(name, *how),
@@ -377,7 +383,8 @@ fn refuse_if(reason: bool) -> Result<(), Refusal> {
     if reason { Err(Refusal) } else { Ok(()) }
 }
 
-pub(crate) fn address_in(reply: &Response) -> Option<IpAddr> {
+/// The address that a reply names.
+pub fn address_in(reply: &Response) -> Option<IpAddr> {
     match reply {
         Response::Attached(attached) => Some(attached.ip),
         Response::Ip { ip } => Some(*ip),
