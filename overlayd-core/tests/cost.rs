@@ -1,0 +1,255 @@
+//! What a request costs beside many peers, counted and not timed: calls of the backends, and memory that is asked for.
+//!
+//! One test alone: the allocator counts for the whole process.
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    reason = "an allocator is unsafe by its nature; a test that cannot go on panics"
+)]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use overlayd_core::{
+    contract::{DriftSignal, Target},
+    desired::{Change, EndpointSpec, Origin, PeerId, PeerRecord},
+    engine::{Backends, Engine, EngineConfig},
+    keys::PublicKey,
+    protocol::{
+        AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PeerSpec, Request, Response, SetupGlobalOverlay,
+    },
+    store::Store,
+};
+use overlayd_testkit::fake::{FakeAttacher, FakeDns, FakeOverlay, Script};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`, and `pointer` came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Peers in the first and in the second half of the test.
+const FEW: u32 = 10;
+const MANY: u32 = 10_000;
+/// Each request is made so often, and the cheapest counts: a table that is full grows now and then.
+const ROUNDS: usize = 12;
+/// Trees are deeper and tables wider beside many; work for each peer would be a thousand times as much.
+const ROOM: usize = 3;
+const PID: u32 = 4711;
+
+struct Node {
+    overlay: FakeOverlay,
+    attacher: FakeAttacher,
+    dns: FakeDns,
+    engine: Arc<Engine>,
+    _directory: tempfile::TempDir,
+}
+
+/// What one request took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cost {
+    calls: Vec<&'static str>,
+    allocations: usize,
+    bytes: usize,
+}
+
+impl Node {
+    /// A node with so many peers on record.
+    async fn with_peers(peers: u32) -> Self {
+        let (overlay, attacher, dns) = (FakeOverlay::default(), FakeAttacher::linux(), FakeDns::default());
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&directory.path().join("state.redb")).unwrap();
+        store.commit(&(0..peers).map(peer).collect::<Vec<_>>()).durable().await.unwrap();
+        drop(store);
+        let backends = Backends {
+            overlay: Arc::new(overlay.clone()),
+            attacher: Arc::new(attacher.clone()),
+            dns: Some(Arc::new(dns.clone())),
+            nat: None,
+            drift: DriftSignal::default(),
+        };
+        // What looks at everything from time to time is no part of a request.
+        let config = EngineConfig {
+            reconcile_interval: Duration::from_secs(3600),
+            observe_interval: Duration::from_secs(3600),
+            resolve_interval: Duration::from_secs(3600),
+            cool_down: Duration::ZERO,
+            ..EngineConfig::new(directory.path().to_owned())
+        };
+        let engine = Engine::start(config, backends).await.unwrap();
+        let node = Self { overlay, attacher, dns, engine, _directory: directory };
+        node.ok(Request::SetLocalNodeId { node_id: 3 }).await;
+        node.ok(setup()).await;
+        node.ok(Request::SetupServiceOverlay { service: "web".into(), mode: OverlayMode::Auto }).await;
+        node.attacher.start(&Target::Process(PID));
+        node
+    }
+
+    async fn ok(&self, request: Request) {
+        if let Response::Err { message } = self.engine.answer(request).await {
+            panic!("{message}");
+        }
+    }
+
+    /// The calls so far of each backend.
+    fn calls(&self) -> [Vec<&'static str>; 3] {
+        [self.overlay.script(), self.attacher.script(), self.dns.script()].map(Script::verbs)
+    }
+
+    /// What the request takes, which `undo` makes possible once more.
+    async fn cost(&self, request: &Request, undo: Option<&Request>) -> Cost {
+        let mut least: Option<Cost> = None;
+        for _ in 0..ROUNDS {
+            let before = self.calls().map(|calls| calls.len());
+            let (allocations, bytes) = (ALLOCATIONS.load(Ordering::SeqCst), BYTES.load(Ordering::SeqCst));
+            self.ok(request.clone()).await;
+            let (allocations, bytes) =
+                (ALLOCATIONS.load(Ordering::SeqCst) - allocations, BYTES.load(Ordering::SeqCst) - bytes);
+            let calls: Vec<_> =
+                self.calls().into_iter().zip(before).flat_map(|(mut calls, before)| calls.split_off(before)).collect();
+            if least.as_ref().is_none_or(|least| (allocations, bytes) < (least.allocations, least.bytes)) {
+                least = Some(Cost { calls, allocations, bytes });
+            }
+            if let Some(undo) = undo {
+                self.ok(undo.clone()).await;
+            }
+        }
+        least.unwrap()
+    }
+
+    /// What each kind of request takes now.
+    async fn costs(&self) -> Vec<(&'static str, Cost)> {
+        let mut costs = Vec::new();
+        for (there, back) in kinds() {
+            costs.push((there.op(), self.cost(&there, back.as_ref()).await));
+            if let Some(back) = back {
+                self.ok(there.clone()).await;
+                costs.push((back.op(), self.cost(&back, Some(&there)).await));
+                self.ok(back).await;
+            }
+        }
+        costs
+    }
+}
+
+#[tokio::test]
+async fn a_request_costs_as_much_beside_ten_thousand_peers_as_beside_ten() {
+    let few = Node::with_peers(FEW).await.costs().await;
+    let many = Node::with_peers(MANY).await.costs().await;
+    for ((op, few), (_, many)) in few.iter().zip(&many) {
+        println!("{op}: {few:?} beside {FEW} peers, {many:?} beside {MANY}");
+        assert_eq!(few.calls, many.calls, "{op}");
+        assert!(many.allocations <= ROOM * few.allocations, "{op}: {few:?} beside {FEW} peers, {many:?} beside {MANY}");
+        assert!(many.bytes <= ROOM * few.bytes, "{op}: {few:?} beside {FEW} peers, {many:?} beside {MANY}");
+    }
+}
+
+/// Requests, each with what takes it back.
+fn kinds() -> Vec<(Request, Option<Request>)> {
+    let key = |number| key(number).to_base64();
+    let (cidr, scope) = ("172.16.0.0/24".to_owned(), PeerScope::Global);
+    let handle = AttachHandle::LinuxPid { pid: PID };
+    vec![
+        (Request::Hello(Hello::default()), None),
+        (Request::NatStatus, None),
+        (add_peer(MANY), Some(Request::RemovePeer { pubkey: key(MANY), scope: PeerScope::Global })),
+        // Again, and with nothing new.
+        (add_peer(1), None),
+        (
+            Request::AddAllowedIp { pubkey: key(2), cidr: cidr.clone(), scope: scope.clone() },
+            Some(Request::RemoveAllowedIp { pubkey: key(2), cidr, scope }),
+        ),
+        (
+            Request::RegisterDns { name: "one.web".into(), ip: [10, 77, 4, 9].into() },
+            Some(Request::UnregisterDns { name: "one.web".into() }),
+        ),
+        (
+            Request::AttachContainer(AttachContainer {
+                handle: handle.clone(),
+                service: "web".into(),
+                join_global: true,
+                ephemeral: false,
+                isolation_network: Some("tenant".into()),
+                dns_server: None,
+                dns_domain: None,
+            }),
+            Some(Request::DetachContainer { handle }),
+        ),
+    ]
+}
+
+fn setup() -> Request {
+    Request::SetupGlobalOverlay(SetupGlobalOverlay {
+        deployment: "atlas".into(),
+        instance_id: "n1".into(),
+        cluster_cidr: "10.77.0.0/16".into(),
+        slice_cidr: Some("10.77.4.0/26".into()),
+        wg_port: 51820,
+        ..SetupGlobalOverlay::default()
+    })
+}
+
+/// The same key each time, and another for each number.
+fn key(number: u32) -> PublicKey {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    PublicKey::from_bytes(bytes)
+}
+
+fn endpoint(number: u32) -> SocketAddr {
+    let [_, high, middle, low] = number.to_be_bytes();
+    SocketAddr::from(([127, high, middle, low], 9))
+}
+
+fn range(number: u32) -> IpNet {
+    let [_, high, middle, low] = number.to_be_bytes();
+    IpNet::new_assert([10, 100 + high, middle, low].into(), 32)
+}
+
+/// A peer as it is on record.
+fn peer(number: u32) -> Change {
+    let record = PeerRecord {
+        endpoint: EndpointSpec::Address(endpoint(number)),
+        allowed_ips: vec![range(number)],
+        keepalive: None,
+        candidates: Vec::new(),
+        origin: Origin::Asked,
+    };
+    Change::Peer(PeerId { service: None, public_key: key(number) }, Some(record))
+}
+
+fn add_peer(number: u32) -> Request {
+    let peer = PeerSpec {
+        public_key: key(number).to_base64(),
+        endpoint: endpoint(number).to_string(),
+        allowed_ips: range(number).to_string(),
+        persistent_keepalive_secs: 0,
+        candidates: Vec::new(),
+    };
+    Request::AddPeer { peer, scope: PeerScope::Global }
+}
