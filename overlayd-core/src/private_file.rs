@@ -3,7 +3,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Extension of what is being written.
@@ -28,17 +28,35 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
 /// Replaces the content of `path` so that after a crash either the old or the new content is there (mode 0600).
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::io::Write;
-    let temporary = path.with_extension(DRAFT);
+    let draft = draft_of(path);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     owner_only(&mut options);
-    let mut file = options.open(&temporary)?;
+    let mut file = options.open(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    put_in_place(&draft, path)
+}
+
+/// Where the content of `path` is written until it is complete.
+pub(crate) fn draft_of(path: &Path) -> PathBuf {
+    path.with_extension(DRAFT)
+}
+
+/// Gives a complete draft the name that it is for.
+pub(crate) fn put_in_place(draft: &Path, path: &Path) -> io::Result<()> {
+    std::fs::rename(draft, path)?;
     match path.parent() {
         Some(dir) => sync_dir(dir),
         None => Ok(()),
+    }
+}
+
+/// Removes a file where there is one.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opening the file and reading it.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 
@@ -15,7 +15,20 @@ pub(super) type Open = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 
 /// Opens the file, creating it (0600) when absent, and brings it to this daemon's format.
 pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
-    let file = private_file::open_or_create(path).map_err(|error| unreadable(path, error.to_string()))?;
+    let failed = |error: io::Error| unreadable(path, error.to_string());
+    if !path.try_exists().map_err(failed)? {
+        // redb makes a new file in several steps, and takes one that has not seen the last of them for somebody else's.
+        let draft = private_file::draft_of(path);
+        private_file::remove(&draft).map_err(failed)?;
+        drop(open_file(path, &draft)?);
+        private_file::put_in_place(&draft, path).map_err(failed)?;
+    }
+    open_file(path, path)
+}
+
+/// Opens `file`; `path` is what it is called by in errors.
+fn open_file(path: &Path, file: &Path) -> Result<Database, StoreError> {
+    let file = private_file::open_or_create(file).map_err(|error| unreadable(path, error.to_string()))?;
     let backend = redb::backends::FileBackend::new(file).map_err(|error| unreadable(path, error.to_string()))?;
     open_backend(path, backend)
 }

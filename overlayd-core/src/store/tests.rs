@@ -50,6 +50,18 @@ async fn what_was_committed_is_read_back_and_what_was_forgotten_is_not() {
     assert_eq!(reopened, [node(2)]);
 }
 
+/// The first megabyte, of which redb writes the beginning last, is what a crash leaves of a new file.
+#[tokio::test]
+async fn a_crash_while_the_file_is_made_leaves_none() {
+    let (_dir, path) = new_path();
+    std::fs::write(path.with_extension("new"), [0; 1 << 20]).unwrap();
+    let (store, records) = Store::open(&path).unwrap();
+    assert!(records.is_empty() && !path.with_extension("new").exists());
+    store.commit(&[node(1)]).durable().await.unwrap();
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().1, [node(1)]);
+}
+
 #[test]
 fn a_damaged_file_refuses_to_open_and_stays_as_it_is() {
     let (_dir, path) = new_path();
