@@ -1,6 +1,6 @@
 //! Names: registered ones are recorded here, those of services follow from what is attached. A `Dns` backend answers them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering};
 
 use super::{Engine, Error, locks::Key, parse};
 use crate::{
@@ -55,7 +55,14 @@ impl Engine {
             .await?;
         drop(turn);
         let (undo, ()) = self.durable(decided).await?;
-        if let Err(error) = self.serve_name(name).await {
+        let coming_up = self.coming_up.load(Ordering::SeqCst) > 0;
+        let mut served = self.serve_name(name).await;
+        if served.is_err() && coming_up {
+            // The address to answer at is there once the overlay is.
+            drop(self.locks.shared(Key::Overlay).await);
+            served = self.serve_name(name).await;
+        }
+        if let Err(error) = served {
             self.withdraw(undo).await?;
             return Err(error);
         }

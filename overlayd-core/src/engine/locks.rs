@@ -9,7 +9,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::desired::{Handle, PeerId};
 
-/// What a request works on. Locks are taken in the order of these variants.
+/// What a request works on. Locks are taken in the order of these variants; whoever holds nothing but a name or a peer may
+/// ask for the overlay, too, since whoever holds the overlay takes neither.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     /// The global overlay's parameters.

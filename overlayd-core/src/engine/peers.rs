@@ -190,7 +190,12 @@ impl Engine {
             .await?;
         drop(turn);
         let (undo, ids) = self.durable(decided).await?;
-        match self.tell(&ids).await {
+        let mut told = self.tell(&ids).await;
+        if id.service.is_none() && matches!(told, Err(Error::Host { source: contract::Error::NotFound(_), .. })) {
+            // Somebody has deleted the device. Made again, it is told all peers on record.
+            told = self.reconcile_overlay().await;
+        }
+        match told {
             Ok(()) => Ok(Response::Ok),
             Err(error) => {
                 self.take_back(undo, &ids).await?;

@@ -90,7 +90,8 @@ impl Engine {
         outcome
     }
 
-    async fn reconcile_overlay(&self) -> Result<(), Error> {
+    /// Brings the overlay and all networks in line.
+    pub(super) async fn reconcile_overlay(&self) -> Result<(), Error> {
         let _overlay = self.locks.exclusive(Key::Overlay).await;
         let overlay = self.desired().overlay().cloned();
         match overlay {

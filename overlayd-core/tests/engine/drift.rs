@@ -1,7 +1,10 @@
 //! What backends tell of drift is put right at once, long before the next pass.
 
+use std::collections::BTreeSet;
+
 use overlayd_core::{
-    contract::{AttachmentId, NetworkName, Target},
+    contract::{AttachmentId, NetworkName, OverlayBackend, Target},
+    names::LinkName,
     protocol::DriftStatus,
 };
 
@@ -25,10 +28,22 @@ async fn a_device_that_is_told_to_be_gone_is_back_with_its_peers() {
     let node = Node::ready().await;
     node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
     let host = node.host();
-    node.overlay.vanish(&overlayd_core::names::LinkName::new("zl-atlas-n1-g").unwrap());
+    node.overlay.vanish(&LinkName::new("zl-atlas-n1-g").unwrap());
     node.drift.changed("the device was deleted");
     until(&node, DriftStatus { healed: 1, ended: 0 }).await;
     assert_eq!(node.host(), host);
+}
+
+/// Nobody has told of it yet: the request is the first to find out.
+#[tokio::test]
+async fn a_peer_that_is_asked_for_while_the_device_is_gone_brings_it_back() {
+    let (node, first, second) = (Node::ready().await, some_key(), some_key());
+    node.ok(add_peer(&first, "198.51.100.1:51820", "10.77.8.0/26")).await;
+    node.overlay.vanish(&LinkName::new("zl-atlas-n1-g").unwrap());
+    node.ok(add_peer(&second, "198.51.100.2:51820", "10.77.9.0/26")).await;
+    let devices = node.overlay.observe().await.unwrap();
+    let keys: BTreeSet<_> = devices[0].peers.iter().map(|peer| peer.public_key).collect();
+    assert_eq!(keys, BTreeSet::from([first, second]));
 }
 
 #[tokio::test]

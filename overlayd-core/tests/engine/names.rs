@@ -1,12 +1,13 @@
 //! Registered names: who answers them, and when.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use overlayd_core::{
     plan::{DnsConfig, ServeDns},
-    protocol::Request,
+    protocol::{Request, Response},
 };
 use overlayd_testkit::fake::{Reaction, Stage};
+use tokio::sync::Notify;
 
 use crate::node::{Node, setup_global};
 
@@ -33,6 +34,31 @@ async fn nothing_listens_until_a_name_is_registered() {
     assert!(node.dns.plan().listen.is_empty());
     node.ok(register("ledger", "10.77.200.66")).await;
     assert_eq!(node.dns.plan().listen, [server()]);
+    assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.200.66"]);
+}
+
+/// The record of the overlay is there before its address is.
+#[tokio::test]
+async fn a_name_that_is_registered_while_the_overlay_comes_up_is_answered_once_it_is_up() {
+    let node = Node::fresh().await;
+    let (go, script) = (Arc::new(Notify::new()), node.overlay.script());
+    script.once(Stage::Entry, |call| call.verb == "ensure_device", Reaction::Wait(Arc::clone(&go)));
+    node.dns.script().once(
+        Stage::Entry,
+        |call| call.verb == "apply",
+        Reaction::fail("cannot assign requested address"),
+    );
+    let ask = |request: Request| {
+        let engine = Arc::clone(&node.engine);
+        tokio::spawn(async move { engine.answer(request).await })
+    };
+    let coming = ask(setup_global());
+    script.called(|call| call.verb == "ensure_device").await;
+    let registering = ask(register("ledger", "10.77.200.66"));
+    node.dns.script().called(|call| call.verb == "apply").await;
+    go.notify_one();
+    assert!(matches!(coming.await.unwrap(), Response::BridgeName { .. }));
+    assert_eq!(registering.await.unwrap(), Response::Ok);
     assert_eq!(answer(&node, "ledger.atlas.local").unwrap(), ["10.77.200.66"]);
 }
 
