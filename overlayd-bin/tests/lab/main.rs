@@ -25,6 +25,7 @@ mod mtu;
 mod names;
 mod ports;
 mod privileges;
+mod random;
 mod restart;
 mod restart_gap;
 mod secrets;

@@ -6,7 +6,7 @@ mod ops;
 mod orders;
 mod view;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use overlayd_core::protocol::Response;
 
@@ -58,10 +58,9 @@ impl Belief {
         self.0.iter_mut().for_each(Model::settle);
     }
 
-    /// How many containers are attached, if that is known.
-    pub fn attached(&self) -> Option<usize> {
-        let count = self.0[0].view().attached.len();
-        self.0.iter().all(|model| model.view().attached.len() == count).then_some(count)
+    /// The containers that each service may have, by the services' names.
+    pub fn memberships(&self) -> Vec<BTreeMap<String, usize>> {
+        self.0.iter().map(|model| model.view().memberships()).collect()
     }
 
     /// These were asked at the same time: some order of them explains all replies. `allocated` is what was allocated before.

@@ -63,6 +63,12 @@ impl View {
         }
     }
 
+    /// How many containers each service has.
+    pub(super) fn memberships(&self) -> BTreeMap<String, usize> {
+        let members = |name: &str| self.attached.values().filter(|attached| attached.service == name).count();
+        self.services.keys().map(|name| (name.clone(), members(name))).collect()
+    }
+
     /// What a client would have been told, had it got an answer.
     pub(super) fn reply_to(&self, op: &Op, before: &Self) -> Option<Response> {
         use overlayd_core::protocol::AttachResult;
