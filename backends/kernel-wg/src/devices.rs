@@ -9,7 +9,6 @@ use overlayd_netlink::{
     device::{self, LinkPlan},
     link as request,
     overlap::{self, CutOff},
-    sysctl,
 };
 use rustix::io::Errno;
 
@@ -19,25 +18,24 @@ use crate::{
     changes::{Batch, NOBODY, Step},
     control::{self, Seen, Settings},
     mark::Mark,
+    redirects::Redirects,
 };
 
 /// Smallest MTU of an IPv4 interface (RFC 791).
 const LEAST_MTU: u16 = 68;
-
-/// A setting of the whole host that the kernel switches off whenever a WireGuard device comes up. It is not ours to
-/// change, and nobody would ever switch it on again.
-const REDIRECTS: &str = "ipv4/conf/all/send_redirects";
 
 /// The devices that carry our mark. Everything is looked up where it is used: the kernel is the one who remembers.
 pub(crate) struct Devices {
     mark: Mark,
     managers: Option<Managers>,
     fwmark: Option<u32>,
+    redirects: Redirects,
 }
 
 impl Devices {
     pub(crate) fn new(config: Config) -> Self {
-        Self { mark: Mark::new(config.instance), managers: config.managers, fwmark: config.fwmark }
+        let Config { instance, managers, fwmark } = config;
+        Self { mark: Mark::new(instance), managers, fwmark, redirects: Redirects::default() }
     }
 
     /// Makes the device be as planned.
@@ -104,6 +102,7 @@ impl Devices {
         *book = None;
         let rtnl = Rtnl::here().map_err(host)?;
         if let Some(link) = self.find(&rtnl, name)? {
+            self.redirects.restore(&rtnl, &self.mark, &link)?;
             rtnl.run(request::delete(link.index)).or_absent().map_err(host)?;
             tracing::info!(device = %name, "the device is removed");
         }
@@ -164,7 +163,7 @@ impl Devices {
         let listen_port = (plan.listen_port != 0).then_some(plan.listen_port);
         control::configure(&plan.name, &Settings { private_key, listen_port, fwmark: self.fwmark })?;
         still_there(rtnl, link)?;
-        configure_link(rtnl, link, plan, mtu)?;
+        self.configure_link(rtnl, link, plan, mtu)?;
         Ok(info(plan, mtu, control::read(&plan.name)?.listen_port))
     }
 
@@ -196,7 +195,7 @@ impl Devices {
             // A peer of that key is no peer any longer.
             *book = None;
         }
-        configure_link(rtnl, link, plan, mtu)?;
+        self.configure_link(rtnl, link, plan, mtu)?;
         // One that was down chooses its port when it comes up.
         let port = if link.up {
             settings.listen_port.unwrap_or(seen.listen_port)
@@ -204,6 +203,18 @@ impl Devices {
             control::read(&plan.name)?.listen_port
         };
         Ok(info(plan, mtu, port))
+    }
+
+    fn configure_link(&self, rtnl: &Rtnl, link: &Link, plan: &DevicePlan, mtu: u16) -> Result<()> {
+        let wanted = LinkPlan { addresses: &plan.addresses, routes: &plan.routes, mtu };
+        let configure = || {
+            device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
+                // Coming up binds the port.
+                Some(Errno::ADDRINUSE) => control::port_taken(plan.listen_port),
+                _ => host(error),
+            })
+        };
+        self.redirects.keep(rtnl, &self.mark, link, configure)
     }
 }
 
@@ -224,20 +235,6 @@ fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
     }
     *book = Some(seen.book(link.index));
     Ok(seen)
-}
-
-fn configure_link(rtnl: &Rtnl, link: &Link, plan: &DevicePlan, mtu: u16) -> Result<()> {
-    let wanted = LinkPlan { addresses: &plan.addresses, routes: &plan.routes, mtu };
-    let redirects = if link.up { None } else { sysctl::read(rtnl.netns(), REDIRECTS).map_err(host)? };
-    let outcome = device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
-        // Coming up binds the port.
-        Some(Errno::ADDRINUSE) => control::port_taken(plan.listen_port),
-        _ => host(error),
-    });
-    if let Some(value) = redirects {
-        sysctl::write(rtnl.netns(), REDIRECTS, &value).map_err(host)?;
-    }
-    outcome
 }
 
 /// Whether the changes went to the device that was looked up. Where that is gone, `wireguard-control` makes another one,

@@ -189,7 +189,7 @@ impl<'a> Stage<'a> {
         assert!(self.host.wait().success());
         self.host.comes_back_to(&self.before);
         for container in &self.containers {
-            let links = look::links(container);
+            let links = container.links();
             assert!(links.is_empty(), "a container has {links:?} after the shutdown");
         }
     }

@@ -105,6 +105,31 @@ impl Namespace {
         assert!(child.wait().expect("an end").success(), "{command:?} refused: {input}");
     }
 
+    /// Runs a program in the network namespace, with this text as its input, and returns what it printed; panics with its
+    /// words if it fails. It sees the files of this machine, and is started without help of another program.
+    pub fn enter_and_run(&self, command: &[&str], input: &str) -> String {
+        let mut started = program(command[0]);
+        started.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.enter(|| started.spawn()).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).expect("the program reads");
+        let output = child.wait_with_output().expect("an end");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}, told {input:?}: {} {}", output.status, complaint.trim());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What `ip` with these options says to the commands, one after the other.
+    pub fn ip(&self, options: &[&str], commands: &[&str]) -> String {
+        self.enter_and_run(&[&["ip"], options, &["-batch", "-"]].concat(), &commands.join("\n"))
+    }
+
+    /// Names of the links but for the loopback.
+    pub fn links(&self) -> Vec<String> {
+        let known = self.enter(|| fs::read_to_string("/proc/thread-self/net/dev")).expect("links are listed");
+        let names = known.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned());
+        names.filter(|name| name != "lo").collect()
+    }
+
     /// A program to be started in the namespace; its PID is that of the program.
     pub fn command(&self, command: &[&str]) -> Command {
         let mut nsenter = program("nsenter");

@@ -11,8 +11,16 @@ use rustix::process::{Pid, Signal};
 
 use crate::hosts::{DEVICE, Host, Kind, cable, command, eventually, peer};
 
-/// What the process says to the kernel after it made the interface in a group, in its order, as far as it got.
-const STEPS: [&str; 3] = ["alias ALIAS", "addrgenmode none", "group 0"];
+/// What the process does after it made the interface in a group, in its order, as far as it got, on a host that sends
+/// redirects: the kernel switches that off when the device comes up.
+const STEPS: [&str; 6] = [
+    "ip link set DEVICE alias ALIAS",
+    "ip link set DEVICE addrgenmode none",
+    "ip link set DEVICE group SWITCHING",
+    "ip link set DEVICE up",
+    "sysctl -qw net.ipv4.conf.all.send_redirects=1",
+    "ip link set DEVICE group 0",
+];
 
 #[test]
 fn a_device_that_was_not_finished_is_recognised_and_taken_over() {
@@ -27,6 +35,7 @@ fn a_device_that_was_not_finished_is_recognised_and_taken_over() {
             assert!(shown.contains(trait_of_a_finished_one), "after {reached} steps: {shown}");
         }
         assert!(!a.must(&format!("ip address show {DEVICE}")).contains("fe80:"), "after {reached} steps");
+        assert_eq!(redirects(&a), "1", "after {reached} steps");
         b.ensure(&b.plan(&["10.77.0.2/24"])).unwrap();
         a.set(peer(b.public(), "192.0.2.2:51820", &["10.77.0.2/32"]));
         b.set(peer(a.public(), "192.0.2.1:51820", &["10.77.0.1/32"]));
@@ -44,7 +53,27 @@ fn a_device_that_was_not_finished_is_removed_by_name() {
         made.leave_half(&a, reached);
         a.remove();
         assert!(!a.run(&format!("ip link show {DEVICE}")).status.success(), "after {reached} steps it is still there");
+        assert_eq!(redirects(&a), "1", "after {reached} steps");
     }
+}
+
+#[test]
+fn a_device_that_somebody_put_down_comes_up_without_changing_the_host() {
+    let (a, _b) = cable(Kind::Kernel, Kind::Kernel);
+    let made = birth(&a);
+    let plan = a.plan(&["10.77.0.1/24"]);
+    a.ensure(&plan).unwrap();
+    a.must(&format!("ip link set {DEVICE} down group 77"));
+    a.ensure(&plan).unwrap();
+    assert_eq!(redirects(&a), "1");
+    assert!(a.must(&format!("ip link show {DEVICE}")).contains("group 77"), "the group is somebody else's choice");
+    // Killed on the way.
+    a.must(&format!("ip link set {DEVICE} down group {}", made.switching));
+    a.must(&format!("ip link set {DEVICE} up"));
+    assert_eq!(redirects(&a), "0");
+    a.restart();
+    a.ensure(&plan).unwrap();
+    assert_eq!(redirects(&a), "1");
 }
 
 #[test]
@@ -62,9 +91,16 @@ fn a_device_that_was_not_finished_is_nobody_elses() {
     assert_eq!(a.ensure(&a.plan(&["10.77.0.1/24"])).unwrap_err().code(), "conflict", "without any mark");
 }
 
-/// How the host's instance makes an interface before it is marked, and the mark.
+/// The setting of the host that the kernel changes.
+fn redirects(host: &Host) -> String {
+    host.must("sysctl -n net.ipv4.conf.all.send_redirects").trim().to_owned()
+}
+
+/// The groups by which the host's instance knows an interface before it is finished, and the mark.
 struct Birth {
     group: String,
+    /// The group while the device comes up.
+    switching: String,
     alias: String,
 }
 
@@ -73,7 +109,8 @@ impl Birth {
     fn leave_half(&self, host: &Host, reached: usize) {
         host.must(&format!("ip link add {DEVICE} group {} type wireguard", self.group));
         for step in &STEPS[..reached] {
-            host.must(&format!("ip link set {DEVICE} {}", step.replace("ALIAS", &self.alias)));
+            let step = step.replace("ALIAS", &self.alias).replace("SWITCHING", &self.switching);
+            host.must(&step.replace("DEVICE", DEVICE));
         }
         host.restart();
     }
@@ -97,16 +134,22 @@ fn birth(host: &Host) -> Birth {
         host.must("ip link del monitored");
         news.recv_timeout(Duration::from_millis(100)).is_ok()
     });
+    host.must("sysctl -qw net.ipv4.conf.all.send_redirects=1");
     host.ensure(&host.plan(&["10.77.0.1/24"])).unwrap();
     let alias = word(&host.must(&format!("ip link show {DEVICE}")), "alias ").unwrap();
     host.remove();
-    let first = std::iter::from_fn(|| news.recv_timeout(Duration::from_secs(10)).ok());
-    let first = first.into_iter().find(|line| line.contains(&format!(" {DEVICE}: "))).expect("the birth is told");
+    let told = std::iter::from_fn(|| news.recv_timeout(Duration::from_secs(10)).ok());
+    let mut told = told.filter(|line| line.contains(&format!(" {DEVICE}: ")));
+    let first = told.next().expect("the birth is told");
     assert!(!first.contains("alias"), "{first}");
+    let group = word(&first, "group ").unwrap();
+    let later = told.filter_map(|line| word(&line, "group ")).find(|later| *later != group);
+    let switching = later.expect("it comes up in another group");
+    assert!(!["default", "0"].contains(&switching.as_str()), "it comes up in no group");
     rustix::process::kill_process(Pid::from_child(&monitor), Signal::TERM).unwrap();
     monitor.wait().unwrap();
     reader.join().unwrap();
-    Birth { group: word(&first, "group ").unwrap(), alias }
+    Birth { group, switching, alias }
 }
 
 fn word(text: &str, after: &str) -> Option<String> {

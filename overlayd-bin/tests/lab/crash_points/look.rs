@@ -18,14 +18,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What is as it is for this long is settled.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// What a container sees of itself, by one program: there are many looks.
-const INSIDE: &str = "ip -oneline link show; ip -oneline address show; ip -4 route show; ip -6 route show";
-
-/// Links of a container beside its loopback.
-pub(super) fn links(container: &Namespace) -> Vec<String> {
-    let said = container.run(&["ip", "-oneline", "link"]);
-    said.lines().filter(|line| !line.contains(" lo: ")).map(str::to_owned).collect()
-}
+/// What a container sees of itself.
+const INSIDE: [&str; 3] = ["link show", "address show", "route show table all"];
 
 /// Looks until it is as wished, or patience ends; what was seen last.
 pub(super) fn until(host: &Host, containers: &[Namespace], wished: &HostFacts) -> HostFacts {
@@ -57,7 +51,7 @@ pub(super) fn settled(host: &Host, containers: &[Namespace]) -> HostFacts {
 fn facts(host: &Host, containers: &[Namespace]) -> HostFacts {
     let mut facts: HostFacts = host.facts().iter().filter_map(|fact| lasting(fact)).collect();
     for (number, container) in containers.iter().enumerate() {
-        let inside = container.run(&["sh", "-c", INSIDE]);
+        let inside = container.ip(&["-oneline"], &INSIDE);
         facts.extend(inside.lines().filter_map(lasting).map(|fact| format!("container {number}: {fact}")));
     }
     facts.extend(peers(host));
