@@ -10,12 +10,12 @@
 mod look;
 mod script;
 
-use std::{fs, mem::discriminant, os::unix::process::ExitStatusExt};
+use std::{fs, mem::discriminant, os::unix::process::ExitStatusExt, time::Duration};
 
 use overlayd_core::protocol::{Request, Response};
 use overlayd_testkit::{
     contract::HostFacts,
-    lab::{self, Host, Lab, Namespace, Underlay},
+    lab::{self, Client, Host, Lab, Namespace, Underlay},
 };
 
 use self::script::Script;
@@ -25,38 +25,63 @@ const SIGABRT: i32 = 6;
 /// A successor ends at one of so many points, counted from its start.
 const SUCCESSORS_POINTS: usize = 24;
 
-#[test]
-fn while_overlays_are_set_up() {
-    play(0, |_| Script::setting_up(), 30);
+/// Operations that are another matter with another WireGuard, so they end at every point under each.
+mod of_devices {
+    use super::{play, script::Script};
+
+    #[test]
+    fn while_overlays_are_set_up() {
+        play(Script::setting_up, 30);
+    }
+
+    #[test]
+    fn while_peers_come_and_go() {
+        play(Script::peers, 12);
+    }
+
+    #[test]
+    fn while_a_container_is_attached_to_an_overlay_of_its_own() {
+        play(Script::attaching_to_a_device, 8);
+    }
+
+    #[test]
+    fn while_all_is_torn_down() {
+        play(Script::tearing_down, 20);
+    }
 }
 
-#[test]
-fn while_peers_and_edges_come_and_go() {
-    play(0, |_| Script::peers_and_edges(), 25);
+/// Operations that do the same to the host and to a device, whatever that is made of.
+mod of_all_else {
+    use super::{play, script::Script};
+
+    #[test]
+    fn while_edges_come_and_go() {
+        play(Script::edges, 12);
+    }
+
+    #[test]
+    fn while_containers_are_attached() {
+        play(Script::attaching, 40);
+    }
+
+    #[test]
+    fn while_others_are_attached_and_ports_published() {
+        play(Script::attaching_others, 16);
+    }
+
+    #[test]
+    fn while_containers_are_detached() {
+        play(Script::detaching, 15);
+    }
 }
 
-#[test]
-fn while_containers_are_attached() {
-    play(script::CONTAINERS, Script::attaching, 50);
-}
-
-#[test]
-fn while_others_are_attached_and_ports_published() {
-    play(script::CONTAINERS, Script::attaching_others, 16);
-}
-
-#[test]
-fn while_all_is_detached_and_torn_down() {
-    play(script::CONTAINERS, Script::leaving, 40);
-}
-
-/// Plays the script with so many containers for each point of it; fewer than `least` mean that some have been lost.
-fn play(containers: usize, script: impl Fn(&[Namespace]) -> Script, least: usize) {
+/// Plays the script for each point of it; fewer than `least` mean that some have been lost.
+fn play(script: impl Fn(&[Namespace]) -> Script, least: usize) {
     if !lab::available() {
         return;
     }
     let mut lab = crate::lab(1, &Underlay::default());
-    let mut stage = Stage::new(&mut lab, containers, script);
+    let mut stage = Stage::new(&mut lab, script);
     let first = stage.rehearse();
     let points = (first..).take_while(|number| stage.end_at(*number)).count();
     println!("{points} crash points in the daemon {}", std::thread::current().name().unwrap_or_default());
@@ -75,18 +100,21 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(lab: &'a mut Lab, containers: usize, script: impl Fn(&[Namespace]) -> Script) -> Self {
-        let containers: Vec<Namespace> = (0..containers).map(|_| container()).collect();
+    fn new(lab: &'a mut Lab, script: impl Fn(&[Namespace]) -> Script) -> Self {
+        let mut containers: Vec<Namespace> = (0..script::CONTAINERS).map(|_| container()).collect();
+        let script = script(&containers);
+        // Those that nothing happens to need not be looked at.
+        containers.retain(|container| script.names(container));
         let host = &mut lab.hosts[0];
         let before = host.facts();
-        Self { host, script: script(&containers), containers, undisturbed: Vec::new(), before }
+        Self { host, script, containers, undisturbed: Vec::new(), before }
     }
 
     /// Plays the script without a crash, and returns the number of the first point that it is about.
     fn rehearse(&mut self) -> usize {
         let trace = self.host.data_dir().with_extension("trace");
-        self.set_up(("OVERLAYD_CRASH_TRACE", trace.to_str().expect("a path in UTF-8")));
-        let mut client = self.host.client();
+        let client = self.set_up(("OVERLAYD_CRASH_TRACE", trace.to_str().expect("a path in UTF-8")));
+        let mut client = client.expect("a daemon");
         for request in &self.script.before {
             client.ask(request.clone());
         }
@@ -102,9 +130,8 @@ impl<'a> Stage<'a> {
 
     /// Ends the daemon at this point, and sees to it that nobody can tell. Whether there is such a point.
     fn end_at(&mut self, number: usize) -> bool {
-        self.set_up(("OVERLAYD_CRASH_AT", &number.to_string()));
-        let mut client = self.host.client();
-        let mut ends = |request: &Request| client.call(request.clone()).is_err();
+        let mut client = self.set_up(("OVERLAYD_CRASH_AT", &number.to_string()));
+        let mut ends = |request: &Request| client.as_mut().is_none_or(|client| client.call(request.clone()).is_err());
         let mut counts = true;
         // What comes before is the matter of another test; no two runs count exactly alike.
         if self.script.before.iter().any(&mut ends) {
@@ -142,8 +169,8 @@ impl<'a> Stage<'a> {
     /// A successor ends at this point of its own, or is ended when it has none; what the point was.
     fn have_successor_end(&mut self, number: usize, request: &Request) -> String {
         self.host.environment = vec![("OVERLAYD_CRASH_AT".into(), number.to_string())];
-        let ends = !self.host.start_if_it_can() || self.host.client().call(request.clone()).is_err();
-        if ends {
+        let answered = self.start().and_then(|mut client| client.call(request.clone()).ok());
+        if answered.is_none() {
             return format!(", and then {}", self.ended());
         }
         self.host.kill();
@@ -166,8 +193,15 @@ impl<'a> Stage<'a> {
         point.to_owned()
     }
 
-    /// A daemon that nothing was asked of yet.
-    fn set_up(&mut self, (name, value): (&str, &str)) {
+    /// Starts a daemon and waits until it is at work; `None` if it ends before.
+    fn start(&mut self) -> Option<Client> {
+        let lives = self.host.start_if_it_can();
+        let mut client = lives.then(|| Client::connect(&self.host.socket(), Duration::ZERO).ok()).flatten()?;
+        client.call(Request::Status).ok().map(|_| client)
+    }
+
+    /// A daemon that nothing was asked of yet; `None` if it has ended.
+    fn set_up(&mut self, (name, value): (&str, &str)) -> Option<Client> {
         let data = self.host.data_dir();
         if data.exists() {
             fs::remove_dir_all(&data).expect("the data of the daemon before is removed");
@@ -176,7 +210,7 @@ impl<'a> Stage<'a> {
         // An address that is released and leased again is the same one then.
         fs::write(data.join("overlayd.toml"), "cool_down_secs = 0\n").expect("a configuration");
         self.host.environment = vec![(name.to_owned(), value.to_owned())];
-        self.host.start();
+        self.start()
     }
 
     /// Everything is removed, and the host is as it was.

@@ -7,6 +7,7 @@ use overlayd_core::{
 };
 use overlayd_testkit::lab::{Client, Cluster, Namespace};
 
+/// Containers that a script has to choose from.
 pub(super) const CONTAINERS: usize = 5;
 
 /// Some of the operations, each with something to do. After the last one there is a shutdown.
@@ -24,28 +25,54 @@ impl Script {
         Self { before, requests, shutdown_counts: false }
     }
 
-    pub(super) fn setting_up() -> Self {
+    /// Whether any request is about this container.
+    pub(super) fn names(&self, container: &Namespace) -> bool {
+        let (pid, path) = (container.pid(), netns(container));
+        let names = |handle: &AttachHandle| match handle {
+            AttachHandle::LinuxPid { pid: of } => *of == pid,
+            AttachHandle::LinuxNetns { path: of, .. } => *of == path,
+            _ => false,
+        };
+        self.before.iter().chain(&self.requests).any(|request| match request {
+            Request::AttachContainer(attach) => names(&attach.handle),
+            _ => false,
+        })
+    }
+
+    pub(super) fn setting_up(_: &[Namespace]) -> Self {
         Self::new(Vec::new(), setting_up())
     }
 
-    pub(super) fn peers_and_edges() -> Self {
-        Self::new(setting_up(), [peers(), edges()].concat())
+    pub(super) fn peers(_: &[Namespace]) -> Self {
+        Self::new(setting_up(), peers())
+    }
+
+    pub(super) fn edges(_: &[Namespace]) -> Self {
+        Self::new(setting_up(), edges())
     }
 
     pub(super) fn attaching(containers: &[Namespace]) -> Self {
-        let [containers, _] = attaching(containers);
-        Self::new(setting_up(), containers)
+        Self::new(setting_up(), attaching(containers).plain)
+    }
+
+    pub(super) fn attaching_to_a_device(containers: &[Namespace]) -> Self {
+        Self::new(setting_up(), attaching(containers).dedicated)
     }
 
     pub(super) fn attaching_others(containers: &[Namespace]) -> Self {
-        let [containers, others] = attaching(containers);
-        Self::new([setting_up(), containers].concat(), others)
+        let Attaching { plain, dedicated, others } = attaching(containers);
+        Self::new([setting_up(), plain, dedicated].concat(), others)
     }
 
-    /// Everything is still there when it is torn down.
-    pub(super) fn leaving(containers: &[Namespace]) -> Self {
-        let before = [setting_up(), peers(), edges(), attaching(containers).concat()].concat();
-        Self { before, requests: [detaching(containers), tearing_down()].concat(), shutdown_counts: true }
+    pub(super) fn detaching(containers: &[Namespace]) -> Self {
+        Self::new([setting_up(), attaching(containers).all()].concat(), detaching(containers))
+    }
+
+    /// Some of everything is still there when it is torn down.
+    pub(super) fn tearing_down(containers: &[Namespace]) -> Self {
+        let mut before = [setting_up(), peers(), edges()].concat();
+        before.extend(attaching(containers).that_stay());
+        Self { before, requests: tearing_down(), shutdown_counts: true }
     }
 }
 
@@ -122,9 +149,13 @@ fn attach(handle: AttachHandle, service: &str) -> AttachContainer {
     }
 }
 
+fn netns(container: &Namespace) -> String {
+    format!("/proc/{}/ns/net", container.pid())
+}
+
 fn handles(containers: &[Namespace]) -> Vec<AttachHandle> {
     let by_pid = |container: &Namespace| AttachHandle::LinuxPid { pid: container.pid() };
-    let path = format!("/proc/{}/ns/net", containers[4].pid());
+    let path = netns(&containers[4]);
     let mut handles: Vec<_> = containers[..4].iter().map(by_pid).collect();
     handles.push(AttachHandle::LinuxNetns { id: "by-path".into(), path });
     handles.push(AttachHandle::GuestManaged { id: "vm".into() });
@@ -132,8 +163,28 @@ fn handles(containers: &[Namespace]) -> Vec<AttachHandle> {
     handles
 }
 
-/// Those that are processes with a namespace; and all else, with ports.
-fn attaching(containers: &[Namespace]) -> [Vec<Request>; 2] {
+/// Containers come by what is particular about them.
+struct Attaching {
+    /// Processes in networks of the node's overlay, the last of which names its namespace and is in `common`.
+    plain: Vec<Request>,
+    /// A process in a service with a device of its own.
+    dedicated: Vec<Request>,
+    /// All else, with ports.
+    others: Vec<Request>,
+}
+
+impl Attaching {
+    fn all(self) -> Vec<Request> {
+        [self.plain, self.dedicated, self.others].concat()
+    }
+
+    /// Those that are not detached before the teardown.
+    fn that_stay(mut self) -> Vec<Request> {
+        [self.plain.split_off(self.plain.len() - 1), self.dedicated].concat()
+    }
+}
+
+fn attaching(containers: &[Namespace]) -> Attaching {
     let [plain, global, fenced, dedicated, by_path, guest, agent] =
         <[AttachHandle; 7]>::try_from(handles(containers)).expect("seven handles");
     let tenant = || Some("tenant".to_owned());
@@ -145,19 +196,19 @@ fn attaching(containers: &[Namespace]) -> [Vec<Request>; 2] {
         host_port_end: None,
         container_port: 80,
     };
-    let containers = vec![
+    let processes = [
         attach(plain.clone(), "web"),
         AttachContainer { join_global: true, ..attach(global, "web") },
         AttachContainer { isolation_network: tenant(), ..attach(fenced, "web") },
-        attach(dedicated, "ledger"),
         attach(by_path, "common"),
     ];
-    let others = vec![AttachContainer { isolation_network: tenant(), ..attach(guest, "web") }, attach(agent, "web")];
+    let others = [AttachContainer { isolation_network: tenant(), ..attach(guest, "web") }, attach(agent, "web")];
     let ports = [publish(vec![port.clone()]), publish(vec![PortSpec { host_port: 9090, ..port }])];
-    let [containers, mut others] =
-        [containers, others].map(|attaches| attaches.into_iter().map(Request::AttachContainer).collect::<Vec<_>>());
-    others.extend(ports);
-    [containers, others]
+    Attaching {
+        plain: processes.map(Request::AttachContainer).to_vec(),
+        dedicated: vec![Request::AttachContainer(attach(dedicated, "ledger"))],
+        others: [others.map(Request::AttachContainer), ports].concat(),
+    }
 }
 
 /// The containers in `ledger` and `common` stay, for the teardown.
