@@ -33,7 +33,7 @@ fn cut_seal_open(bencher: Bencher<'_, '_>) {
     let mut path = Path::among(0);
     bencher.counter(BytesCount::new(FRAME)).bench_local(|| {
         path.seal();
-        path.open();
+        path.open()
     });
 }
 
@@ -44,6 +44,29 @@ fn cut_seal_open_gather(bencher: Bencher<'_, '_>) {
         path.seal();
         path.open();
         path.gather()
+    });
+}
+
+/// A packet of 80 bytes by itself through both devices, which have so many other peers.
+#[divan::bench(args = [0, 10_000])]
+fn small_packet(bencher: Bencher<'_, '_>, others: u32) {
+    let mut path = Path::among(others);
+    bencher.bench_local(|| path.packet());
+}
+
+/// A look at what is due in both devices.
+#[divan::bench(args = [0, 10_000])]
+fn wake(bencher: Bencher<'_, '_>, others: u32) {
+    let mut path = Path::among(others);
+    bencher.bench_local(|| path.wake());
+}
+
+#[divan::bench(args = [0, 10_000])]
+fn cut_seal_open_among(bencher: Bencher<'_, '_>, others: u32) {
+    let mut path = Path::among(others);
+    bencher.counter(BytesCount::new(FRAME)).bench_local(|| {
+        path.seal();
+        path.open()
     });
 }
 

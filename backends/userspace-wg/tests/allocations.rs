@@ -49,16 +49,24 @@ impl Node {
     }
 
     fn know(&mut self, other: &Node, range: &str) {
-        self.engine.set_peer(
-            Now::read().steady,
-            &PeerConfig {
-                key: other.key,
-                psk: None,
-                endpoint: Endpoint::Set(other.address),
-                keepalive: None,
-                allowed_ips: vec![range.parse().unwrap()],
-            },
-        );
+        self.know_peer(other.key, other.address, range);
+    }
+
+    /// So many peers more, who never speak.
+    fn know_silent(&mut self, peers: u32) {
+        for number in 0..peers {
+            let [_, high, middle, low] = number.to_be_bytes();
+            let mut key = [7; 32];
+            key[..4].copy_from_slice(&number.to_be_bytes());
+            let address = SocketAddr::from(([127, high, middle, low], 51820));
+            self.know_peer(PublicKey::from_bytes(key), address, &format!("10.{}.{middle}.{low}/32", 100 + high));
+        }
+    }
+
+    fn know_peer(&mut self, key: PublicKey, address: SocketAddr, range: &str) {
+        let (endpoint, allowed_ips) = (Endpoint::Set(address), vec![range.parse().unwrap()]);
+        let peer = PeerConfig { key, psk: None, endpoint, keepalive: None, allowed_ips };
+        self.engine.set_peer(Now::read().steady, &peer);
     }
 }
 
@@ -93,11 +101,20 @@ fn deliver(now: Now, to: &mut Node, from: SocketAddr, datagrams: &mut Batch, pac
     datagrams.clear();
 }
 
+/// One test alone: the allocator counts for the whole process.
 #[test]
 fn a_packet_through_two_devices_costs_no_allocation() {
+    for peers in [10, 10_000] {
+        assert_eq!(allocations_of_a_hundred_packets_among(peers), 0, "among {peers} peers");
+    }
+}
+
+fn allocations_of_a_hundred_packets_among(peers: u32) -> usize {
     let (mut a, mut b) = (Node::new(1), Node::new(2));
     a.know(&b, "10.0.0.2/32");
     b.know(&a, "10.0.0.1/32");
+    a.know_silent(peers);
+    b.know_silent(peers);
     let batch = || Batch::with_slots(Engine::STEP);
     let mut lane = Lane { packets: Batch::with_padding(1), datagrams: batch(), replies: batch(), delivered: batch() };
     carry(&mut a, &mut b, &mut lane);
@@ -108,6 +125,7 @@ fn a_packet_through_two_devices_costs_no_allocation() {
     for _ in 0..100 {
         carry(&mut a, &mut b, &mut lane);
     }
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
     assert_eq!(lane.delivered.len(), 100);
+    allocations
 }
