@@ -29,9 +29,9 @@ use proptest::{
 
 use crate::{container, until};
 
-/// Sequences in a usual run, and the time after which no further one is begun.
+/// Sequences in a usual run, and the time after which no further one is begun: an emulated kernel takes ten times as long.
 const SEQUENCES: usize = 20;
-const TIME: Duration = Duration::from_secs(240);
+const TIME: Duration = Duration::from_secs(90);
 /// The seed of a usual run.
 const USUAL: u64 = 5;
 /// A point of an operation is so long after its beginning, more or less.
