@@ -39,6 +39,22 @@ pub(super) enum Door {
     Kept(Arc<Listener>),
 }
 
+/// What is left of a plane that gave its work up.
+pub(super) struct Retired {
+    pub(super) listener: Arc<Listener>,
+    serving: JoinHandle<TaskTracker>,
+}
+
+impl Retired {
+    /// Leaves the socket to another process, and lets clients have the replies they wait for.
+    pub(super) async fn leave(self) -> Result<()> {
+        self.listener.leave();
+        let connections = self.serving.await.context("the listener ended badly")?;
+        drain(self.listener, connections).await;
+        Ok(())
+    }
+}
+
 impl Plane {
     /// The socket is claimed before the engine touches the host, and answers only after the engine has caught up with it.
     pub(super) async fn start(daemon: &Daemon, door: Door) -> Result<Self> {
@@ -79,8 +95,8 @@ impl Plane {
     }
 
     /// Lets requests that are under way end and closes the store; the socket stays open and clients wait there. Where
-    /// they do not end in time, everything is as it was.
-    pub(super) async fn retire(self, patience: Duration) -> Result<Arc<Listener>, Box<Self>> {
+    /// they do not end in time, everything is as it was. The connection of whoever asked for this is still open.
+    pub(super) async fn retire(self, patience: Duration) -> Result<Retired, Box<Self>> {
         let Self { engine, front, listener, serving, closing, alive, lock, orders } = self;
         drop(orders);
         alive.abort();
@@ -93,8 +109,6 @@ impl Plane {
         {
             return Err(Box::new(Self::serve(engine, listener, lock)));
         }
-        // The connection of whoever asked for this is still open; the others end by themselves.
-        drop(serving);
-        Ok(listener)
+        Ok(Retired { listener, serving })
     }
 }

@@ -31,12 +31,12 @@ impl Daemon {
             Err(error) => return Ok(stays(Box::new(plane), Some(order), &error)),
         };
         let patience = self.settings.deadlines.request() + Duration::from_secs(1);
-        let listener = match plane.retire(patience).await {
-            Ok(listener) => listener,
+        let retired = match plane.retire(patience).await {
+            Ok(retired) => retired,
             Err(plane) => return Ok(stays(plane, Some(order), &anyhow!("a request does not end; the daemon goes on"))),
         };
         let mut order = Some(order);
-        let outcome = match self.hand_over(&mut successor, &listener).await {
+        let outcome = match self.hand_over(&mut successor, &retired.listener).await {
             Ok(()) => {
                 answer(&mut order, Ok(()));
                 self.wait_until_given(&successor).await
@@ -44,12 +44,13 @@ impl Daemon {
             failed => failed,
         };
         if let Err(error) = outcome {
-            return self.resume(listener, successor, order, &error).await;
+            return self.resume(retired.listener, successor, order, &error).await;
         }
-        listener.leave();
         Manager.succeeded_by(successor.pid());
         tracing::info!(pid = successor.pid(), "another process is the daemon now");
         successor.release();
+        // Where nothing is lent, this process would end before the answer is on its way to whoever asked.
+        retired.leave().await?;
         Ok(Outcome::Replaced)
     }
 
