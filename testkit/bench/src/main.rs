@@ -99,7 +99,11 @@ fn main() -> Result<()> {
     let Task::Bench(options) = Task::parse();
     ensure!(overlayd_testkit::lab::available(), "a lab is needed");
     let mut bench = Bench {
-        overlayd: options.overlayd.clone().map_or_else(build::overlayd, Ok)?,
+        overlayd: match &options.overlayd {
+            // The lab starts it from elsewhere.
+            Some(given) => given.canonicalize().with_context(|| format!("no daemon at {}", given.display()))?,
+            None => build::overlayd()?,
+        },
         peers: Peers::new(&options.programs, options.offline),
         options,
         report: Report::default(),
