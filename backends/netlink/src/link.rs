@@ -25,6 +25,8 @@ mod ifla {
     pub(super) const GROUP: u16 = 27;
     pub(super) const NET_NS_FD: u16 = 28;
     pub(super) const EXT_MASK: u16 = 29;
+    pub(super) const NUM_TX_QUEUES: u16 = 31;
+    pub(super) const NUM_RX_QUEUES: u16 = 32;
     pub(super) const LINK_NETNSID: u16 = 37;
     pub(super) const TARGET_NETNSID: u16 = 46;
 

@@ -66,6 +66,13 @@ fn a_veth_pair_is_born_with_its_peer_in_the_other_namespace() {
     assert_eq!((theirs.mtu, theirs.mac), (1380, Some([2, 0, 0, 0, 0, 2])));
     assert_eq!((ours.peer, theirs.peer), (Some(theirs.index), Some(ours.index)));
     assert_eq!(host.link("eth0").unwrap(), None);
+    // More of them are taken away again, for which the kernel waits.
+    for (rtnl, name) in [(&host, "veth-1-s"), (&inside, "eth0")] {
+        #[expect(clippy::disallowed_methods, reason = "a test may ask another program")]
+        let shown = || std::process::Command::new("ip").args(["-details", "link", "show", name]).output().unwrap();
+        let shown = String::from_utf8(rtnl.netns().run(shown).unwrap().stdout).unwrap();
+        assert!(shown.contains("numtxqueues 1 ") && shown.contains("numrxqueues 1 "), "{shown}");
+    }
 }
 
 #[test]

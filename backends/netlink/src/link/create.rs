@@ -86,6 +86,7 @@ impl<'a> NewVeth<'a> {
         let mut request = creation(action, self.name);
         let message = request.message();
         append_common(message, self.mac, self.mtu, self.group);
+        append_queue(message);
         if let Some(master) = self.master {
             message.append_attr_u32(ifla::MASTER, master);
         }
@@ -103,6 +104,7 @@ impl<'a> NewVeth<'a> {
         message.append_bytes(IfInfoMsg::new().as_bytes());
         message.append_attr_str(ifla::IFNAME, self.peer);
         append_common(message, self.peer_mac, self.mtu, 0);
+        append_queue(message);
         if let Some(netns) = self.peer_netns {
             message.append_attr_u32(ifla::NET_NS_FD, netns.as_raw_fd() as u32);
         }
@@ -136,6 +138,14 @@ impl NewWireGuard<'_> {
 
 fn creation(action: String, name: &str) -> Request {
     header(action, NlMsgType::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, By::Name(name), Flags::Keep)
+}
+
+/// One queue each way. A veth uses no more unless it is told to, but the kernel makes one for each CPU and takes the others
+/// away again, for which it waits until no CPU can know of them any more: once for each end, while all other changes of
+/// links wait.
+fn append_queue(message: &mut MessageBuilder) {
+    message.append_attr_u32(ifla::NUM_TX_QUEUES, 1);
+    message.append_attr_u32(ifla::NUM_RX_QUEUES, 1);
 }
 
 fn append_common(message: &mut MessageBuilder, mac: Option<Mac>, mtu: Option<u32>, group: u32) {
