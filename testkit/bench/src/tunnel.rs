@@ -51,17 +51,22 @@ pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
         }
     }
     for round in 0..rounds {
-        tunnels.retain(|tunnel| take_turn(&mut table, tunnel, round, seconds));
+        let mut transfers = Vec::new();
+        tunnels.retain(|tunnel| take_turn(&mut table, tunnel, round, seconds, &mut transfers));
+        eprintln!("   round {}: round trips", round + 1);
+        for ((tunnel, transfers), trips) in tunnels.iter().zip(transfers).zip(measure::round_trips(&tunnels)?) {
+            table.add(tunnel.name, &[transfers.as_slice(), &trips].concat());
+        }
     }
     bench.report.take(table);
     Ok(())
 }
 
-/// Measures one tunnel; whether it goes on to take part.
-fn take_turn(table: &mut Table, tunnel: &Tunnel, round: usize, seconds: u32) -> bool {
+/// Transfers over one tunnel; whether it goes on to take part.
+fn take_turn(table: &mut Table, tunnel: &Tunnel, round: usize, seconds: u32, all: &mut Vec<[Option<f64>; 7]>) -> bool {
     eprintln!("   round {}: {}", round + 1, tunnel.name);
-    match survived(|| measure::all(tunnel, seconds)) {
-        Ok(figures) => table.add(tunnel.name, &figures),
+    match survived(|| measure::transfers(tunnel, seconds)) {
+        Ok(figures) => all.push(figures),
         Err(error) => {
             table.leave_out(tunnel.name, &format!("round {} failed: {error}", round + 1));
             return false;

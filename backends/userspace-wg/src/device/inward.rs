@@ -3,14 +3,14 @@
 use std::{io, iter::Peekable, net::SocketAddr};
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     io::Errno,
 };
 
 use super::Shared;
 use crate::{
     host::udp::{Arrivals, Sockets, Supply},
-    noise::{Batch, Engine, Moment, Now, Run},
+    noise::{Batch, Engine, Now, Run},
 };
 
 /// Packets that are handed to the host in one go, at most.
@@ -40,26 +40,28 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
 }
 
 /// Takes what is there on the sockets that are ready, each in turn, and does what is due.
-fn serve(shared: &Shared, sockets: &Sockets, ready: [bool; 2], buffers: &mut Buffers) -> io::Result<Supply> {
+fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers) -> io::Result<Supply> {
     let mut supply = Supply::Drained;
     let inside = shared.udp_gate().enter();
-    let ready = if inside.is_some() { ready } else { [false; 2] };
-    for (socket, _) in sockets.pair().into_iter().zip(ready).filter(|(_, ready)| *ready) {
+    let readable = if inside.is_some() { ready.sockets } else { [false; 2] };
+    let mut due = ready.due;
+    for (socket, _) in sockets.pair().into_iter().zip(readable).filter(|(_, readable)| *readable) {
         if sockets.receive(socket, &mut buffers.arrivals)? == Supply::More {
             supply = Supply::More;
         }
         if !buffers.arrivals.is_empty() {
             turn(shared, sockets, buffers);
+            due = false;
         }
     }
-    if is_due(shared) {
+    if due {
         buffers.arrivals.clear();
         turn(shared, sockets, buffers);
     }
     Ok(supply)
 }
 
-/// One batch through the engine. The outputs may fill up before the batch is through, and are then emptied.
+/// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are then emptied.
 fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
     let Buffers { arrivals, packets, replies } = buffers;
     let now = Now::read();
@@ -67,17 +69,16 @@ fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
         arrivals.messages().flat_map(|message| message.datagrams().map(move |bytes| (message.from, bytes))).peekable();
     let mut run = None;
     loop {
-        let next = {
-            let mut engine = shared.lock();
+        let next = shared.with_engine(|engine| {
             if let Some(run) = run.take() {
                 engine.end_run(now, run, packets, replies);
             }
-            let next = next_run(&mut engine, now, &mut waiting, packets, replies);
+            let next = next_run(engine, now, &mut waiting, packets, replies);
             if next.is_none() && waiting.peek().is_none() {
                 engine.wake(now, replies);
             }
             next
-        };
+        });
         // A run knows its packets by their place, so none are taken away while one goes on.
         if next.is_none() {
             shared.deliver(packets);
@@ -125,29 +126,32 @@ fn open_all<'a>(
     run
 }
 
-fn is_due(shared: &Shared) -> bool {
-    shared.fall_asleep().is_some_and(|at| at <= Moment::boot_clock())
+/// What a wait was ended by.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    sockets: [bool; 2],
+    due: bool,
 }
 
-/// Waits for something to do; says which of the sockets have something.
-fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<[bool; 2]> {
-    let pause = shared.fall_asleep().map(|at| at.since(Moment::boot_clock()));
-    let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+/// Waits for something to do.
+fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<Ready> {
     let [one, other] = sockets.pair();
     let mut waiting = [
         PollFd::new(shared.inward(), PollFlags::IN),
+        PollFd::new(shared.timer(), PollFlags::IN),
         PollFd::new(one, PollFlags::IN),
         PollFd::new(other, PollFlags::IN),
     ];
     // What another process reads wakes nobody here.
-    let most = if shared.udp_gate().is_open() { 3 } else { 1 };
-    match poll(&mut waiting[..most], pause.as_ref()) {
+    let most = if shared.udp_gate().is_open() { 4 } else { 2 };
+    match poll(&mut waiting[..most], None) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    if waiting[0].revents().contains(PollFlags::IN) {
+    let [alarm, timer, one, other] = waiting.map(|descriptor| !descriptor.revents().is_empty());
+    if alarm {
         shared.inward().silence();
     }
     // An error that waits at a socket is taken away by receiving.
-    Ok([!waiting[1].revents().is_empty(), !waiting[2].revents().is_empty()])
+    Ok(Ready { sockets: [one, other], due: timer })
 }

@@ -7,6 +7,7 @@ pub(crate) mod lend;
 mod outward;
 mod shared;
 mod threads;
+mod timer;
 pub(crate) mod wire;
 
 pub(crate) use gate::Stands;

@@ -3,7 +3,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
     gate::{Gate, Stands},
+    timer::Timer,
     wire::{Said, Wire},
 };
 use crate::{
@@ -30,8 +31,8 @@ pub(crate) struct Shared {
     outward: Alarm,
     stopping: AtomicBool,
     failure: OnceLock<String>,
-    /// Until when the inward thread sleeps, in nanoseconds of the steady clock.
-    sleeps_until: AtomicU64,
+    /// Wakes the inward thread for what is due in the engine; set with the engine locked.
+    timer: Timer,
     /// Whether this process reads the interface, and the sockets.
     tun_gate: Gate,
     udp_gate: Gate,
@@ -50,7 +51,7 @@ impl Shared {
             outward: Alarm::new()?,
             stopping: AtomicBool::new(false),
             failure: OnceLock::new(),
-            sleeps_until: AtomicU64::new(u64::MAX),
+            timer: Timer::new()?,
             tun_gate: Gate::new(gates),
             udp_gate: Gate::new(gates),
             aside: AtomicBool::new(false),
@@ -58,32 +59,20 @@ impl Shared {
         })
     }
 
-    /// Works on the engine, and wakes the thread that keeps its timers if something is due earlier than it thinks.
+    /// Works on the engine, and sets the timer to what is due next.
     pub(crate) fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
         let mut engine = self.lock();
         let outcome = work(&mut engine);
-        let next = engine.next_wake().map_or(u64::MAX, |at| at.as_nanos());
-        if next < self.sleeps_until.load(Ordering::Relaxed) {
-            self.sleeps_until.store(next, Ordering::Relaxed);
-            self.inward.ring();
-        }
+        self.timer.set(engine.next_wake());
         outcome
     }
 
-    /// The engine for the thread that keeps its timers; that thread goes to sleep through [`Shared::fall_asleep`].
+    /// The engine, for what brings nothing forward that is due.
     ///
     /// A thread that panicked with the lock held has reported its failure, and the device is rebuilt from what the
     /// engine still tells about its peers.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes until when the inward thread will sleep, and returns that.
-    pub(crate) fn fall_asleep(&self) -> Option<crate::noise::Moment> {
-        let engine = self.lock();
-        let next = engine.next_wake();
-        self.sleeps_until.store(next.map_or(u64::MAX, |at| at.as_nanos()), Ordering::Relaxed);
-        next
     }
 
     /// The sockets in use.
@@ -219,6 +208,10 @@ impl Shared {
     /// Why the device ended by itself, if it has.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    pub(super) fn timer(&self) -> &Timer {
+        &self.timer
     }
 
     pub(crate) fn inward(&self) -> &Alarm {

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use rand_core::{OsRng, RngCore};
-
 use super::{
     aside::Aside,
     cookie::CookieChecker,
@@ -66,7 +64,8 @@ impl Env {
     }
 }
 
-/// Up to a third of a second, so that two sides do not stay in step.
+/// Up to a third of a second, so that two sides do not stay in step. It is asked for with every packet that is the
+/// answer to another one, so it is no call of the system's.
 pub(crate) fn jitter() -> Duration {
-    Duration::from_millis(u64::from(OsRng.next_u32() % 334))
+    Duration::from_millis(fastrand::u64(..334))
 }

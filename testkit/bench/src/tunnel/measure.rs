@@ -8,15 +8,18 @@ use serde_json::Value;
 use super::contenders::Tunnel;
 use crate::{processes::processor_time, report::percentile};
 
-/// The figures of one round, in the order of the columns.
-pub(super) fn all(tunnel: &Tunnel, seconds: u32) -> Result<[Option<f64>; 9]> {
+/// Bursts of round trips in a round, and round trips in a burst.
+const BURSTS: usize = 10;
+const TRIPS: &str = "100";
+
+/// What is transferred in one round, in the order of the columns.
+pub(super) fn transfers(tunnel: &Tunnel, seconds: u32) -> Result<[Option<f64>; 7]> {
     let before = processor_time(&tunnel.processes);
     let one = transfer(tunnel, seconds, &[])?;
     let spent = processor_time(&tunnel.processes) - before;
     let four = transfer(tunnel, seconds, &["-P", "4"])?;
     let large = transfer(tunnel, seconds, &["-u", "-b", "0", "-l", "1392"])?;
     let small = transfer(tunnel, seconds, &["-u", "-b", "0", "-l", "128"])?;
-    let pings = round_trips(tunnel)?;
     Ok([
         one.rate().map(|rate| rate / 1e9),
         one.retransmits(),
@@ -25,9 +28,21 @@ pub(super) fn all(tunnel: &Tunnel, seconds: u32) -> Result<[Option<f64>; 9]> {
         four.retransmits(),
         large.rate().map(|rate| rate / 1e9),
         small.rate().map(|rate| rate / 1e6),
-        percentile(&pings, 50),
-        percentile(&pings, 99),
     ])
+}
+
+/// Median and 99th percentile of the round trips of each tunnel, in microseconds.
+///
+/// They come in bursts, and the tunnels take turns at them: what else the machine does comes and goes within seconds,
+/// and is to meet all of them alike.
+pub(super) fn round_trips(tunnels: &[Tunnel]) -> Result<Vec<[Option<f64>; 2]>> {
+    let mut all = vec![Vec::new(); tunnels.len()];
+    for _ in 0..BURSTS {
+        for (tunnel, trips) in tunnels.iter().zip(&mut all) {
+            trips.extend(burst(tunnel)?);
+        }
+    }
+    Ok(all.iter().map(|trips| [percentile(trips, 50), percentile(trips, 99)]).collect())
 }
 
 /// The report of iperf3 at its end.
@@ -84,9 +99,9 @@ fn wait_for_listener(server: &mut std::process::Child) -> Result<()> {
 }
 
 /// Round trips in microseconds.
-fn round_trips(tunnel: &Tunnel) -> Result<Vec<f64>> {
+fn burst(tunnel: &Tunnel) -> Result<Vec<f64>> {
     let far = tunnel.far.to_string();
-    let text = tunnel.ends()[0].try_run(&["ping", "-i", "0.002", "-c", "1000", &far]);
+    let text = tunnel.ends()[0].try_run(&["ping", "-i", "0.002", "-c", TRIPS, &far]);
     let text = text.map_err(|error| anyhow!("{}: ping: {error}", tunnel.name))?;
     let time = |line: &str| line.split("time=").nth(1)?.split(' ').next()?.parse::<f64>().ok();
     Ok(text.lines().filter_map(time).map(|milliseconds| milliseconds * 1000.0).collect())
