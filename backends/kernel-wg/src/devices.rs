@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use overlayd_core::{
     contract::{DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, PeerChange, Result},
@@ -74,7 +74,7 @@ impl Devices {
             listen_port: seen.listen_port,
             mtu: bytes(link.mtu),
             addresses,
-            peers: seen.peers.iter().map(|(key, peer)| peer.status(*key)).collect(),
+            peers: Arc::new(seen.peers.iter().map(|(key, peer)| peer.status(*key)).collect()),
             dropped: BTreeMap::new(),
         }))
     }

@@ -110,9 +110,8 @@ impl Here {
         let start = Instant::now();
         loop {
             let seen = self.backend().observe().await.unwrap();
-            let peers = seen.into_iter().filter(|seen| seen.name == device.name).flat_map(|seen| seen.peers);
-            let mut peer = peers.filter(|peer| peer.public_key == remote.public_key());
-            let peer = peer.next().expect("the remote is a peer");
+            let mut peers = seen.iter().filter(|seen| seen.name == device.name).flat_map(|seen| seen.peers.iter());
+            let peer = peers.find(|peer| peer.public_key == remote.public_key()).expect("the remote is a peer");
             if peer.last_handshake.is_some() && peer.endpoint == Some(address) {
                 return;
             }

@@ -80,7 +80,7 @@ fn exchangeable(directory: &Path) -> PathBuf {
 /// What must be as before, whoever tells it.
 fn essence(status: StatusSnapshot) -> impl PartialEq + std::fmt::Debug {
     let peers: Vec<_> =
-        status.peers.into_iter().map(|peer| (peer.public_key, peer.endpoint, peer.allowed_ips)).collect();
+        status.peers.iter().cloned().map(|peer| (peer.public_key, peer.endpoint, peer.allowed_ips)).collect();
     (status.peer_count, status.services, peers, status.public_key)
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, time::SystemTime};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -118,8 +118,9 @@ pub struct DeviceStatus {
     pub mtu: u16,
     /// Addresses on the interface.
     pub addresses: Vec<IpNet>,
-    /// Peers, in no particular order.
-    pub peers: Vec<PeerStatus>,
+    /// Peers in the order of their keys. While nothing about them changes a backend may give the same list again: whoever
+    /// has looked at that one knows it.
+    pub peers: Arc<Vec<PeerStatus>>,
     /// Packets dropped since the device came up, by reason; empty where the backend cannot tell.
     pub dropped: BTreeMap<&'static str, u64>,
 }

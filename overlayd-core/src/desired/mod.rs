@@ -31,6 +31,7 @@ pub struct Desired {
     rests: BTreeMap<IpAddr, u64>,
     rests_by_end: BTreeSet<(u64, IpAddr)>,
     peers: BTreeMap<PeerId, Arc<PeerRecord>>,
+    peers_version: u64,
     dns: BTreeMap<String, BTreeSet<IpAddr>>,
     edges: BTreeMap<String, EdgeRecord>,
     dedicated_ports: BTreeMap<String, u16>,
@@ -183,6 +184,11 @@ impl Desired {
         &self.peers
     }
 
+    /// Another one whenever a peer has changed.
+    pub fn peers_version(&self) -> u64 {
+        self.peers_version
+    }
+
     /// The peers of one device, by service; `None` is the global one.
     pub fn peers_of(&self, service: Option<&str>) -> impl Iterator<Item = (&PeerId, &Arc<PeerRecord>)> {
         let first = PeerId { service: service.map(Into::into), public_key: PublicKey::from_bytes([0; 32]) };
@@ -286,6 +292,7 @@ impl Desired {
     }
 
     fn apply_peer(&mut self, id: PeerId, record: Option<PeerRecord>) -> Change {
+        self.peers_version += 1;
         let record = record.map(Arc::new);
         let old = swap(&mut self.peers, id.clone(), record.clone());
         for range in old.iter().flat_map(|old| &old.allowed_ips) {

@@ -41,7 +41,7 @@ impl Engine {
 
     async fn dispatch(&self, request: Request, turn: Turn) -> Result<Response, Error> {
         match request {
-            Request::Status => Ok(Response::Status(self.status())),
+            Request::Status => Ok(Response::Status(self.status().await)),
             Request::Hello(hello) => self.hello(&hello).map(Response::Hello),
             Request::SetLocalNodeId { node_id } => self.set_local_node_id(node_id).await,
             Request::SetLocalWgPubkey { pubkey } => self.set_local_wg_pubkey(pubkey).await,

@@ -115,7 +115,7 @@ impl Engine {
     /// Unix second of the last handshake with this edge.
     fn edge_seen_at(&self, public_key: &PublicKey) -> Option<u64> {
         let observed = self.observed.borrow();
-        let at = observed.peers.get(public_key)?.last_handshake?;
+        let at = observed.peer(public_key)?.last_handshake?;
         at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
     }
 }

@@ -130,8 +130,12 @@ pub struct Engine {
     /// MTU of the overlay device, in bytes.
     mtu: AtomicU16,
     observed: watch::Sender<Arc<Observed>>,
+    /// The peers as `status` listed them last.
+    listing: Arc<status::Listing>,
     /// Held while looking, so that a look that began earlier never overwrites a later one.
     observing: tokio::sync::Mutex<()>,
+    /// How long the last look took; the observer sees by it that there was one.
+    looked: watch::Sender<Duration>,
     /// Wakes the observer before its interval is over.
     look: Arc<Notify>,
     /// Wakes the sweep of edges, so that it knows when the new one's time is over.
@@ -209,7 +213,9 @@ impl Engine {
             served: tokio::sync::Mutex::default(),
             mtu: AtomicU16::new(crate::plan::DEFAULT_MTU),
             observed: watch::Sender::new(Arc::default()),
+            listing: Arc::default(),
             observing: tokio::sync::Mutex::default(),
+            looked: watch::Sender::default(),
             look: Arc::default(),
             edge_minted: Arc::default(),
             events: broadcast::Sender::new(config.event_queue),

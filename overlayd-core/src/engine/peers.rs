@@ -6,14 +6,14 @@ mod sent;
 mod undo;
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::atomic::Ordering,
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
 };
 
 use ipnet::IpNet;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
-use self::sent::Told;
+use self::sent::{Basis, Told};
 pub(super) use self::{names::spawn as spawn_resolver, sent::Sent, undo::as_of_now};
 use super::{
     Engine, Error,
@@ -25,7 +25,6 @@ use crate::{
     contract::{self, PeerChange, PeerEndpoint, PeerStatus},
     desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
     ipc::Turn,
-    keys::PublicKey,
     names::LinkName,
     plan,
     protocol::{PeerScope, PeerSpec, Response},
@@ -107,37 +106,59 @@ impl Engine {
     /// were last heard from.
     pub(super) async fn send_all_peers(&self, service: Option<&str>) -> Result<(), Error> {
         let Some(device) = device_of(&self.desired(), service) else { return Ok(()) };
-        let observed = self.host.observe_devices().await?;
-        let known = observed.iter().filter(|status| status.name == device).flat_map(|status| &status.peers);
+        let observed = match service {
+            None => self.look_at_devices().await?,
+            Some(_) => self.host.observe_devices().await?,
+        };
+        let seen = observed.into_iter().find(|status| status.name == device).map(|status| status.peers);
+        let seen = seen.unwrap_or_default();
         let told = self.sent.to(service);
         let mut told = told.lock().await;
         let changes = {
             let (desired, withheld) = (self.desired(), self.withheld());
-            let known: HashMap<PublicKey, &PeerStatus> = known.map(|peer| (peer.public_key, peer)).collect();
-            let id = |public_key: &PublicKey| PeerId { service: service.map(Into::into), public_key: *public_key };
-            let is_let_in = |id: &PeerId| desired.peer(id).is_some() && !withheld.contains(&id.public_key);
-            let strangers = known.keys().filter(|public_key| !is_let_in(&id(public_key)));
-            let mut changes: Vec<PeerChange> = strangers.map(|public_key| PeerChange::Remove(*public_key)).collect();
-            for (id, record) in desired.peers_of(service).filter(|(id, _)| is_let_in(id)) {
-                let peer = known.get(&id.public_key);
-                match (peer.and_then(|peer| peer.endpoint), self.sent.address_of(id, record)) {
-                    (None, _) => told.doubt(&id.public_key),
-                    (Some(_), Some(address)) => told.assume(id.public_key, address),
-                    (Some(_), None) => {}
-                }
-                let change = self.set(&told, id, record);
-                if !peer.is_some_and(|peer| is_as_planned(peer, &change)) {
-                    changes.push(change);
-                }
+            let basis = Basis { seen, asked: desired.peers_version(), withheld: withheld.clone() };
+            if told.is_in_line(&basis) {
+                return Ok(());
+            }
+            let changes = self.compare(&mut told, &basis, desired.peers_of(service));
+            if changes.is_empty() {
+                told.in_line(basis);
             }
             changes
         };
         if !changes.is_empty() {
             self.host.change_peers(&device, &changes).await?;
             told.note(&changes);
+            self.look.notify_one();
         }
-        self.look.notify_one();
         Ok(())
+    }
+
+    /// What to tell a device that has the peers in `basis`, so that it has those that are asked for.
+    fn compare<'a>(
+        &self,
+        told: &mut Told,
+        basis: &Basis,
+        asked: impl Iterator<Item = (&'a PeerId, &'a Arc<PeerRecord>)>,
+    ) -> Vec<PeerChange> {
+        let (mut strangers, mut changes) = (Vec::new(), Vec::new());
+        // Both are in the order of their keys.
+        let mut seen = basis.seen.iter().peekable();
+        for (id, record) in asked.filter(|(id, _)| !basis.withheld.contains(&id.public_key)) {
+            strangers.extend(std::iter::from_fn(|| seen.next_if(|peer| peer.public_key < id.public_key)));
+            let peer = seen.next_if(|peer| peer.public_key == id.public_key);
+            match (peer.and_then(|peer| peer.endpoint), self.sent.address_of(id, record)) {
+                (None, _) => told.doubt(&id.public_key),
+                (Some(_), Some(address)) => told.assume(id.public_key, address),
+                (Some(_), None) => {}
+            }
+            let change = self.set(told, id, record);
+            if !peer.is_some_and(|peer| is_as_planned(peer, &change)) {
+                changes.push(change);
+            }
+        }
+        strangers.extend(seen);
+        strangers.into_iter().map(|peer| PeerChange::Remove(peer.public_key)).chain(changes).collect()
     }
 
     /// Tells the device of `ids`, which all are on the same one, what the record says of them now. Without a device
@@ -147,6 +168,8 @@ impl Engine {
         let service = first.service.as_deref();
         let told = self.sent.to(service);
         let mut told = told.lock().await;
+        // Until a pass has looked again: this may fail, and it may come after one that has looked.
+        told.may_differ();
         let (device, changes) = {
             let (desired, withheld) = (self.desired(), self.withheld());
             let Some(device) = device_of(&desired, service) else { return Ok(()) };

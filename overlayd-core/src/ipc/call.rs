@@ -5,6 +5,7 @@ use tracing::Instrument;
 
 use super::{
     Caller, Handler, Service, Turn,
+    reply::Reply,
     under_way::{Answer, Last},
 };
 use crate::protocol::{Request, Response};
@@ -41,6 +42,6 @@ pub(super) fn start<H: Handler>(
             }
         };
         let last = if is_shutdown && response == Response::Ok { Last::Yes } else { Last::No };
-        Answer { id, response, last }
+        Answer { id, reply: Reply::new(id, response).await, last }
     }
 }

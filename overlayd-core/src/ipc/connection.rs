@@ -15,6 +15,7 @@ use super::{
     call::start,
     outbox::Outbox,
     reader::{Filled, FrameReader, ReadError, Room},
+    reply::Reply,
     turn::{Turn, may_overlap},
     under_way::{Answer, Last, UnderWay},
 };
@@ -223,7 +224,8 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
                 self.service.counters.bad_frames.add(1);
                 let id = salvage_id(body).ok_or_else(|| End::Undecodable(error.place()))?;
                 tracing::warn!(caller = %self.caller, id, error = error.place(), "a bad request was refused");
-                self.outbox.push_reply(id, Response::err(format_args!("bad request: {error}")))?;
+                let response = Response::err(format_args!("bad request: {error}"));
+                self.outbox.push_reply(id, Reply::Short(response))?;
                 Ok(())
             }
         }
@@ -255,10 +257,10 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
 
     fn reply(&mut self, answer: Answer) -> Result<(), End> {
         self.service.counters.requests.add(1);
-        if let (Some(events), Response::Hello(_)) = (self.asked_for.take(), &answer.response) {
+        if let (Some(events), Reply::Short(Response::Hello(_))) = (self.asked_for.take(), &answer.reply) {
             self.wanted = events;
         }
-        self.outbox.push_reply(answer.id, answer.response)?;
+        self.outbox.push_reply(answer.id, answer.reply)?;
         if answer.last == Last::Yes { Err(End::Closing) } else { Ok(()) }
     }
 

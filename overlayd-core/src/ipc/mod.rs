@@ -12,6 +12,7 @@ mod counters;
 mod limits;
 mod outbox;
 mod reader;
+mod reply;
 mod turn;
 mod under_way;
 

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
@@ -5,8 +7,11 @@ use tokio::{
 };
 use tokio_util::codec::Encoder;
 
-use super::{CodecError, FrameCodec};
-use crate::protocol::{Event, Frame, Response};
+use super::{
+    CodecError, FrameCodec,
+    reply::{self, Reply},
+};
+use crate::protocol::{Event, Frame};
 
 /// Bytes that may wait before no further request is taken on.
 const HIGH_WATER: usize = 64 * 1024;
@@ -17,6 +22,8 @@ const KEEP: usize = 4 * HIGH_WATER;
 /// and [`Outbox::write`] is raced against whatever else the connection does.
 pub(super) struct Outbox<W> {
     stream: W,
+    /// What is sent before the rest: long frames, and what was queued before them.
+    first: VecDeque<BytesMut>,
     buffer: BytesMut,
     /// Most that has waited since the buffer was last made; it holds at least that much memory.
     peak: usize,
@@ -26,16 +33,16 @@ pub(super) struct Outbox<W> {
 
 impl<W: AsyncWrite + Unpin> Outbox<W> {
     pub(super) fn new(stream: W) -> Self {
-        Self { stream, buffer: BytesMut::new(), peak: 0, waiting: None }
+        Self { stream, first: VecDeque::new(), buffer: BytesMut::new(), peak: 0, waiting: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.first.is_empty() && self.buffer.is_empty()
     }
 
     /// Whether so much waits that the client should read before it asks more.
     pub(super) fn is_full(&self) -> bool {
-        self.buffer.len() >= HIGH_WATER
+        self.first.iter().map(BytesMut::len).sum::<usize>() + self.buffer.len() >= HIGH_WATER
     }
 
     /// Since when a reply waits for a client that takes nothing. Events may wait for ever: who asks for nothing need not
@@ -44,20 +51,17 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         self.waiting
     }
 
-    /// Queues a reply; one that is too long for a frame becomes `err`.
-    pub(super) fn push_reply(&mut self, id: u64, response: Response) -> Result<(), CodecError> {
-        let kind = response.result();
+    /// Queues a reply.
+    pub(super) fn push_reply(&mut self, id: u64, reply: Reply) -> Result<(), CodecError> {
         self.waiting.get_or_insert_with(Instant::now);
-        match FrameCodec.encode(&Frame::Response { id, response }, &mut self.buffer) {
-            Err(CodecError::TooLong { len }) => {
-                tracing::warn!(result = kind, len, "a reply was too long to send");
-                let response = Response::err(format_args!(
-                    "the `{kind}` reply of {len} bytes exceeds the limit of {} for a frame",
-                    crate::protocol::MAX_FRAME_LEN
-                ));
-                FrameCodec.encode(&Frame::Response { id, response }, &mut self.buffer)
+        match reply {
+            Reply::Short(response) => reply::write(id, response, &mut self.buffer),
+            Reply::Long(frame) => {
+                let before = std::mem::take(&mut self.buffer);
+                self.first.extend([before, frame?].into_iter().filter(|bytes| !bytes.is_empty()));
+                self.peak = 0;
+                Ok(())
             }
-            pushed => pushed,
         }
     }
 
@@ -69,8 +73,12 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
     /// Writes some of what waits. May be dropped and called again without losing or repeating a byte.
     pub(super) async fn write(&mut self) -> std::io::Result<()> {
         self.peak = self.peak.max(self.buffer.len());
-        if self.stream.write_buf(&mut self.buffer).await? == 0 && self.buffer.has_remaining() {
+        let bytes = self.first.front_mut().unwrap_or(&mut self.buffer);
+        if self.stream.write_buf(bytes).await? == 0 && bytes.has_remaining() {
             return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while self.first.front().is_some_and(BytesMut::is_empty) {
+            self.first.pop_front();
         }
         self.waiting = self.waiting.filter(|_| !self.is_empty()).map(|_| Instant::now());
         if self.buffer.is_empty() && self.peak > KEEP {

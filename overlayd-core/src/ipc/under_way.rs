@@ -6,8 +6,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesOrdered};
 
-use super::turn::TurnEnd;
-use crate::protocol::Response;
+use super::{reply::Reply, turn::TurnEnd};
 
 /// Requests of one connection that are under way at the same time, at most.
 const MOST: usize = 512;
@@ -16,7 +15,7 @@ const MOST: usize = 512;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) id: u64,
-    pub(super) response: Response,
+    pub(super) reply: Reply,
     /// Whether the connection ends with it.
     pub(super) last: Last,
 }

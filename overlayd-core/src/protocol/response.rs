@@ -60,6 +60,15 @@ impl Response {
         Self::Err { message: message.to_string() }
     }
 
+    /// How many things it lists, by which its size can be guessed.
+    pub fn listed(&self) -> usize {
+        match self {
+            Self::Status(status) => status.peers.len() + status.services.len() + status.dedicated_services.len(),
+            Self::EdgePeers { peers } => peers.len(),
+            _ => 0,
+        }
+    }
+
     /// The tag of the result, for logs, metrics and error messages.
     pub fn result(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,9 @@ pub struct StatusSnapshot {
     pub peer_count: u32,
     /// Services that are set up.
     pub service_count: u32,
-    /// The peers of the node's device.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub peers: Vec<PeerStatus>,
+    /// The peers of the node's device. Shared, because there may be thousands.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub peers: Arc<Vec<PeerStatus>>,
     /// Services with a device of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dedicated_services: Vec<DedicatedServiceStatus>,
@@ -41,6 +41,10 @@ pub struct StatusSnapshot {
     /// *Addition.* What the daemon put right on the host since it started; absent while there was nothing.
     #[serde(default, skip_serializing_if = "unset")]
     pub drift: Option<DriftStatus>,
+}
+
+fn is_empty(peers: &Arc<Vec<PeerStatus>>) -> bool {
+    peers.is_empty()
 }
 
 /// A peer as the device sees it.

@@ -46,7 +46,7 @@ async fn edge_config(node: &Node, name: &str, allow: &[&str]) -> EdgeConfig {
 /// Public key and AllowedIPs of every peer of the global device.
 async fn let_in(node: &Node) -> Vec<(String, String)> {
     let devices = node.overlay.observe().await.unwrap();
-    let peers = devices.into_iter().flat_map(|device| device.peers);
+    let peers = devices.iter().flat_map(|device| device.peers.iter());
     peers.map(|peer| (peer.public_key.to_base64(), format!("{:?}", peer.allowed_ips))).collect()
 }
 

@@ -8,7 +8,7 @@ use overlayd_core::{
     ipc::{Caller, FrameCodec, Handler, Identity, Limits, Service, serve_connection},
     keys::PublicKey,
     names::LinkName,
-    protocol::{Event, Frame, PeerScope, Request, Response},
+    protocol::{Event, Frame, PeerScope, Request, Response, StatusSnapshot},
 };
 use overlayd_testkit::fake::{Reaction, Stage};
 use tokio::{
@@ -29,7 +29,7 @@ fn device() -> LinkName {
 
 async fn seen(node: &Node, key: &PublicKey) -> Option<PeerStatus> {
     let devices = node.overlay.observe().await.unwrap();
-    devices.into_iter().flat_map(|device| device.peers).find(|peer| peer.public_key == *key)
+    devices.iter().flat_map(|device| device.peers.iter()).find(|peer| peer.public_key == *key).cloned()
 }
 
 async fn ranges(node: &Node, key: &PublicKey) -> Vec<String> {
@@ -153,6 +153,40 @@ async fn changes_pipelined_on_one_connection_take_effect_in_their_order() {
         assert!(ranges(&node, key).await.is_empty());
     }
     assert_eq!(ranges(&node, &keys[199]).await, ["10.77.8.0/26"]);
+}
+
+#[tokio::test]
+async fn a_status_of_many_peers_follows_records_and_device() {
+    let node = Node::ready().await;
+    let keys: Vec<PublicKey> = (0..300).map(|_| some_key()).collect();
+    for (number, key) in keys.iter().enumerate() {
+        let (low, high) = (number % 250, number / 250);
+        node.ok(add_peer(key, &format!("198.51.100.{low}:5182{high}"), &format!("10.77.{low}.{high}/32"))).await;
+    }
+    let mut sorted = keys.clone();
+    sorted.sort();
+    let mut status = node.status().await;
+    // Once the last look at the device is over, nothing changes, and nothing is listed again.
+    loop {
+        let again = node.status().await;
+        if Arc::ptr_eq(&again.peers, &status.peers) {
+            break;
+        }
+        status = again;
+    }
+    assert!(status.peers.iter().map(|peer| peer.public_key.as_str()).eq(sorted.iter().map(PublicKey::to_base64)));
+    let find = |status: &StatusSnapshot, key: &PublicKey| {
+        status.peers.iter().find(|peer| peer.public_key == key.to_base64()).cloned()
+    };
+    node.ok(allowed_ip(&keys[7], "10.77.200.64/26")).await;
+    assert_eq!(find(&node.status().await, &keys[7]).unwrap().allowed_ips, "10.77.7.0/32,10.77.200.64/26");
+    node.ok(Request::RemovePeer { pubkey: keys[9].to_base64(), scope: PeerScope::Global }).await;
+    let status = node.status().await;
+    assert_eq!((find(&status, &keys[9]), status.peer_count), (None, 299));
+    node.overlay.handshake(&device(), &keys[11], "203.0.113.9:4000".parse().unwrap(), SystemTime::now());
+    while find(&node.status().await, &keys[11]).unwrap().endpoint != "203.0.113.9:4000" {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use overlayd_core::{
         client::{Connector, Stream},
         serve_connection,
     },
-    protocol::{Event, HelloReply, Request, Response},
+    protocol::{Event, HelloReply, PeerStatus, Request, Response},
 };
 use tokio::{
     io::DuplexStream,
@@ -36,8 +36,9 @@ pub(crate) struct Desk {
     changed: Notify,
     held: Semaphore,
     shutdown: CancellationToken,
-    /// What `status` says of its peers; tests of size use it.
+    /// What `status` says; tests of size use it.
     pub(crate) interface: Mutex<Option<String>>,
+    pub(crate) peers: Mutex<Arc<Vec<PeerStatus>>>,
 }
 
 /// A request that ends as [`held_request`] does. One that is `decided` lets later ones of its kind begin.
@@ -69,6 +70,7 @@ impl Server {
             held: Semaphore::new(0),
             shutdown: closing.clone(),
             interface: Mutex::default(),
+            peers: Mutex::default(),
         });
         let service = Service::new(Arc::clone(&desk), limits, Arc::<Counters>::default(), closing);
         Self { desk, service, connections: Arc::default() }
@@ -145,6 +147,7 @@ impl Desk {
             Request::ReleaseIp { ip } => Response::Ip { ip },
             Request::Status => Response::Status(overlayd_core::protocol::StatusSnapshot {
                 interface: self.interface.lock().unwrap().clone(),
+                peers: Arc::clone(&self.peers.lock().unwrap()),
                 ..Default::default()
             }),
             Request::RemoveScopedResolver { zone } => Response::err(format_args!("no zone {zone}")),

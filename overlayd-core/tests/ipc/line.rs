@@ -1,5 +1,6 @@
 //! A client that speaks bytes.
 
+use futures_util::FutureExt as _;
 use overlayd_core::{
     ipc::FrameCodec,
     protocol::{Frame, Request, Response},
@@ -40,6 +41,14 @@ impl Line {
                 return None;
             }
         }
+    }
+
+    /// Whether nothing has arrived, and nothing arrives while others have their turn.
+    pub(crate) async fn is_silent(&mut self) -> bool {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.buffer.is_empty() && self.stream.read_buf(&mut self.buffer).now_or_never().is_none()
     }
 
     pub(crate) async fn hear_reply(&mut self) -> (u64, Response) {

@@ -4,5 +4,6 @@
 mod calls;
 mod desk;
 mod line;
+mod long;
 mod overlap;
 mod raw;

@@ -203,7 +203,7 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
                 slice_cidr: texts.pop().flatten(),
                 peer_count,
                 service_count,
-                peers,
+                peers: peers.into(),
                 dedicated_services,
                 services,
                 obstacles,

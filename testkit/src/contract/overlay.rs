@@ -7,6 +7,7 @@ mod recovery;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU16,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -93,14 +94,14 @@ async fn set<H: OverlayHarness>(h: &H, plan: &PeerPlan) {
 async fn observed<H: OverlayHarness>(h: &H, name: &str) -> DeviceStatus {
     let devices = h.backend().observe().await.expect("a view of the host");
     let mut found = devices.into_iter().find(|device| device.name == link(name)).expect("the device is observed");
-    found.peers.sort_by_key(|peer| peer.public_key);
-    found.peers.iter_mut().for_each(|peer| peer.allowed_ips.sort());
+    assert!(found.peers.is_sorted_by_key(|peer| peer.public_key), "peers come in the order of their keys");
+    Arc::make_mut(&mut found.peers).iter_mut().for_each(|peer| peer.allowed_ips.sort());
     found
 }
 
 async fn observed_peer<H: OverlayHarness>(h: &H, seed: u8) -> PeerStatus {
     let peers = observed(h, DEVICE).await.peers;
-    peers.into_iter().find(|peer| peer.public_key == public(seed)).expect("the peer is observed")
+    peers.iter().find(|peer| peer.public_key == public(seed)).cloned().expect("the peer is observed")
 }
 
 fn sorted(mut ranges: Vec<IpNet>) -> Vec<IpNet> {

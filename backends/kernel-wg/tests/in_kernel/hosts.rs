@@ -166,7 +166,7 @@ impl Host {
     }
 
     pub(crate) fn peer(&self, key: &PublicKey) -> PeerStatus {
-        self.status().peers.into_iter().find(|peer| peer.public_key == *key).expect("the peer is observed")
+        self.status().peers.iter().find(|peer| peer.public_key == *key).cloned().expect("the peer is observed")
     }
 
     pub(crate) fn public(&self) -> PublicKey {

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr, UdpSocket},
     num::NonZeroU16,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -160,8 +161,7 @@ fn view(host: &Host, outcome: Result<()>) -> String {
     let mut seen = host.status();
     seen.dropped.clear();
     seen.addresses.sort();
-    seen.peers.sort_by_key(|peer| peer.public_key);
-    for peer in &mut seen.peers {
+    for peer in Arc::make_mut(&mut seen.peers) {
         peer.allowed_ips.sort();
         (peer.rx_bytes, peer.tx_bytes) = (peer.rx_bytes.min(1), 0);
         peer.last_handshake = peer.last_handshake.map(|_| SystemTime::UNIX_EPOCH);

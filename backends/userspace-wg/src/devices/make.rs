@@ -172,6 +172,7 @@ impl Equipped {
             instance: config.instance.clone(),
             fwmark: config.fwmark,
             newcomers,
+            listed: Mutex::default(),
         }
     }
 }

@@ -146,7 +146,15 @@ impl Devices {
 }
 
 fn leftover(name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
-    DeviceStatus { name, public_key: None, listen_port: 0, mtu, addresses, peers: Vec::new(), dropped: BTreeMap::new() }
+    DeviceStatus {
+        name,
+        public_key: None,
+        listen_port: 0,
+        mtu,
+        addresses,
+        peers: Arc::default(),
+        dropped: BTreeMap::new(),
+    }
 }
 
 fn host(error: overlayd_netlink::Error) -> Error {

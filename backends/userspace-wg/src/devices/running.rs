@@ -1,6 +1,6 @@
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ipnet::IpNet;
@@ -46,6 +46,14 @@ pub(super) struct Running {
     pub(super) instance: InstanceId,
     pub(super) fwmark: Option<u32>,
     pub(super) newcomers: Newcomers,
+    pub(super) listed: Mutex<Listed>,
+}
+
+/// The peers when they were last looked at, and the version of them.
+#[derive(Default)]
+pub(super) struct Listed {
+    version: u64,
+    peers: Arc<Vec<PeerStatus>>,
 }
 
 impl Running {
@@ -112,16 +120,33 @@ impl Running {
     }
 
     pub(super) fn status(&self, name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
-        let snapshot = self.shared.with_engine(|engine| engine.snapshot());
+        let (public_key, dropped) = self.shared.with_engine(|engine| (engine.public_key(), engine.dropped()));
         DeviceStatus {
             name,
-            public_key: Some(snapshot.public_key),
+            public_key: Some(public_key),
             listen_port: self.shared.sockets().port(),
             mtu,
             addresses,
-            peers: snapshot.peers.into_iter().map(peer_status).collect(),
-            dropped: snapshot.dropped,
+            peers: self.peers(),
+            dropped,
         }
+    }
+
+    /// All peers in the order of their keys; the same list for as long as nothing about them changes.
+    fn peers(&self) -> Arc<Vec<PeerStatus>> {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = self.shared.with_engine(|engine| {
+            let version = engine.peers_version();
+            (version != listed.version).then(|| (version, engine.peer_statuses()))
+        });
+        if let Some((version, mut peers)) = news {
+            peers.sort_unstable_by_key(|peer| peer.public_key);
+            listed.version = version;
+            if *listed.peers != peers {
+                listed.peers = Arc::new(peers);
+            }
+        }
+        Arc::clone(&listed.peers)
     }
 
     /// What a device that replaces this one takes over.
@@ -142,17 +167,5 @@ impl Running {
 impl<'a> Resolved<'a> {
     pub(super) fn link(&self) -> LinkPlan<'a> {
         LinkPlan { addresses: &self.plan.addresses, routes: &self.plan.routes, mtu: self.mtu }
-    }
-}
-
-fn peer_status(peer: PeerSnapshot) -> PeerStatus {
-    PeerStatus {
-        public_key: peer.key,
-        endpoint: peer.endpoint,
-        allowed_ips: peer.allowed_ips,
-        last_handshake: peer.last_handshake,
-        rx_bytes: peer.rx_bytes,
-        tx_bytes: peer.tx_bytes,
-        keepalive: peer.keepalive,
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Peers {
     places: Vec<Option<Box<Peer>>>,
     free: Vec<PeerId>,
     by_key: HashMap<PublicKey, PeerId>,
+    /// Grows whenever something about a peer may have changed.
+    version: u64,
 }
 
 impl Engine {
@@ -53,10 +55,17 @@ impl Peers {
     }
 
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.version += 1;
         self.places.get_mut(id.0 as usize)?.as_deref_mut()
     }
 
+    /// The same for as long as nothing about the peers changes.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
     pub(crate) fn insert(&mut self, peer: Peer) -> PeerId {
+        self.version += 1;
         let id = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             PeerId(u32::try_from(self.places.len() - 1).expect("a device has fewer than 2^32 peers"))
@@ -67,6 +76,7 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Box<Peer>> {
+        self.version += 1;
         let id = self.by_key.remove(key)?;
         self.free.push(id);
         self.places[id.0 as usize].take()
@@ -86,6 +96,7 @@ impl Peers {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (PeerId, &mut Peer)> {
+        self.version += 1;
         (0..).map(PeerId).zip(&mut self.places).filter_map(|(id, place)| Some((id, place.as_deref_mut()?)))
     }
 }

@@ -1,9 +1,12 @@
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, time::SystemTime};
 
 use ipnet::IpNet;
-use overlayd_core::keys::{PresharedKey, PublicKey};
+use overlayd_core::{
+    contract::PeerStatus,
+    keys::{PresharedKey, PublicKey},
+};
 
-use super::engine::Engine;
+use super::{engine::Engine, peer::Peer};
 
 /// A device as it is at one moment. No `Debug`: it holds keys.
 pub struct EngineSnapshot {
@@ -36,6 +39,22 @@ pub struct PeerSnapshot {
 }
 
 impl Engine {
+    /// The version of the peers, which is another one whenever something about them may have changed; 0 is that of a
+    /// device that never had any.
+    pub fn peers_version(&self) -> u64 {
+        self.peers.version()
+    }
+
+    /// All peers, in no particular order.
+    pub fn peer_statuses(&self) -> Vec<PeerStatus> {
+        self.peers.iter().map(status).collect()
+    }
+
+    /// Dropped packets by reason.
+    pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
+        self.env.drops.by_reason()
+    }
+
     /// Copies what can be told about the device.
     pub fn snapshot(&self) -> EngineSnapshot {
         let peers = self.peers.iter().map(|peer| PeerSnapshot {
@@ -48,11 +67,23 @@ impl Engine {
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });
-        EngineSnapshot { public_key: self.public_key(), peers: peers.collect(), dropped: self.env.drops.by_reason() }
+        EngineSnapshot { public_key: self.public_key(), peers: peers.collect(), dropped: self.dropped() }
     }
 
     /// Counts packets that were lost outside, between the engine and the host.
     pub fn count_drops(&mut self, reason: super::DropReason, packets: u64) {
         self.env.drops.add(reason, packets);
+    }
+}
+
+fn status(peer: &Peer) -> PeerStatus {
+    PeerStatus {
+        public_key: peer.key,
+        endpoint: peer.endpoint,
+        allowed_ips: peer.allowed_ips.iter().copied().collect(),
+        last_handshake: peer.last_handshake,
+        rx_bytes: peer.rx_bytes,
+        tx_bytes: peer.tx_bytes,
+        keepalive: peer.keepalive,
     }
 }

@@ -1,13 +1,13 @@
 //! What the devices were last told, so that saying it again does not reset what they have learned since.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
-    contract::{PeerChange, PeerEndpoint},
+    contract::{PeerChange, PeerEndpoint, PeerStatus},
     desired::{EndpointSpec, PeerId, PeerRecord},
     keys::PublicKey,
 };
@@ -19,9 +19,24 @@ pub(in crate::engine) struct Sent {
     resolved: Mutex<HashMap<PeerId, SocketAddr>>,
 }
 
-/// The endpoints that one device was told. Held while it is told more, so that one that hangs keeps nobody from another.
+/// What one device was told. Held while it is told more, so that one that hangs keeps nobody from another.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Told(HashMap<PublicKey, SocketAddr>);
+pub(in crate::engine) struct Told {
+    endpoints: HashMap<PublicKey, SocketAddr>,
+    /// With which a comparison has found the device to be as asked for.
+    in_line: Option<Basis>,
+}
+
+/// With what a device is compared, and what it has. As long as they are the same, so is the outcome.
+#[derive(Debug)]
+pub(super) struct Basis {
+    /// The peers that it has, in the order of their keys.
+    pub(super) seen: Arc<Vec<PeerStatus>>,
+    /// The version of the peers on record.
+    pub(super) asked: u64,
+    /// Those that are kept out.
+    pub(super) withheld: BTreeSet<PublicKey>,
+}
 
 impl Sent {
     /// What the device of `service` was told.
@@ -32,7 +47,7 @@ impl Sent {
     /// The endpoint to plan for a peer: kept when the device was told the same before.
     pub(super) fn endpoint_for(&self, told: &Told, id: &PeerId, record: &PeerRecord) -> PeerEndpoint {
         match self.address_of(id, record) {
-            Some(address) if told.0.get(&id.public_key) != Some(&address) => PeerEndpoint::Set(address),
+            Some(address) if told.endpoints.get(&id.public_key) != Some(&address) => PeerEndpoint::Set(address),
             _ => PeerEndpoint::Keep,
         }
     }
@@ -68,14 +83,31 @@ impl Sent {
 }
 
 impl Told {
+    /// Whether a comparison with the same has found the device to be as asked for, and it was told nothing since.
+    pub(super) fn is_in_line(&self, basis: &Basis) -> bool {
+        self.in_line.as_ref().is_some_and(|known| {
+            Arc::ptr_eq(&known.seen, &basis.seen) && known.asked == basis.asked && known.withheld == basis.withheld
+        })
+    }
+
+    /// Notes that the device is as asked for.
+    pub(super) fn in_line(&mut self, basis: Basis) {
+        self.in_line = Some(basis);
+    }
+
+    /// Has the next comparison made, whatever the last one has found.
+    pub(super) fn may_differ(&mut self) {
+        self.in_line = None;
+    }
+
     /// Takes it that the device was told this in an earlier run.
     pub(super) fn assume(&mut self, public_key: PublicKey, address: SocketAddr) {
-        self.0.insert(public_key, address);
+        self.endpoints.insert(public_key, address);
     }
 
     /// Takes it that the device knows nothing of the peer's endpoint.
     pub(super) fn doubt(&mut self, public_key: &PublicKey) {
-        self.0.remove(public_key);
+        self.endpoints.remove(public_key);
     }
 
     /// Notes what the device has accepted.
@@ -84,7 +116,7 @@ impl Told {
             match change {
                 PeerChange::Set(plan) => {
                     if let PeerEndpoint::Set(address) = plan.endpoint {
-                        self.0.insert(plan.public_key, address);
+                        self.endpoints.insert(plan.public_key, address);
                     }
                 }
                 PeerChange::Remove(public_key) => self.doubt(public_key),

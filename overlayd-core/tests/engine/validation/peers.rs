@@ -122,7 +122,7 @@ async fn a_range_has_one_holder_on_a_device_and_another_on_another_device() {
     let (global, dedicated) = (json!({"scope":"global"}), json!({"scope":"service","service":"db"}));
     let held = async |key: &str| {
         let peers = node.status().await.peers;
-        peers.into_iter().find(|peer| peer.public_key == key).map(|peer| peer.allowed_ips).unwrap()
+        peers.iter().find(|peer| peer.public_key == key).map(|peer| peer.allowed_ips.clone()).unwrap()
     };
     check(&node, [add(&one, "10.77.8.0/26,10.77.9.0/26", global.clone())]).await;
     check(&node, [add(&two, "10.77.8.7/26,10.77.8.0/27", global.clone())]).await;

@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     num::NonZeroU16,
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -84,7 +85,7 @@ impl Device {
             listen_port: self.port,
             mtu: self.mtu,
             addresses: self.plan.addresses.clone(),
-            peers: self.peers.iter().map(|(key, peer)| peer.status(*key)).collect(),
+            peers: Arc::new(self.peers.iter().map(|(key, peer)| peer.status(*key)).collect()),
             dropped: BTreeMap::new(),
         }
     }

@@ -196,3 +196,26 @@ fn packets_nobody_can_take_are_counted_by_reason() {
     }
     assert!(world.b.engine.has_peer(&a));
 }
+
+#[test]
+fn the_peers_have_another_version_after_each_change_and_the_same_after_a_look() {
+    let mut world = World::connected();
+    let (now, other) = (world.now.steady, Node::new("192.0.2.3:3000", Limits::default()).key);
+    type Made<'a> = &'a dyn Fn(&mut World);
+    let changes: [(&str, Made<'_>); 6] = [
+        ("a packet arrives", &|world| world.a_sends(64)),
+        ("a packet leaves", &|world| world.b_sends(64)),
+        ("a peer comes", &|world| world.b.engine.set_peer(now, &config(other, None, &["10.0.0.3/32"]))),
+        ("a range moves", &|world| world.b.engine.set_peer(now, &config(other, None, &["10.0.0.1/32"]))),
+        ("a peer goes", &|world| world.b.engine.remove_peer(&other)),
+        ("all go", &|world| world.b.engine.clear_peers()),
+    ];
+    for (what, change) in changes {
+        let before = (world.b.engine.peers_version(), world.b.engine.peer_statuses());
+        world.b.engine.snapshot();
+        assert_eq!((world.b.engine.peers_version(), world.b.engine.peer_statuses()), before);
+        change(&mut world);
+        assert_ne!(world.b.engine.peers_version(), before.0, "{what}");
+        assert_ne!(world.b.engine.peer_statuses(), before.1, "{what}");
+    }
+}
