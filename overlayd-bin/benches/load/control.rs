@@ -16,6 +16,7 @@ use overlayd_testkit::lab::Client;
 use crate::{
     Args,
     attach::{attach_request, detach_request},
+    floor::Floor,
     nat,
     node::{Node, containers, deal, timed},
     pipeline,
@@ -57,6 +58,15 @@ fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
     };
     let asked = meanwhile(node, come_and_go, |client| drop(client.status()));
     report.timed("status while clients attach and detach", 1, &asked);
+    let (floor, guests) = (Floor::new(), containers(args.containers));
+    let by_hand = || {
+        for _ in 0..3 {
+            floor.attach(args.clients, &guests);
+            floor.detach(args.clients, &guests);
+        }
+    };
+    let asked = meanwhile(node, by_hand, |client| drop(client.status()));
+    report.timed("floor: status while raw netlink does the same", 1, &asked);
 }
 
 /// How long a question takes, asked now and then on a connection of its own for as long as others work.

@@ -21,7 +21,24 @@ use crate::{
 pub(crate) fn measure(args: &Args, report: &mut Report) {
     report.timed("one fdatasync of 4 KiB", 1, &sync(args.containers));
     for clients in [1, args.clients] {
-        let (host, guests) = (Namespace::host(), containers(args.containers));
+        let floor = Floor::new();
+        let guests = containers(args.containers);
+        report.timed("floor: raw netlink attach", clients, &floor.attach(clients, &guests));
+        report.timed("floor: raw netlink detach, one by one", clients, &floor.detach(clients, &guests));
+    }
+}
+
+/// A host with a bridge, and no daemon.
+pub(crate) struct Floor {
+    /// Lives as long as what is in it.
+    _host: Namespace,
+    home: Netns,
+    bridge: u32,
+}
+
+impl Floor {
+    pub(crate) fn new() -> Self {
+        let host = Namespace::host();
         let bridge = host.enter(|| {
             let rtnl = Rtnl::here().unwrap();
             rtnl.run(NewBridge { name: "floor", mac: None, group: 0 }.request()).unwrap();
@@ -31,16 +48,20 @@ pub(crate) fn measure(args: &Args, report: &mut Report) {
             bridge
         });
         let home = host.enter(|| Netns::current().unwrap());
+        Self { _host: host, home, bridge }
+    }
+
+    /// Attaches all of them.
+    pub(crate) fn attach(&self, clients: usize, guests: &[Namespace]) -> Timed {
         let jobs: Vec<(usize, &Namespace)> = guests.iter().enumerate().collect();
-        let timed = deal(
-            clients,
-            &jobs,
-            || Worker::new(&home),
-            |worker, (number, guest)| worker.attach(bridge, *number, guest),
-        );
-        report.timed("floor: raw netlink attach", clients, &timed);
-        let timed = deal(clients, &jobs, || Worker::new(&home), |worker, (number, _)| worker.detach(*number));
-        report.timed("floor: raw netlink detach, one by one", clients, &timed);
+        let attach = |worker: &mut Worker<'_>, job: &(usize, &Namespace)| worker.attach(self.bridge, job.0, job.1);
+        deal(clients, &jobs, || Worker::new(&self.home), attach)
+    }
+
+    /// Detaches them again.
+    pub(crate) fn detach(&self, clients: usize, guests: &[Namespace]) -> Timed {
+        let jobs: Vec<usize> = (0..guests.len()).collect();
+        deal(clients, &jobs, || Worker::new(&self.home), |worker, number| worker.detach(*number))
     }
 }
 
