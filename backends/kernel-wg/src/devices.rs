@@ -42,7 +42,7 @@ impl Devices {
     pub(crate) fn ensure(&self, plan: &DevicePlan, book: &mut Option<Book>) -> Result<DeviceInfo> {
         let rtnl = Rtnl::here().map_err(host)?;
         check_overlaps(&rtnl, plan)?;
-        let mtu = mtu(&rtnl, plan.mtu)?;
+        let mtu = mtu(&rtnl, plan)?;
         let present = rtnl.link(plan.name.as_str()).map_err(host)?;
         let info = match present {
             Some(link) if self.mark.is_on(&link) => self.adapt(&rtnl, &link, plan, mtu, book)?,
@@ -264,13 +264,13 @@ fn withdraw(rtnl: &Rtnl, link: &Link, name: &LinkName, undo: &[Step]) {
     }
 }
 
-fn mtu(rtnl: &Rtnl, wanted: DeviceMtu) -> Result<u16> {
-    match wanted {
+fn mtu(rtnl: &Rtnl, plan: &DevicePlan) -> Result<u16> {
+    match plan.mtu {
         DeviceMtu::Bytes(mtu) if mtu < LEAST_MTU => {
             Err(Error::Invalid(format!("an MTU of {mtu} is less than the {LEAST_MTU} bytes that IPv4 needs")))
         }
         DeviceMtu::Bytes(mtu) => Ok(mtu),
-        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl).map_err(host),
+        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl, &plan.addresses).map_err(host),
     }
 }
 

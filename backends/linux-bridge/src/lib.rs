@@ -147,8 +147,15 @@ impl Attacher for LinuxBridge {
     }
 
     async fn observe(&self) -> Result<HostNetworks> {
-        let host = self.host.clone();
-        blocking(move || observe::observe(&host)).await
+        let (host, sentinel) = (self.host.clone(), self.sentinel.clone());
+        blocking(move || {
+            let links = match sentinel {
+                Some(sentinel) => sentinel.links()?,
+                None => host.rtnl.links().map_err(error::host)?,
+            };
+            observe::observe(&host, links)
+        })
+        .await
     }
 }
 

@@ -139,7 +139,7 @@ impl Networks {
         let gone = have.iter().filter(|net| !wanted.contains(net));
         requests.extend(gone.map(|net| address::delete(bridge.index, *net)));
         if bridge.up && !have.is_empty() {
-            let routes = rtnl.routes().map_err(host)?;
+            let routes = rtnl.routes_by(bridge.index).map_err(host)?;
             let kept: Vec<IpNet> = have.iter().filter(|net| plan.gateways.contains(net)).copied().collect();
             requests.extend(route::reconnect(&routes, &kept, bridge.index));
         }

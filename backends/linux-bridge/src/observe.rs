@@ -1,10 +1,10 @@
-//! What the host has of ours, from one listing.
+//! What the host has of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachmentId, HostNetworks, NetworkName, ObservedAttachment, ObservedNetwork, Result};
-use overlayd_netlink::{Address, Link};
+use overlayd_netlink::{Address, Link, OrAbsent};
 
 use crate::{
     error::host,
@@ -13,29 +13,29 @@ use crate::{
     target,
 };
 
-/// The networks and attachments that carry our mark. Interfaces that only wait for deletion are gone already.
-pub(crate) fn observe(shared: &Host) -> Result<HostNetworks> {
-    let mut links = shared.rtnl.links().map_err(host)?;
+/// The networks and attachments that carry our mark, among these links. Interfaces that only wait for deletion are gone
+/// already.
+pub(crate) fn observe(shared: &Host, mut links: Vec<Link>) -> Result<HostNetworks> {
     links.retain(|link| !shared.marks.is_reaped(link));
-    let addresses = shared.rtnl.all_addresses().map_err(host)?;
     let networks = links.iter().filter(|link| shared.marks.is_network(link));
     Ok(HostNetworks {
-        networks: networks.map(|bridge| network(bridge, &links, &addresses)).collect(),
+        networks: networks.map(|bridge| network(shared, bridge, &links)).collect::<Result<_>>()?,
         attachments: attachments(shared, &links)?,
         obstacles: shared.rules().obstacles()?,
     })
 }
 
-fn network(bridge: &Link, links: &[Link], addresses: &[Address]) -> ObservedNetwork {
-    let own = addresses.iter().filter(|address| address.link == bridge.index && address.is_global());
+fn network(shared: &Host, bridge: &Link, links: &[Link]) -> Result<ObservedNetwork> {
+    let own = shared.rtnl.addresses(bridge.index).or_absent().map_err(host)?.unwrap_or_default();
+    let own = own.into_iter().filter(Address::is_global);
     let mut gateways: Vec<IpNet> = own.map(|address| address.net).collect();
     gateways.sort();
-    ObservedNetwork {
+    Ok(ObservedNetwork {
         name: NetworkName(bridge.name.clone()),
         guid: None,
         gateways,
         members: links.iter().filter(|link| link.master == Some(bridge.index)).count(),
-    }
+    })
 }
 
 fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {

@@ -1,5 +1,5 @@
-//! What an attach and a detach say to the kernel, counted. The count is that of the process: nothing else runs in this
-//! one. Needs root.
+//! What an attach, a detach and a look at what is there say to the kernel, counted. The count is that of the process: nothing
+//! else runs in this one. Needs root.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,7 +7,7 @@ mod common;
 
 use common::{Bench, V4, container};
 use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, FencePlan, Inbound, NetworkPlan};
-use overlayd_netlink::Traffic;
+use overlayd_netlink::{Rtnl, Traffic, device};
 use overlayd_testkit::lab::Namespace;
 
 /// Containers that are there already.
@@ -16,12 +16,13 @@ const CROWD: u8 = 50;
 const LOOKS: u64 = 12;
 
 #[tokio::test]
-async fn an_attach_and_a_detach_say_as_much_beside_many_containers_as_beside_none() {
+async fn beside_many_containers_no_more_is_said_than_beside_none() {
     let bench = Bench::new(V4);
     let web = bench.web();
     bench.backend.ensure_network(&web).await.unwrap();
     let guest = container();
     let few = cost(&bench, &web, &guest).await;
+    let few_looked = pass(&bench, &web).await;
     let crowd: Vec<(u8, Namespace)> = (3..3 + CROWD).map(|number| (number, container())).collect();
     for (number, one) in &crowd {
         attach(&bench, &web, one, *number).await;
@@ -29,6 +30,28 @@ async fn an_attach_and_a_detach_say_as_much_beside_many_containers_as_beside_non
     let many = cost(&bench, &web, &guest).await;
     println!("requests and answers of an attach and a detach: {few} beside none, {many} beside {CROWD}");
     assert!(many <= few + LOOKS, "{many} messages beside {CROWD} containers, {few} beside none");
+    let many_looked = pass(&bench, &web).await;
+    println!("of a pass: {few_looked} beside none, {many_looked} beside {CROWD}");
+    assert_eq!(many_looked, few_looked, "beside {CROWD} containers and beside none");
+    let seen = bench.backend.observe().await.unwrap();
+    assert_eq!(seen.networks[0].members, usize::from(CROWD));
+    assert_eq!(seen.attachments.iter().filter(|attachment| attachment.alive).count(), usize::from(CROWD));
+}
+
+/// The messages of what happens every five seconds while nothing changes.
+async fn pass(bench: &Bench, web: &NetworkPlan) -> u64 {
+    let rtnl = bench.host.enter(|| Rtnl::here().unwrap());
+    let mut last = 0;
+    // The first one looks at what others have changed in the ruleset since.
+    for _ in 0..2 {
+        let before = Traffic::so_far();
+        bench.backend.ensure_network(web).await.unwrap();
+        bench.backend.observe().await.unwrap();
+        device::underlay_mtu(&rtnl, &[]).unwrap();
+        let said = Traffic::so_far().since(before);
+        last = said.requests + said.answers;
+    }
+    last
 }
 
 /// The fewest messages of several rounds of an attach and a detach.

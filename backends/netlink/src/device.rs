@@ -1,8 +1,10 @@
 //! The interface of a WireGuard device, whoever moves its packets: our mark, its addresses and routes, its MTU.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
-use crate::{Link, Request, Result, Route, Rtnl, address, link, route};
+use crate::{Address, Link, Request, Result, Route, Rtnl, address, link, route};
 
 /// WireGuard over IPv6 and UDP: 40 + 8 + 32 bytes.
 const OVERHEAD: u32 = 80;
@@ -54,7 +56,7 @@ pub fn configure(rtnl: &Rtnl, link: &Link, plan: &LinkPlan<'_>) -> Result<()> {
     rtnl.run_all(requests)?;
     let present = addresses(rtnl, link.index)?;
     rtnl.run_all(address_changes(&present, plan.addresses, link.index))?;
-    let routes = rtnl.routes()?;
+    let routes = rtnl.routes_by(link.index)?;
     let kept: Vec<IpNet> = present.into_iter().filter(|net| link.up && plan.addresses.contains(net)).collect();
     rtnl.run_all(route::reconnect(&routes, &kept, link.index))?;
     rtnl.run_all(route_changes(routes, plan, link.index))
@@ -67,9 +69,9 @@ pub fn addresses(rtnl: &Rtnl, index: u32) -> Result<Vec<IpNet>> {
 }
 
 /// The MTU in bytes that the underlay leaves for packets inside: that of the narrowest interface by which peers may be
-/// reached, less the overhead, at most 1420.
-pub fn underlay_mtu(rtnl: &Rtnl) -> Result<u16> {
-    let narrowest = underlay(rtnl)?.into_iter().map(|link| link.mtu).min();
+/// reached, less the overhead, at most 1420. Where one of `own` is held, inside the overlay, nobody is asked.
+pub fn underlay_mtu(rtnl: &Rtnl, own: &[IpNet]) -> Result<u16> {
+    let narrowest = underlay(rtnl, own)?.into_iter().map(|link| link.mtu).min();
     let mtu = narrowest.map_or(USUAL_MTU, |mtu| mtu.saturating_sub(OVERHEAD).min(USUAL_MTU));
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
@@ -93,15 +95,18 @@ fn route_changes(routes: Vec<Route>, plan: &LinkPlan<'_>, index: u32) -> Vec<Req
 }
 
 /// Interfaces that peers may be reached by: up, with an address that is routed beyond the link, and neither ours nor a
-/// tunnel.
-fn underlay(rtnl: &Rtnl) -> Result<Vec<Link>> {
+/// tunnel. Links are looked up one by one: most of them are containers', which have no address on the host, or one of `own`.
+fn underlay(rtnl: &Rtnl, own: &[IpNet]) -> Result<Vec<Link>> {
     let addresses = rtnl.all_addresses()?;
-    let routed = |link: &Link| addresses.iter().any(|address| address.link == link.index && address.scope == 0);
+    let inside = |address: &Address| own.iter().any(|own| own.addr() == address.net.addr());
+    let routed = addresses.iter().filter(|address| address.is_global() && !inside(address));
+    let routed: BTreeSet<u32> = routed.map(|address| address.link).collect();
     let tunnel = |link: &Link| TUNNEL_KINDS.iter().any(|kind| link.is_kind(kind));
     let marked = |link: &Link| link.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK));
-    Ok(rtnl
-        .links()?
-        .into_iter()
-        .filter(|link| link.up && routed(link) && !tunnel(link) && !marked(link) && link.mtu < LOOPBACK_MTU)
-        .collect())
+    let mut links = Vec::new();
+    for index in routed {
+        links.extend(rtnl.link(index)?);
+    }
+    links.retain(|link| link.up && !tunnel(link) && !marked(link) && link.mtu < LOOPBACK_MTU);
+    Ok(links)
 }

@@ -163,6 +163,20 @@ impl Rtnl {
         self.dump(list, Route::parse)
     }
 
+    /// Those of them by which packets leave by this link. The kernel leaves the others out, of which there is one for each
+    /// container that has an address on the overlay.
+    pub fn routes_by(&self, link: u32) -> Result<Vec<Route>> {
+        let request = || {
+            let mut request = list();
+            request.message().append_attr_u32(rta::OIF, link);
+            request
+        };
+        let mut routes = self.dump(request, Route::parse)?;
+        // A kernel before 4.20 leaves nothing out.
+        routes.retain(|route| route.link == Some(link));
+        Ok(routes)
+    }
+
     /// The way that a packet to `destination` takes from here; `None` where there is none.
     pub fn route_to(&self, destination: IpAddr) -> Result<Option<Route>> {
         match self.get(look_up(destination), Route::parse) {
@@ -201,7 +215,7 @@ fn look_up(destination: IpAddr) -> Request {
 
 fn list() -> Request {
     let mut request = Request::new("list routes".into(), NlMsgType::RTM_GETROUTE, 0);
-    request.message().append_bytes(RtMsg::new().as_bytes());
+    request.message().append_bytes(RtMsg::new().with_table(MAIN_TABLE as u8).as_bytes());
     request
 }
 

@@ -76,6 +76,20 @@ fn a_veth_pair_is_born_with_its_peer_in_the_other_namespace() {
 }
 
 #[test]
+fn routes_are_listed_by_their_link() {
+    let host = host();
+    host.run_all([NewVeth::pair("a", "b").request(), link::up("a"), link::up("b")]).unwrap();
+    let (a, b) = (index(&host, "a"), index(&host, "b"));
+    let route = |net: &str, link| Route::by_link(self::net(net), link);
+    let (four, six, other) = (route("10.1.0.0/16", a), route("fd01::/64", a), route("10.2.0.0/16", b));
+    host.run_all([&four, &six, &other].map(route::add)).unwrap();
+    let found: Vec<IpNet> = host.routes_by(a).unwrap().into_iter().map(|route| route.destination).collect();
+    assert!(found.contains(&four.destination) && found.contains(&six.destination), "{found:?}");
+    assert!(!found.contains(&other.destination), "{found:?}");
+    assert_eq!(host.routes_by(index(&host, "lo")).unwrap(), []);
+}
+
+#[test]
 fn links_are_listed_by_their_kind() {
     let host = host();
     host.run_all([

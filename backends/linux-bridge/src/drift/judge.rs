@@ -29,8 +29,14 @@ pub(super) struct Judge {
     /// The attachments that are being worked on.
     busy: Arc<Keyed<AttachmentId>>,
     signal: DriftSignal,
-    /// Our links by index, as last told.
+    /// Our links by index, as last told, with the mark that they had first: one that was taken off is to be noticed.
     known: HashMap<u32, Link>,
+    /// What those of them that have lost their mark bear instead.
+    unmarked: HashMap<u32, Option<String>>,
+    /// Links of others on our bridges.
+    guests: HashMap<u32, Link>,
+    /// Whether something was not heard, and not looked up since.
+    deaf: bool,
     /// Those of them that have been in service: one that is being made is not yet.
     served: HashSet<u32>,
     suspects: BTreeMap<Subject, Suspicion>,
@@ -58,11 +64,48 @@ impl Judge {
         busy: Arc<Keyed<AttachmentId>>,
         signal: DriftSignal,
     ) -> contract::Result<Self> {
-        let links = shared.rtnl.links().map_err(host)?;
-        let known = links.into_iter().filter(|link| shared.marks.is_ours(link)).map(|link| (link.index, link));
-        let known: HashMap<u32, Link> = known.collect();
-        let served = known.keys().copied().collect();
-        Ok(Self { host: shared, busy, signal, known, served, suspects: BTreeMap::new(), rulesets: Vec::new() })
+        let mut judge = Self {
+            host: shared,
+            busy,
+            signal,
+            known: HashMap::new(),
+            unmarked: HashMap::new(),
+            guests: HashMap::new(),
+            deaf: true,
+            served: HashSet::new(),
+            suspects: BTreeMap::new(),
+            rulesets: Vec::new(),
+        };
+        judge.look_at_all().map_err(host)?;
+        Ok(judge)
+    }
+
+    /// Our links, and those of others on our bridges, as they were when the last event was told.
+    pub(super) fn links(&mut self) -> contract::Result<Vec<Link>> {
+        if self.deaf {
+            self.look_at_all().map_err(host)?;
+        }
+        let as_is = |link: &Link| match self.unmarked.get(&link.index) {
+            Some(alias) => Link { alias: alias.clone(), ..link.clone() },
+            None => link.clone(),
+        };
+        Ok(self.known.values().map(as_is).chain(self.guests.values().cloned()).collect())
+    }
+
+    /// Hears what was told, in this order.
+    pub(super) fn hear_all(&mut self, events: Vec<Event>) {
+        events.into_iter().for_each(|event| self.hear(event));
+        // Only now: what was told is older than what is to be seen.
+        if self.deaf && noted(self.look_at_all(), "the host's links could not be listed").is_some() {
+            self.suspects.clear();
+            self.rulesets.clear();
+            self.signal.changed("more was changed at once than could be followed");
+        }
+    }
+
+    /// Something was told that could not be heard.
+    pub(super) fn miss(&mut self) {
+        self.deaf = true;
     }
 
     /// When to conclude next, where something is under suspicion.
@@ -70,7 +113,7 @@ impl Judge {
         self.suspects.values().map(|suspicion| suspicion.due).min()
     }
 
-    pub(super) fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: Event) {
         match event {
             Event::Link(link) => self.hear_link(link),
             Event::LinkGone(link, by) => self.hear_end(&link, by),
@@ -83,7 +126,7 @@ impl Judge {
                     self.suspects.entry(Subject::Ruleset).or_insert_with(|| Suspicion::new(None));
                 }
             }
-            Event::Overrun => self.look_at_all(),
+            Event::Overrun => self.miss(),
         }
     }
 
@@ -102,14 +145,13 @@ impl Judge {
     }
 
     fn hear_link(&mut self, link: Link) {
-        let before = self.known.get(&link.index);
+        let index = link.index;
+        let before = self.known.get(&index);
         if self.host.marks.is_reaped(&link) || (before.is_none() && !self.host.marks.is_ours(&link)) {
-            self.known.remove(&link.index);
-            self.served.remove(&link.index);
-            self.suspects.remove(&Subject::Link(link.index));
+            self.forget(index);
+            self.receive(link);
             return;
         }
-        let index = link.index;
         if link.up {
             self.served.insert(index);
         }
@@ -117,19 +159,36 @@ impl Judge {
             let suspicion = self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None));
             suspicion.due = Instant::now() + SETTLE;
         }
-        // A link keeps the mark that it had here: one that was taken off is to be noticed.
         let alias = before.and_then(|before| before.alias.clone()).or(link.alias.clone());
-        let unmarked = link.alias.is_none() && alias.is_some();
+        let lost_mark = link.alias.is_none() && alias.is_some();
+        if link.alias == alias {
+            self.unmarked.remove(&index);
+        } else {
+            self.unmarked.insert(index, link.alias.clone());
+        }
         self.known.insert(index, Link { alias, ..link });
-        if unmarked {
+        if lost_mark {
             self.suspect(index, "lost its mark");
         }
     }
 
+    /// Notes a link of others that is on a bridge of ours.
+    fn receive(&mut self, link: Link) {
+        if link.master.is_some_and(|master| self.known.contains_key(&master)) {
+            self.guests.insert(link.index, link);
+        }
+    }
+
+    fn forget(&mut self, index: u32) -> Option<Link> {
+        self.suspects.remove(&Subject::Link(index));
+        self.served.remove(&index);
+        self.unmarked.remove(&index);
+        self.guests.remove(&index);
+        self.known.remove(&index)
+    }
+
     fn hear_end(&mut self, link: &Link, by: By) {
-        self.suspects.remove(&Subject::Link(link.index));
-        self.served.remove(&link.index);
-        let Some(known) = self.known.remove(&link.index) else { return };
+        let Some(known) = self.forget(link.index) else { return };
         if by != By::Us && !self.host.marks.is_reaped(link) {
             // Nobody else can make it whole again, so there is nothing to wait for.
             self.tell(&known, "was deleted");
@@ -172,15 +231,18 @@ impl Judge {
         }
     }
 
-    /// Events were lost: everything may be different.
-    fn look_at_all(&mut self) {
-        let Some(links) = noted(self.host.rtnl.links(), "the host's links could not be listed") else { return };
-        self.suspects.clear();
-        self.rulesets.clear();
-        let ours = links.into_iter().filter(|link| self.host.marks.is_ours(link));
-        self.known = ours.map(|link| (link.index, link)).collect();
+    /// Takes stock anew.
+    fn look_at_all(&mut self) -> overlayd_netlink::Result<()> {
+        self.deaf = true;
+        let links = self.host.rtnl.links()?;
+        let (ours, others): (Vec<Link>, Vec<Link>) = links.into_iter().partition(|link| self.host.marks.is_ours(link));
+        self.known = ours.into_iter().map(|link| (link.index, link)).collect();
         self.served = self.known.keys().copied().collect();
-        self.signal.changed("more was changed at once than could be followed");
+        self.unmarked.clear();
+        self.guests.clear();
+        others.into_iter().for_each(|link| self.receive(link));
+        self.deaf = false;
+        Ok(())
     }
 }
 
@@ -207,3 +269,7 @@ fn wrong(link: &Link, marks: &Marks, known: &HashMap<u32, Link>) -> Option<&'sta
         None
     }
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -18,7 +18,7 @@ use std::{
 };
 
 use overlayd_core::contract::{self, AttachmentId, DriftSignal, Error};
-use overlayd_netlink::watch::Watch;
+use overlayd_netlink::{Link, watch::Watch};
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
@@ -26,7 +26,7 @@ use rustix::{
 };
 
 use self::{judge::Judge, mourner::Mourner};
-use crate::{error::host, host::Host, keyed::Keyed};
+use crate::{error, host::Host, keyed::Keyed};
 
 /// Between two looks at events, so that a flood of them is read in large portions: what we do ourselves is most of it.
 const BREATH: Duration = Duration::from_millis(2);
@@ -34,12 +34,13 @@ const BREATH: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_secs(1);
 /// What the descriptors stand for in the answers of `epoll`; the mourner's numbers begin after them.
 const NETWORK: u64 = 0;
-const STOP: u64 = 1;
+const ALARM: u64 = 1;
 const FIRST_PROCESS: u64 = 2;
 
 /// The thread; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct Sentinel {
+    ears: Arc<Mutex<Ears>>,
     mourner: Arc<Mourner>,
     stopping: Arc<AtomicBool>,
     alarm: Arc<OwnedFd>,
@@ -54,7 +55,7 @@ impl Sentinel {
         signal: DriftSignal,
     ) -> contract::Result<Self> {
         // First listened, then looked: so nothing is missed between the two.
-        let watch = Watch::here().map_err(crate::error::host)?;
+        let watch = Watch::here().map_err(error::host)?;
         let judge = Judge::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
@@ -63,16 +64,29 @@ impl Sentinel {
                 epoll::add(&epoll, descriptor, epoll::EventData::new_u64(number), epoll::EventFlags::IN)
             };
             watch.descriptors().into_iter().try_for_each(|descriptor| readable(descriptor, NETWORK))?;
-            readable(alarm.as_fd(), STOP)?;
+            readable(alarm.as_fd(), ALARM)?;
             let mourner = Arc::new(Mourner::new(epoll.clone(), signal, FIRST_PROCESS));
             let stopping = Arc::new(AtomicBool::new(false));
             let stop = Stop { asked: stopping.clone(), alarm: alarm.clone() };
-            let own_mourner = mourner.clone();
-            let work = move || serve(&epoll, watch, judge, &own_mourner, &stop);
+            let ears = Arc::new(Mutex::new(Ears { watch, judge }));
+            let (own_ears, own_mourner) = (ears.clone(), mourner.clone());
+            let work = move || serve(&epoll, &own_ears, &own_mourner, &stop);
             let thread = std::thread::Builder::new().name("host-watch".into()).spawn(work)?;
-            Ok(Self { mourner, stopping, alarm, thread: Some(thread) })
+            Ok(Self { ears, mourner, stopping, alarm, thread: Some(thread) })
         };
         start().map_err(|e| Error::host("start the thread that watches the host", e))
+    }
+
+    /// Our links as they are now, and those of others on our bridges. The kernel is asked only for what it has told and
+    /// nobody has read yet: listing links takes it long where there are many, and whoever changes one waits meanwhile.
+    pub(crate) fn links(&self) -> contract::Result<Vec<Link>> {
+        let mut ears = lock(&self.ears);
+        ears.hear().map_err(error::host)?;
+        if ears.judge.next_due().is_some() {
+            // The thread may wait for what it is not going to hear any more.
+            self.ring();
+        }
+        ears.judge.links()
     }
 
     /// From now on the end of this process is told, once.
@@ -84,31 +98,63 @@ impl Sentinel {
     pub(crate) fn forget_process(&self, id: &AttachmentId) {
         self.mourner.forget(id);
     }
+
+    fn ring(&self) {
+        // The only refusal is that it rings already.
+        let _ = rustix::io::write(&self.alarm, &1u64.to_ne_bytes());
+    }
 }
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // The only refusal is that it rings already.
-        let _ = rustix::io::write(&self.alarm, &1u64.to_ne_bytes());
+        self.ring();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that watches the host panicked");
         }
     }
 }
 
-/// How the thread hears that it is to end.
+/// Hears what the kernel tells, for the thread or for whoever wants to know before the thread does.
+#[derive(Debug)]
+struct Ears {
+    watch: Watch,
+    judge: Judge,
+}
+
+impl Ears {
+    /// Hears all that was told until now.
+    fn hear(&mut self) -> overlayd_netlink::Result<()> {
+        match self.watch.take() {
+            Ok(events) => self.judge.hear_all(events),
+            Err(error) => {
+                self.judge.miss();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock(ears: &Mutex<Ears>) -> MutexGuard<'_, Ears> {
+    ears.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How the thread hears that it is to end, or that something was heard in its place.
 struct Stop {
     asked: Arc<AtomicBool>,
     alarm: Arc<OwnedFd>,
 }
 
 impl Stop {
+    /// Whether it is to end. The alarm rings no more.
     fn is_asked(&self) -> bool {
+        // The only refusal is that it does not ring.
+        let _ = rustix::io::read(&self.alarm, &mut [0; 8]);
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Waits for so long, but not when the thread is to end. One that is interrupted is shorter.
+    /// Waits for so long, but not when the alarm rings. One that is interrupted is shorter.
     fn pause(&self, duration: Duration) {
         let mut alarm = [PollFd::new(&self.alarm, PollFlags::IN)];
         // Nothing is lost where it cannot wait: it works more often.
@@ -116,11 +162,11 @@ impl Stop {
     }
 }
 
-fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner, stop: &Stop) {
+fn serve(epoll: &OwnedFd, ears: &Mutex<Ears>, mourner: &Mourner, stop: &Stop) {
     let mut ready = Vec::with_capacity(64);
     loop {
         ready.clear();
-        let due = judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now())));
+        let due = lock(ears).judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match epoll::wait(epoll, spare_capacity(&mut ready), due.as_ref()) {
             // An interrupted wait is as good as one that found nothing.
             Ok(_) | Err(Errno::INTR) => {}
@@ -135,14 +181,12 @@ fn serve(epoll: &OwnedFd, mut watch: Watch, mut judge: Judge, mourner: &Mourner,
         for event in &ready {
             mourner.notice(event.data.u64());
         }
-        match watch.take() {
-            Ok(events) => events.into_iter().for_each(|event| judge.hear(event)),
-            Err(error) => {
-                tracing::warn!(%error, "changes of the host are not noticed at once for the moment");
-                stop.pause(RETRY);
-            }
+        let heard = lock(ears).hear();
+        if let Err(error) = heard {
+            tracing::warn!(%error, "changes of the host are not noticed at once for the moment");
+            stop.pause(RETRY);
         }
-        judge.conclude();
+        lock(ears).judge.conclude();
         stop.pause(BREATH);
     }
 }
@@ -153,5 +197,5 @@ fn timespec(duration: Duration) -> Timespec {
 
 /// What reads like an error of the host, for calls that cannot hand one on.
 pub(crate) fn noted<T>(outcome: overlayd_netlink::Result<T>, what: &str) -> Option<T> {
-    outcome.map_err(host).inspect_err(|error| tracing::warn!(%error, "{what}")).ok()
+    outcome.map_err(error::host).inspect_err(|error| tracing::warn!(%error, "{what}")).ok()
 }

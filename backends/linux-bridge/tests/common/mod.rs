@@ -7,8 +7,8 @@ use std::{net::IpAddr, path::Path};
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{
-        AttachPlan, AttachmentId, ContainerRoute, Egress, InterfacePlan, NetworkName, NetworkPlan, OverlayLink, Target,
-        Uplink,
+        AttachPlan, AttachmentId, ContainerRoute, DriftSignal, Egress, InterfacePlan, NetworkName, NetworkPlan,
+        OverlayLink, Target, Uplink,
     },
     names::{InstanceId, LinkName},
 };
@@ -189,7 +189,7 @@ impl Bench {
 
 fn backend(host: &Namespace, state_dir: &Path, protection: Protection) -> LinuxBridge {
     let config = Config { instance: InstanceId::of_data_dir(state_dir), state_dir: state_dir.into(), protection };
-    host.enter(|| LinuxBridge::new(config)).unwrap()
+    host.enter(|| LinuxBridge::watching(config, DriftSignal::default())).unwrap()
 }
 
 pub fn container() -> Namespace {

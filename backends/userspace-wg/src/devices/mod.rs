@@ -39,7 +39,8 @@ impl Devices {
         make::check(plan)?;
         let rtnl = Rtnl::here().map_err(host)?;
         make::check_overlaps(&rtnl, plan)?;
-        let plan = make::Resolved { plan, mtu: link::mtu(&rtnl, plan.mtu).map_err(host)? };
+        let mtu = link::mtu(&rtnl, plan.mtu, &plan.addresses).map_err(host)?;
+        let plan = make::Resolved { plan, mtu };
         let present = self.map().get(&plan.plan.name).cloned();
         let heritage = match present {
             Some(device) if device.is_well(&rtnl)? => {

@@ -1,3 +1,4 @@
+use ipnet::IpNet;
 use overlayd_core::{contract::DeviceMtu, names::InstanceId};
 pub(crate) use overlayd_netlink::device::{LinkPlan, addresses, configure};
 use overlayd_netlink::{Link, Result, Rtnl, device};
@@ -12,10 +13,10 @@ pub(crate) fn adopt(rtnl: &Rtnl, index: u32, instance: &InstanceId) -> Result<()
     rtnl.run_all(device::adopt(index, instance.as_str()))
 }
 
-/// The MTU in bytes that the plan asks for.
-pub(crate) fn mtu(rtnl: &Rtnl, wanted: DeviceMtu) -> Result<u16> {
+/// The MTU in bytes that the plan asks for, of a device with these addresses.
+pub(crate) fn mtu(rtnl: &Rtnl, wanted: DeviceMtu, addresses: &[IpNet]) -> Result<u16> {
     match wanted {
         DeviceMtu::Bytes(bytes) => Ok(bytes),
-        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl),
+        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl, addresses),
     }
 }
