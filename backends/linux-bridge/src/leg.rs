@@ -13,6 +13,8 @@ use overlayd_netlink::{
 
 use crate::mark::Marks;
 
+/// Smallest MTU with which the kernel does IPv6 on an interface at all (RFC 8200, section 5).
+const LEAST_IPV6_MTU: u16 = 1280;
 /// Loose check of the way back (RFC 3704): some interface leads to the source.
 const LOOSE: u32 = 2;
 
@@ -86,7 +88,12 @@ impl<'a> Leg<'a> {
             Among::Single => change,
         };
         let connected = if self.bridge().is_some() { PrefixRoute::Connected } else { PrefixRoute::None };
-        let mut requests = vec![address::add(index, self.plan.address, connected), change.request()];
+        let mut requests = Vec::new();
+        if self.plan.address.addr().is_ipv4() && self.plan.mtu >= LEAST_IPV6_MTU {
+            // Nobody asked for IPv6 here, and the kernel would try out and announce an address of its own for seconds.
+            requests.push(link::change(index).no_link_local().request());
+        }
+        requests.extend([address::add(index, self.plan.address, connected), change.request()]);
         if let Home::Route(source) = self.home {
             requests.push(neighbour::pin(index, source, self.outside_mac));
         }

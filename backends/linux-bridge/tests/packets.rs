@@ -26,6 +26,7 @@ both_families! {
     containers_of_two_networks_and_the_overlay_reach_each_other: super::overlay;
     a_global_interface_is_part_of_the_overlay: super::global;
     the_first_packet_after_an_attach_is_answered: super::first_packet;
+    a_container_has_ipv6_only_where_it_was_given_it: super::families;
     packets_up_to_the_mtu_pass: super::mtu;
     segments_fit_the_narrowest_part_of_the_way: super::clamped;
     a_detached_container_is_cut_off_at_once: super::cut_off;
@@ -129,6 +130,17 @@ async fn first_packet(bench: Bench) {
         bench.backend.detach(&overlayd_core::contract::AttachmentId::Process(one.pid())).await.unwrap();
         bench.backend.settle().await.unwrap();
     }
+}
+
+async fn families(bench: Bench) {
+    let (one, web) = (container(), bench.web());
+    bench.backend.ensure_network(&web).await.unwrap();
+    let plan = bench.plan(&one, &web, 2);
+    bench.backend.attach(&plan).await.unwrap();
+    let shown = one.run(&["ip", "-6", "-oneline", "address", "show", "dev", "eth0"]);
+    let link_local = shown.lines().filter(|line| line.contains("scope link")).count();
+    let expected = usize::from(plan.interfaces[0].address.addr().is_ipv6());
+    assert_eq!((link_local, shown.lines().count()), (expected, 2 * expected), "{shown}");
 }
 
 async fn mtu(bench: Bench) {
