@@ -30,7 +30,7 @@ pub(crate) enum Inner {
 pub(crate) fn configure(visitor: &mut Visitor, target: &Target, legs: &[Leg<'_>]) -> Result<Vec<u32>> {
     let among = if legs.len() > 1 { Among::Several } else { Among::Single };
     let work = || -> Result<Vec<u32>> {
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting).map_err(host)?;
         let mut requests = vec![link::up("lo")];
         let mut outer = Vec::with_capacity(legs.len());
         for leg in legs {
@@ -52,7 +52,7 @@ pub(crate) fn configure(visitor: &mut Visitor, target: &Target, legs: &[Leg<'_>]
 /// Looks whether the inner ends are as planned. Where only the MTU differs, that is put right.
 pub(crate) fn compare(visitor: &mut Visitor, target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec<Inner>> {
     let work = || -> Result<Vec<Inner>> {
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting).map_err(host)?;
         let routes = rtnl.routes().map_err(host)?;
         legs.iter()
             .map(|(leg, outer)| {

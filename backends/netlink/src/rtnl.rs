@@ -58,7 +58,11 @@ pub struct Rtnl {
 impl Rtnl {
     /// For the calling thread's network namespace.
     pub fn here() -> Result<Self> {
-        let netns = Netns::current()?;
+        Self::visiting(Netns::current()?)
+    }
+
+    /// For the calling thread's network namespace, which is `netns`: asking for it takes as long as a small request.
+    pub fn visiting(netns: Netns) -> Result<Self> {
         let channel = Channel::open()?;
         Ok(Self { netns, idle: Mutex::new(vec![channel]) })
     }
