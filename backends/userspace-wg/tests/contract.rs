@@ -68,6 +68,7 @@ impl OverlayHarness for Here {
     }
 
     async fn host(&self) -> HostFacts {
+        wait_for_local_routes();
         let mut facts = HostFacts::new();
         for arguments in ["-o link", "-o addr", "-4 route show table all", "-6 route show table all", "rule"] {
             facts.extend(ip(arguments).lines().map(|line| format!("{arguments}: {}", stable(line))));
@@ -127,6 +128,21 @@ fn wait_for_forks() {
     let start = Instant::now();
     while UdpSocket::bind(("::", PORT)).is_err() {
         assert!(start.elapsed() < Duration::from_secs(10), "somebody holds port {PORT}");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until every IPv6 address has its route in the table `local`, which the kernel adds in its own time.
+fn wait_for_local_routes() {
+    let start = Instant::now();
+    let settled = || {
+        let routes = ip("-6 route show table local");
+        let addresses = ip("-6 -o addr");
+        let own = addresses.lines().filter_map(|line| line.split_once("inet6 ")?.1.split('/').next());
+        own.into_iter().all(|own| own == "::1" || routes.contains(&format!("local {own} ")))
+    };
+    while !settled() {
+        assert!(start.elapsed() < Duration::from_secs(10), "an address has no local route");
         std::thread::yield_now();
     }
 }

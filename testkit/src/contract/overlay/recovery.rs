@@ -2,12 +2,17 @@
 
 use super::*;
 
+/// A port for each round: a program that is started at this moment may hold the socket of a round that is over.
+fn port_of(round: usize) -> u16 {
+    51900 + round as u16
+}
+
 /// Wherever a call is dropped, the same call afterwards does all of it, and removal leaves nothing.
 pub async fn a_dropped_call_does_not_spoil_the_next<H: OverlayHarness>(h: &mut H) {
     let before = h.host().await;
-    let plan = device_plan(DEVICE, 51871);
     let changes = [PeerChange::Set(peer(2, &["10.77.8.0/26"])), PeerChange::Set(peer(3, &["10.77.9.0/26"]))];
     for polls in 1..12 {
+        let plan = device_plan(DEVICE, port_of(polls));
         poll_at_most(polls, h.backend().ensure_device(&plan)).await;
         h.backend().ensure_device(&plan).await.expect("the device after a dropped call");
         poll_at_most(polls, h.backend().change_peers(&plan.name, &changes)).await;
@@ -24,8 +29,8 @@ pub async fn a_dropped_call_does_not_spoil_the_next<H: OverlayHarness>(h: &mut H
 /// A device whose making was dropped is removed by its name.
 pub async fn a_half_made_device_can_be_removed<H: OverlayHarness>(h: &mut H) {
     let before = h.host().await;
-    let plan = device_plan(DEVICE, 51871);
     for polls in 1..12 {
+        let plan = device_plan(DEVICE, port_of(polls));
         poll_at_most(polls, h.backend().ensure_device(&plan)).await;
         h.backend().remove_device(&plan.name).await.expect("removal");
         assert_same_host(&before, &h.host().await, "removing a half-made device");
