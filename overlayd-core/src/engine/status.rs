@@ -6,6 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use tokio::task::JoinError;
 
 use super::{Engine, Error, observe::Observed, parse};
 use crate::{
@@ -54,8 +55,13 @@ impl Engine {
             Peers::Recorded(version, peers) => {
                 let (listing, from) = (Arc::clone(&self.listing), Source(version, Arc::clone(&observed.peers)));
                 let listed = tokio::task::spawn_blocking(move || listing.renew(from, &peers)).await;
-                // A panic goes on where the request is.
-                listed.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))
+                match listed.map_err(JoinError::try_into_panic) {
+                    Ok(peers) => peers,
+                    // It goes on where the request is.
+                    Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                    // The runtime ends, and this request with it.
+                    Err(Err(_cancelled)) => std::future::pending().await,
+                }
             }
         };
         snapshot.peer_count = count(snapshot.peers.len());

@@ -61,7 +61,8 @@ fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers
     Ok(supply)
 }
 
-/// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are then emptied.
+/// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are
+/// then emptied.
 fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
     let Buffers { arrivals, packets, replies } = buffers;
     let now = Now::read();
