@@ -12,14 +12,15 @@ use sha2::{Digest, Sha256};
 const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "overlayd-core", "backends", "overlayd-bin"];
 
 fn main() -> io::Result<()> {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Cargo runs this in the directory of the package; the directory it was compiled in may be another by now.
+    let workspace = Path::new("..");
     let mut files = Vec::new();
     for source in SOURCES {
         let path = workspace.join(source);
         println!("cargo::rerun-if-changed={}", path.display());
         collect(&path, &mut files)?;
     }
-    println!("cargo::rustc-env=OVERLAYD_BUILD_ID={}", digest(&workspace, files)?);
+    println!("cargo::rustc-env=OVERLAYD_BUILD_ID={}", digest(workspace, files)?);
     Ok(())
 }
 
