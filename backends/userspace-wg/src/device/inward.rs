@@ -15,8 +15,9 @@ use crate::{
 
 /// Packets that are handed to the host in one go, at most.
 const PACKETS: usize = 512;
-/// Bytes of packets after which they are handed to the host, while they lie in a cache.
-const ENOUGH: usize = 128 * 1024;
+/// Bytes of packets after which they are handed to the host, while they lie in a cache. More than a sender of this kind sends
+/// in one go (three frames of 64 KiB), so that its frames stay whole.
+const ENOUGH: usize = 256 * 1024;
 
 /// The memory that goes round with every batch.
 struct Buffers {
