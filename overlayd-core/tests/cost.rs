@@ -9,7 +9,6 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,22 +17,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use overlayd_core::{
     contract::{
         DeviceInfo, DevicePlan, DeviceStatus, DriftSignal, OverlayBackend, PeerChange, PortProtocol, Result, Target,
     },
-    desired::{Change, EndpointSpec, Origin, PeerId, PeerRecord},
     engine::{Backends, Engine, EngineConfig},
-    keys::PublicKey,
     names::LinkName,
-    protocol::{
-        AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, Response,
-        SetupGlobalOverlay,
-    },
+    protocol::{AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PortSpec, Request, Response},
     store::Store,
 };
-use overlayd_testkit::fake::{FakeAttacher, FakeDns, FakeOverlay, Script};
+use overlayd_testkit::{
+    fake::{FakeAttacher, FakeDns, FakeOverlay, Script},
+    requests::{self, Numbered},
+};
 
 struct Counting;
 
@@ -132,7 +128,11 @@ impl Node {
         let (overlay, attacher, dns) = (Arc::<Overlay>::default(), FakeAttacher::linux(), FakeDns::default());
         let directory = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(&directory.path().join("state.redb")).unwrap();
-        store.commit(&(0..peers).map(peer).collect::<Vec<_>>()).durable().await.unwrap();
+        store
+            .commit(&(0..peers).map(|number| Numbered(number).on_record()).collect::<Vec<_>>())
+            .durable()
+            .await
+            .unwrap();
         drop(store);
         let backends = Backends {
             overlay: Arc::clone(&overlay) as Arc<dyn OverlayBackend>,
@@ -152,7 +152,7 @@ impl Node {
         let engine = Engine::start(config, backends).await.unwrap();
         let node = Self { overlay, attacher, dns, engine, _directory: directory };
         node.ok(Request::SetLocalNodeId { node_id: 3 }).await;
-        node.ok(setup()).await;
+        node.ok(Request::SetupGlobalOverlay(requests::overlay())).await;
         node.ok(Request::SetupServiceOverlay { service: "web".into(), mode: OverlayMode::Auto }).await;
         for pid in [PID, RESIDENT] {
             node.attacher.start(&Target::Process(pid));
@@ -243,7 +243,7 @@ async fn a_request_costs_as_much_beside_ten_thousand_peers_as_beside_ten() {
 
 /// Requests, each with what takes it back.
 fn kinds() -> Vec<(Request, Option<Request>)> {
-    let key = |number| key(number).to_base64();
+    let key = |number| Numbered(number).key().to_base64();
     let (cidr, scope) = ("172.16.0.0/24".to_owned(), PeerScope::Global);
     let handle = AttachHandle::LinuxPid { pid: RESIDENT };
     let publish = |ports| Request::PublishPorts { handle: handle.clone(), ports };
@@ -257,9 +257,9 @@ fn kinds() -> Vec<(Request, Option<Request>)> {
     vec![
         (Request::Hello(Hello::default()), None),
         (Request::NatStatus, None),
-        (add_peer(MANY), Some(Request::RemovePeer { pubkey: key(MANY), scope: PeerScope::Global })),
+        (Numbered(MANY).add(), Some(Request::RemovePeer { pubkey: key(MANY), scope: PeerScope::Global })),
         // Again, and with nothing new.
-        (add_peer(1), None),
+        (Numbered(1).add(), None),
         (
             Request::AddAllowedIp { pubkey: key(2), cidr: cidr.clone(), scope: scope.clone() },
             Some(Request::RemoveAllowedIp { pubkey: key(2), cidr, scope }),
@@ -268,7 +268,7 @@ fn kinds() -> Vec<(Request, Option<Request>)> {
             Request::RegisterDns { name: "one.web".into(), ip: [10, 77, 4, 9].into() },
             Some(Request::UnregisterDns { name: "one.web".into() }),
         ),
-        (attach(PID), Some(Request::DetachContainer { handle: AttachHandle::LinuxPid { pid: PID } })),
+        (attach(PID), Some(Request::DetachContainer { handle: requests::process(PID) })),
         (publish(vec![port]), Some(publish(Vec::new()))),
         (
             Request::SetupServiceOverlay { service: "api".into(), mode: OverlayMode::Auto },
@@ -290,64 +290,6 @@ fn kinds() -> Vec<(Request, Option<Request>)> {
 }
 
 fn attach(pid: u32) -> Request {
-    Request::AttachContainer(AttachContainer {
-        handle: AttachHandle::LinuxPid { pid },
-        service: "web".into(),
-        join_global: true,
-        ephemeral: false,
-        isolation_network: Some("tenant".into()),
-        dns_server: None,
-        dns_domain: None,
-    })
-}
-
-fn setup() -> Request {
-    Request::SetupGlobalOverlay(SetupGlobalOverlay {
-        deployment: "atlas".into(),
-        instance_id: "n1".into(),
-        cluster_cidr: "10.77.0.0/16".into(),
-        slice_cidr: Some("10.77.4.0/26".into()),
-        wg_port: 51820,
-        ..SetupGlobalOverlay::default()
-    })
-}
-
-/// The same key each time, and another for each number.
-fn key(number: u32) -> PublicKey {
-    let mut bytes = [7; 32];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    PublicKey::from_bytes(bytes)
-}
-
-fn endpoint(number: u32) -> SocketAddr {
-    let [_, high, middle, low] = number.to_be_bytes();
-    SocketAddr::from(([127, high, middle, low], 9))
-}
-
-fn range(number: u32) -> IpNet {
-    let [_, high, middle, low] = number.to_be_bytes();
-    IpNet::new_assert([10, 100 + high, middle, low].into(), 32)
-}
-
-/// A peer as it is on record.
-fn peer(number: u32) -> Change {
-    let record = PeerRecord {
-        endpoint: EndpointSpec::Address(endpoint(number)),
-        allowed_ips: vec![range(number)],
-        keepalive: None,
-        candidates: Vec::new(),
-        origin: Origin::Asked,
-    };
-    Change::Peer(PeerId { service: None, public_key: key(number) }, Some(record))
-}
-
-fn add_peer(number: u32) -> Request {
-    let peer = PeerSpec {
-        public_key: key(number).to_base64(),
-        endpoint: endpoint(number).to_string(),
-        allowed_ips: range(number).to_string(),
-        persistent_keepalive_secs: 0,
-        candidates: Vec::new(),
-    };
-    Request::AddPeer { peer, scope: PeerScope::Global }
+    let plain = requests::attach(requests::process(pid), "web");
+    Request::AttachContainer(AttachContainer { join_global: true, isolation_network: Some("tenant".into()), ..plain })
 }

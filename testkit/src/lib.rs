@@ -5,6 +5,7 @@
 //! - [`contract`]: the suites that fakes and real backends pass alike.
 //! - [`fuzz`]: the corpora of fuzz targets, tried in a plain test run.
 //! - [`model`]: random sequences of requests, and what a node should answer and hold.
+//! - [`requests`]: requests as most tests make them.
 //! - `lab`: hosts as network namespaces that run the real binary, with containers and probes (Linux, root).
 
 use std::io;
@@ -15,6 +16,7 @@ pub mod fuzz;
 #[cfg(target_os = "linux")]
 pub mod lab;
 pub mod model;
+pub mod requests;
 
 /// Waits on although a signal came. The kernel ends every wait that has a time-out so, even for a signal that nobody
 /// handles and a tracer's (signal(7), "Interruption of system calls"): that says nothing of what is waited for.

@@ -11,9 +11,12 @@ use std::{
 };
 
 use overlayd_core::protocol::{AttachContainer, DriftStatus, Request, Response};
-use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, Underlay, attach_request,
-    probe::{pings, transfer},
+use overlayd_testkit::{
+    lab::{
+        self, Cluster, Host, Lab, Namespace, Underlay,
+        probe::{pings, transfer},
+    },
+    requests::{attach, process},
 };
 
 use crate::container;
@@ -57,8 +60,8 @@ fn at_work(cluster: Cluster) -> World {
     let nodes = cluster.join(&mut lab.hosts, &["web"], Host::v4);
     let (near, far) = (container(), container());
     let mut client = lab.hosts[0].client();
-    let Request::AttachContainer(plain) = attach_request(near.pid(), "web") else { panic!("an attach") };
-    let reply = client.ask(Request::AttachContainer(AttachContainer { join_global: true, ..plain }));
+    let both = AttachContainer { join_global: true, ..attach(process(near.pid()), "web") };
+    let reply = client.ask(Request::AttachContainer(both));
     let Response::Attached(attached) = reply else { panic!("{reply:?}") };
     let far_ip = lab.hosts[1].client().attach(far.pid(), "web");
     assert!(pings(&near, far_ip), "all is well before anybody interferes");

@@ -20,7 +20,10 @@ use overlayd_core::{
         StatusSnapshot,
     },
 };
-use overlayd_testkit::lab::{self, Client, Cluster, Host, Namespace, Underlay, attach_request, probe::pings};
+use overlayd_testkit::{
+    lab::{self, Client, Cluster, Host, Namespace, Underlay, probe::pings},
+    requests::{attach, process},
+};
 
 use crate::container;
 
@@ -188,15 +191,15 @@ impl Walk {
             let Response::Attached(attached) = self.twice(request) else { panic!("{request:?}") };
             assert!(pings(container, node), "{} does not reach the node", attached.ip);
         }
-        let guest = attach_of(AttachHandle::GuestManaged { id: "vm-1".into() }, "web");
+        let guest = attach(AttachHandle::GuestManaged { id: "vm-1".into() }, "web");
         let fenced = AttachContainer { isolation_network: Some("job-88".into()), ..guest };
         let reply = self.twice(&Request::AttachContainer(fenced));
         let Response::GuestConfig(config) = reply else { panic!("{reply:?}") };
         assert_eq!(config.peers.len(), 1);
-        let process = attach_of(AttachHandle::HostShared { id: "agent".into() }, "web");
+        let process = attach(AttachHandle::HostShared { id: "agent".into() }, "web");
         self.twice(&Request::AttachContainer(process));
         let windows = AttachHandle::WindowsContainer { container_id: "wc-1".into(), ip: None };
-        self.refused_twice(&Request::AttachContainer(attach_of(windows, "web")));
+        self.refused_twice(&Request::AttachContainer(attach(windows, "web")));
     }
 
     /// A port of the host leads to the container, until it is published no more.
@@ -216,7 +219,7 @@ impl Walk {
             container_port: host_port - 8000,
         };
         let tcp = PortSpec { container_port: 80, ..port(PortProtocol::Tcp, 8080, None) };
-        let handle = AttachHandle::LinuxPid { pid: container.pid() };
+        let handle = process(container.pid());
         let publish = |ports| Request::PublishPorts { handle: handle.clone(), ports };
         self.twice(&publish(vec![tcp.clone(), port(PortProtocol::Udp, 9000, Some(9010))]));
         assert!(connects(), "a published port leads nowhere");
@@ -292,7 +295,7 @@ impl Walk {
     }
 
     fn detach(&mut self, containers: &[Namespace]) {
-        let by_pid = containers.iter().take(5).map(|container| AttachHandle::LinuxPid { pid: container.pid() });
+        let by_pid = containers.iter().take(5).map(|container| process(container.pid()));
         let others = [
             AttachHandle::LinuxNetns { id: "by-path".into(), path: String::new() },
             AttachHandle::GuestManaged { id: "vm-1".into() },
@@ -328,18 +331,13 @@ impl Walk {
 fn container_requests(containers: &[Namespace]) -> Vec<Request> {
     let services = SERVICES.iter().map(|(service, _)| *service).chain(["jobs"]);
     let by_pid = services.zip(containers).enumerate().map(|(number, (service, container))| {
-        let handle = AttachHandle::LinuxPid { pid: container.pid() };
+        let handle = process(container.pid());
         let isolation_network = (service == "jobs").then(|| "job-88".to_owned());
-        AttachContainer { join_global: number == 0, isolation_network, ..attach_of(handle, service) }
+        AttachContainer { join_global: number == 0, isolation_network, ..attach(handle, service) }
     });
     let path = format!("/proc/{}/ns/net", containers[5].pid());
-    let by_path = attach_of(AttachHandle::LinuxNetns { id: "by-path".into(), path }, "web");
+    let by_path = attach(AttachHandle::LinuxNetns { id: "by-path".into(), path }, "web");
     by_pid.chain([by_path]).map(Request::AttachContainer).collect()
-}
-
-fn attach_of(handle: AttachHandle, service: &str) -> AttachContainer {
-    let Request::AttachContainer(plain) = attach_request(0, service) else { panic!("an attach") };
-    AttachContainer { handle, ..plain }
 }
 
 fn key(seed: u8) -> String {

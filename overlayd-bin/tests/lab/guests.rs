@@ -7,10 +7,13 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use overlayd_core::protocol::{AttachContainer, AttachHandle, Request, Response};
-use overlayd_testkit::lab::{
-    self, Client, Cluster, Underlay, attach_request,
-    probe::{ping, transfer},
+use overlayd_core::protocol::{AttachHandle, Request, Response};
+use overlayd_testkit::{
+    lab::{
+        self, Client, Cluster, Underlay,
+        probe::{ping, transfer},
+    },
+    requests::attach,
 };
 
 use crate::{
@@ -19,9 +22,8 @@ use crate::{
     until,
 };
 
-fn attach(client: &mut Client, handle: AttachHandle) -> Response {
-    let Request::AttachContainer(plain) = attach_request(0, "web") else { panic!("an attach") };
-    client.ask(Request::AttachContainer(AttachContainer { handle, ..plain }))
+fn attach_to_web(client: &mut Client, handle: AttachHandle) -> Response {
+    client.ask(Request::AttachContainer(attach(handle, "web")))
 }
 
 fn a_guest_is_a_member_of_its_service(cluster: Cluster) {
@@ -37,14 +39,14 @@ fn a_guest_is_a_member_of_its_service(cluster: Cluster) {
     let one = container();
     let ip = client.attach(one.pid(), "web");
     let handle = AttachHandle::GuestManaged { id: "vm-55".into() };
-    let Response::GuestConfig(config) = attach(&mut client, handle.clone()) else { panic!("no config") };
+    let Response::GuestConfig(config) = attach_to_web(&mut client, handle.clone()) else { panic!("no config") };
     let mut node = config.peers[0].clone();
     // The runtime of the VM puts an address here that the guest can send to.
     node.endpoint = SocketAddr::new(host.v4(), config.listen_port).to_string();
     let interface = WireGuard::start(&vm.namespace, &config.private_key, config.overlay_ip, &node, cluster.cidr());
     assert!(reaches(&vm.namespace, ip), "the guest does not reach the container");
     transfer(&one, &vm.namespace, config.overlay_ip, 200_000).unwrap_or_else(|error| panic!("{error}"));
-    let Response::GuestConfig(again) = attach(&mut client, handle.clone()) else { panic!("no config") };
+    let Response::GuestConfig(again) = attach_to_web(&mut client, handle.clone()) else { panic!("no config") };
     assert_eq!(again, config, "a repeated attach changes nothing");
     client.ok(Request::DetachContainer { handle });
     assert_eq!(ping(&one, config.overlay_ip, 56), None, "a detached guest is reached");
@@ -74,7 +76,7 @@ fn a_process_of_the_host_is_reached_at_its_own_address_across_hosts() {
     lab.hosts[1].client().attach(far.pid(), "web");
     let mut client = host.client();
     let handle = AttachHandle::HostShared { id: "hs-19".into() };
-    let Response::Attached(attached) = attach(&mut client, handle.clone()) else { panic!("no address") };
+    let Response::Attached(attached) = attach_to_web(&mut client, handle.clone()) else { panic!("no address") };
     let own = SocketAddr::new(attached.ip, 8080);
     let listener = host.namespace.enter(|| TcpListener::bind(own)).expect("the alias is the process's own");
     let connects = || far.enter(|| TcpStream::connect_timeout(&own, PATIENCE).is_ok());

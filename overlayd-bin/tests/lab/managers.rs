@@ -4,8 +4,11 @@
 //!   one, two, three ── web bridge ── host 0 (overlayd, a manager) ── free0, a link of nobody's
 //! ```
 
-use overlayd_core::protocol::{OverlayMode, PeerScope, PeerSpec, Request};
-use overlayd_testkit::lab::{self, Client, Cluster, Host, Namespace, Underlay, attach_request, probe::pings};
+use overlayd_core::protocol::{AttachContainer, OverlayMode, PeerScope, PeerSpec, Request};
+use overlayd_testkit::{
+    lab::{self, Client, Cluster, Host, Namespace, Underlay, probe::pings},
+    requests::{attach, process},
+};
 
 use crate::{Program, container, until};
 
@@ -41,8 +44,7 @@ fn at_work(host: &Host, client: &mut Client) -> Vec<Namespace> {
     };
     client.ok(Request::AddPeer { peer, scope: PeerScope::Service { service: "db".into() } });
     let containers = vec![container(), container()];
-    let Request::AttachContainer(mut both) = attach_request(containers[0].pid(), "web") else { panic!("an attach") };
-    both.join_global = true;
+    let both = AttachContainer { join_global: true, ..attach(process(containers[0].pid()), "web") };
     client.ask(Request::AttachContainer(both));
     client.attach(containers[1].pid(), "web");
     containers

@@ -13,9 +13,12 @@ use std::{
 
 use overlayd_core::{
     keys::PrivateKey,
-    protocol::{AttachContainer, AttachHandle, Frame, OverlayMode, PeerScope, PeerSpec, Request, Response},
+    protocol::{AttachHandle, Frame, OverlayMode, PeerScope, PeerSpec, Request, Response},
 };
-use overlayd_testkit::lab::{self, Cluster, Host, Underlay, attach_request};
+use overlayd_testkit::{
+    lab::{self, Cluster, Host, Underlay},
+    requests::{attach, process},
+};
 
 use crate::container;
 
@@ -104,16 +107,15 @@ fn requests(pid: u32) -> Vec<Request> {
         allow: Vec::new(),
         node_endpoint: "192.0.2.1:51820".into(),
     };
-    let Request::AttachContainer(plain) = attach_request(pid, "web") else { panic!("an attach") };
-    let guest = AttachContainer { handle: AttachHandle::GuestManaged { id: "vm-1".into() }, ..plain.clone() };
+    let guest = AttachHandle::GuestManaged { id: "vm-1".into() };
     let again = [Request::Status, Request::NatStatus, Request::ListEdgePeers];
     let mut requests = vec![
         Request::SetLocalNodeId { node_id: 0 },
         Cluster::V4.setup(0),
         Request::SetupServiceOverlay { service: "web".into(), mode: OverlayMode::Auto },
         Request::SetupServiceOverlay { service: "ledger".into(), mode: OverlayMode::Dedicated },
-        Request::AttachContainer(plain),
-        Request::AttachContainer(guest),
+        Request::AttachContainer(attach(process(pid), "web")),
+        Request::AttachContainer(attach(guest.clone(), "web")),
         mint.clone(),
         mint,
         peer("10.77.240.0/26", PeerScope::Global),
@@ -123,8 +125,8 @@ fn requests(pid: u32) -> Vec<Request> {
     requests.extend(again.clone());
     requests.extend([
         Request::RevokeEdgePeer { name: "laptop".into() },
-        Request::DetachContainer { handle: AttachHandle::GuestManaged { id: "vm-1".into() } },
-        Request::DetachContainer { handle: AttachHandle::LinuxPid { pid } },
+        Request::DetachContainer { handle: guest },
+        Request::DetachContainer { handle: process(pid) },
     ]);
     requests.extend(again);
     requests

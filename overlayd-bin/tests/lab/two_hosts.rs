@@ -12,9 +12,12 @@
 use std::net::IpAddr;
 
 use overlayd_core::protocol::{AttachContainer, Request, Response};
-use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Underlay, attach_request,
-    probe::{Capture, MARKER, ping, pings, transfer},
+use overlayd_testkit::{
+    lab::{
+        self, Cluster, Host, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Underlay,
+        probe::{Capture, MARKER, ping, pings, transfer},
+    },
+    requests::{attach, process},
 };
 
 use crate::container;
@@ -148,8 +151,7 @@ fn a_container_that_joins_the_overlay_has_a_second_interface() {
     for cluster in [Cluster::V4, Cluster::V6] {
         let lab = joined(cluster);
         let (near, far) = (container(), container());
-        let Request::AttachContainer(plain) = attach_request(near.pid(), "web") else { panic!("an attach") };
-        let request = AttachContainer { join_global: true, ..plain };
+        let request = AttachContainer { join_global: true, ..attach(process(near.pid()), "web") };
         let reply = lab.hosts[0].client().ask(Request::AttachContainer(request));
         assert!(matches!(reply, Response::Attached(_)), "{reply:?}");
         let far_ip = lab.hosts[1].client().attach(far.pid(), "web");

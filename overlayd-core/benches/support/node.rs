@@ -7,17 +7,15 @@ use overlayd_core::{
     contract::{
         DeviceInfo, DevicePlan, DeviceStatus, DriftSignal, OverlayBackend, PeerChange, Result as HostResult, Target,
     },
-    desired::{Change, EndpointSpec, Origin, PeerId, PeerRecord},
     engine::{Backends, Engine, EngineConfig},
-    keys::PublicKey,
     names::LinkName,
-    protocol::{
-        AttachContainer, AttachHandle, Frame, Hello, OverlayMode, PeerScope, PeerSpec, Request, Response,
-        SetupGlobalOverlay,
-    },
+    protocol::{Frame, Hello, PeerScope, Request, Response},
     store::Store,
 };
-use overlayd_testkit::fake::{FakeAttacher, FakeDns};
+use overlayd_testkit::{
+    fake::{FakeAttacher, FakeDns},
+    requests::{self, Numbered},
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -57,12 +55,13 @@ impl Node {
 
 /// What one time of a step is: a request, and another one that takes it back.
 pub(crate) fn requests(step: &str) -> Vec<Request> {
-    let (pubkey, cidr, scope) = (key(1).to_base64(), "172.16.0.0/24".to_owned(), PeerScope::Global);
-    let handle = AttachHandle::LinuxPid { pid: PID };
+    let (pubkey, cidr, scope) = (Numbered(1).key().to_base64(), "172.16.0.0/24".to_owned(), PeerScope::Global);
     match step {
         "hello" => vec![Request::Hello(Hello::default())],
         "status" => vec![Request::Status],
-        "peer" => vec![add_peer(), Request::RemovePeer { pubkey: key(NEW).to_base64(), scope }],
+        "peer" => {
+            vec![Numbered(NEW).add(), Request::RemovePeer { pubkey: Numbered(NEW).key().to_base64(), scope }]
+        }
         "allowed-ip" => vec![
             Request::AddAllowedIp { pubkey: pubkey.clone(), cidr: cidr.clone(), scope: scope.clone() },
             Request::RemoveAllowedIp { pubkey, cidr, scope },
@@ -72,16 +71,8 @@ pub(crate) fn requests(step: &str) -> Vec<Request> {
             Request::UnregisterDns { name: "one.web".into() },
         ],
         "attach" => vec![
-            Request::AttachContainer(AttachContainer {
-                handle: handle.clone(),
-                service: "web".into(),
-                join_global: false,
-                ephemeral: false,
-                isolation_network: None,
-                dns_server: None,
-                dns_domain: None,
-            }),
-            Request::DetachContainer { handle },
+            Request::AttachContainer(requests::attach(requests::process(PID), "web")),
+            Request::DetachContainer { handle: requests::process(PID) },
         ],
         other => panic!("no such step: {other}"),
     }
@@ -118,7 +109,11 @@ impl OverlayBackend for Accepting {
 /// An engine with so many peers on record, an overlay and a service.
 async fn engine(directory: &Path, peers: u32) -> Arc<Engine> {
     let (store, _) = Store::open(&directory.join("state.redb")).expect("a store");
-    store.commit(&(0..peers).map(peer).collect::<Vec<_>>()).durable().await.expect("peers on record");
+    store
+        .commit(&(0..peers).map(|number| Numbered(number).on_record()).collect::<Vec<_>>())
+        .durable()
+        .await
+        .expect("peers on record");
     drop(store);
     let attacher = FakeAttacher::linux();
     attacher.start(&Target::Process(PID));
@@ -140,16 +135,8 @@ async fn engine(directory: &Path, peers: u32) -> Arc<Engine> {
         ..EngineConfig::new(directory.to_owned())
     };
     let engine = Engine::start(config, backends).await.expect("an engine");
-    let setup = SetupGlobalOverlay {
-        deployment: "count".into(),
-        instance_id: "n1".into(),
-        cluster_cidr: "10.77.0.0/16".into(),
-        slice_cidr: Some("10.77.4.0/26".into()),
-        wg_port: 51820,
-        ..SetupGlobalOverlay::default()
-    };
-    let service = Request::SetupServiceOverlay { service: "web".into(), mode: OverlayMode::Auto };
-    for request in [Request::SetLocalNodeId { node_id: 3 }, Request::SetupGlobalOverlay(setup), service] {
+    let setup = Request::SetupGlobalOverlay(requests::overlay());
+    for request in [Request::SetLocalNodeId { node_id: 3 }, setup, requests::service("web")] {
         answer(&engine, request).await;
     }
     engine
@@ -159,34 +146,4 @@ async fn answer(engine: &Engine, request: Request) -> Response {
     let response = engine.answer(request).await;
     assert!(!matches!(response, Response::Err { .. }), "{response:?}");
     response
-}
-
-fn add_peer() -> Request {
-    let peer = PeerSpec {
-        public_key: key(NEW).to_base64(),
-        endpoint: "127.16.0.0:9".into(),
-        allowed_ips: "10.116.0.0/32".into(),
-        persistent_keepalive_secs: 0,
-        candidates: Vec::new(),
-    };
-    Request::AddPeer { peer, scope: PeerScope::Global }
-}
-
-/// The same key each time, and another for each number.
-fn key(number: u32) -> PublicKey {
-    let mut bytes = [7; 32];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    PublicKey::from_bytes(bytes)
-}
-
-fn peer(number: u32) -> Change {
-    let [_, high, middle, low] = number.to_be_bytes();
-    let record = PeerRecord {
-        endpoint: EndpointSpec::Address(([127, high, middle, low], 9).into()),
-        allowed_ips: vec![ipnet::IpNet::new_assert([10, 100 + high, middle, low].into(), 32)],
-        keepalive: None,
-        candidates: Vec::new(),
-        origin: Origin::Asked,
-    };
-    Change::Peer(PeerId { service: None, public_key: key(number) }, Some(record))
 }

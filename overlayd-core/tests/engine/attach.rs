@@ -2,12 +2,15 @@ use overlayd_core::{
     contract::{self, Target},
     protocol::{AttachContainer, AttachHandle, Request, Response},
 };
-use overlayd_testkit::fake::{FakeAttacher, Reaction, Stage};
+use overlayd_testkit::{
+    fake::{FakeAttacher, Reaction, Stage},
+    requests::{self, service},
+};
 
-use crate::node::{Node, attach, detach, setup_service};
+use crate::node::{Node, attach, detach};
 
 fn attach_with(pid: u32, change: impl FnOnce(&mut AttachContainer)) -> Request {
-    let Request::AttachContainer(mut request) = attach("web", pid) else { unreachable!() };
+    let mut request = requests::attach(requests::process(pid), "web");
     change(&mut request);
     Request::AttachContainer(request)
 }
@@ -52,7 +55,7 @@ async fn attaching_an_attached_container_returns_its_address() {
 #[tokio::test]
 async fn a_container_of_another_service_has_to_be_detached_first() {
     let node = Node::ready().await;
-    node.ok(setup_service("db")).await;
+    node.ok(service("db")).await;
     node.start_process(7);
     node.attach(7).await;
     let message = node.refused(attach("db", 7)).await;
@@ -226,7 +229,7 @@ async fn tearing_a_service_down_detaches_its_containers() {
     node.ok(Request::TeardownServiceOverlay { service: "web".into() }).await;
     assert!(node.attacher.inside(&Target::Process(7)).is_empty());
     node.ok(detach(7)).await;
-    node.ok(setup_service("web")).await;
+    node.ok(service("web")).await;
     node.attach(7).await;
 }
 

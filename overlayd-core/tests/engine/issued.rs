@@ -6,14 +6,16 @@ use overlayd_core::{
     contract::OverlayBackend,
     protocol::{AttachContainer, AttachHandle, EdgeConfig, GuestOverlayConfig, PeerScope, Request, Response},
 };
-use overlayd_testkit::fake::{FakeAttacher, Reaction, Stage};
+use overlayd_testkit::{
+    fake::{FakeAttacher, Reaction, Stage},
+    requests,
+};
 
-use crate::node::{Node, add_peer, attach, some_key};
+use crate::node::{Node, add_peer, some_key};
 
 fn attach_handle(handle: &AttachHandle, isolation: Option<&str>) -> Request {
-    let Request::AttachContainer(request) = attach("web", 0) else { unreachable!() };
-    let isolation_network = isolation.map(Into::into);
-    Request::AttachContainer(AttachContainer { handle: handle.clone(), isolation_network, ..request })
+    let plain = requests::attach(handle.clone(), "web");
+    Request::AttachContainer(AttachContainer { isolation_network: isolation.map(Into::into), ..plain })
 }
 
 fn guest() -> AttachHandle {

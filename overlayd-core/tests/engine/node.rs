@@ -8,12 +8,12 @@ use overlayd_core::{
     keys::{PrivateKey, PublicKey},
     legacy::FILE,
     plan::DnsConfig,
-    protocol::{
-        AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, Request, Response, SetupGlobalOverlay,
-        StatusSnapshot,
-    },
+    protocol::{PeerScope, PeerSpec, Request, Response, StatusSnapshot},
 };
-use overlayd_testkit::fake::{FakeAttacher, FakeDns, FakeOverlay};
+use overlayd_testkit::{
+    fake::{FakeAttacher, FakeDns, FakeOverlay},
+    requests,
+};
 
 pub(crate) struct Node {
     pub(crate) overlay: FakeOverlay,
@@ -93,7 +93,7 @@ impl Node {
     async fn with_web(self) -> Self {
         self.ok(Request::SetLocalNodeId { node_id: 3 }).await;
         self.ok(setup_global()).await;
-        self.ok(setup_service("web")).await;
+        self.ok(requests::service("web")).await;
         self
     }
 
@@ -191,34 +191,15 @@ async fn start(
 }
 
 pub(crate) fn setup_global() -> Request {
-    Request::SetupGlobalOverlay(SetupGlobalOverlay {
-        deployment: "atlas".into(),
-        instance_id: "n1".into(),
-        cluster_cidr: "10.77.0.0/16".into(),
-        slice_cidr: Some("10.77.4.0/26".into()),
-        wg_port: 51820,
-        ..SetupGlobalOverlay::default()
-    })
-}
-
-pub(crate) fn setup_service(service: &str) -> Request {
-    Request::SetupServiceOverlay { service: service.into(), mode: OverlayMode::Auto }
+    Request::SetupGlobalOverlay(requests::overlay())
 }
 
 pub(crate) fn attach(service: &str, pid: u32) -> Request {
-    Request::AttachContainer(AttachContainer {
-        handle: AttachHandle::LinuxPid { pid },
-        service: service.into(),
-        join_global: false,
-        ephemeral: false,
-        isolation_network: None,
-        dns_server: None,
-        dns_domain: None,
-    })
+    Request::AttachContainer(requests::attach(requests::process(pid), service))
 }
 
 pub(crate) fn detach(pid: u32) -> Request {
-    Request::DetachContainer { handle: AttachHandle::LinuxPid { pid } }
+    Request::DetachContainer { handle: requests::process(pid) }
 }
 
 pub(crate) fn some_key() -> PublicKey {

@@ -1,10 +1,13 @@
 use overlayd_core::protocol::{NatConfigSpec, NatStatusWire, OverlayMode, Request, Response, SetupGlobalOverlay};
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::{
+    fake::{Reaction, Stage},
+    requests::{overlay, service},
+};
 
-use crate::node::{Node, add_peer, setup_global, setup_service, some_key};
+use crate::node::{Node, add_peer, setup_global, some_key};
 
 fn setup_with(change: impl FnOnce(&mut SetupGlobalOverlay)) -> Request {
-    let Request::SetupGlobalOverlay(mut setup) = setup_global() else { unreachable!() };
+    let mut setup = overlay();
     change(&mut setup);
     Request::SetupGlobalOverlay(setup)
 }
@@ -28,7 +31,7 @@ async fn a_repeated_setup_forgets_nothing_and_changes_nothing() {
     node.ok(add_peer(&some_key(), "198.51.100.23:51820", "10.77.8.0/26")).await;
     let before = node.host();
     node.ok(setup_global()).await;
-    node.ok(setup_service("web")).await;
+    node.ok(service("web")).await;
     assert_eq!(node.host(), before);
     assert_eq!(node.attach(7).await, ip);
     assert_eq!(node.status().await.peer_count, 1);
@@ -81,14 +84,14 @@ async fn teardown_leaves_nothing_and_setup_starts_afresh() {
     assert!(!node.host().iter().any(|line| line.contains("zl-")), "{:?}", node.host());
     assert_eq!(node.status().await.service_count, 0);
     node.ok(setup_global()).await;
-    node.ok(setup_service("web")).await;
+    node.ok(service("web")).await;
     assert_eq!(node.attach(7).await.to_string(), "10.77.78.194");
 }
 
 #[tokio::test]
 async fn a_service_gets_the_block_that_its_name_derives() {
     let node = Node::ready().await;
-    let Response::ServiceOverlay(info) = node.ok(setup_service("web")).await else { panic!() };
+    let Response::ServiceOverlay(info) = node.ok(service("web")).await else { panic!() };
     assert_eq!((info.name.as_str(), info.mode), ("zl-bce5df779a-b", OverlayMode::Auto));
     assert_eq!(node.status().await.services[0].subnet, "10.77.78.192/26");
 }
@@ -96,7 +99,7 @@ async fn a_service_gets_the_block_that_its_name_derives() {
 #[tokio::test]
 async fn a_service_without_an_overlay_lives_in_the_default_range() {
     let node = Node::fresh().await;
-    node.ok(setup_service("web")).await;
+    node.ok(service("web")).await;
     node.start_process(7);
     assert!(node.attach(7).await.to_string().starts_with("10.200."));
     let message = node.refused(setup_global()).await;

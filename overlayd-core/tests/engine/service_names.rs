@@ -2,11 +2,14 @@
 
 use overlayd_core::{
     plan::{DnsConfig, ServiceNames},
-    protocol::{AttachContainer, AttachHandle, OverlayMode, Request, Response},
+    protocol::{AttachHandle, OverlayMode, Request, Response},
 };
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::{
+    fake::{Reaction, Stage},
+    requests::{self, service},
+};
 
-use crate::node::{Node, attach, detach, setup_global, setup_service};
+use crate::node::{Node, attach, detach, setup_global};
 
 async fn node() -> Node {
     Node::that_answers(DnsConfig { service_names: ServiceNames::Attached, ..DnsConfig::default() }).await
@@ -49,8 +52,7 @@ async fn guests_and_host_processes_are_part_of_their_service() {
     let node = node().await;
     let mut expected = Vec::new();
     for handle in [AttachHandle::GuestManaged { id: "vm".into() }, AttachHandle::HostShared { id: "agent".into() }] {
-        let Request::AttachContainer(plain) = attach("web", 0) else { unreachable!() };
-        match node.ok(Request::AttachContainer(AttachContainer { handle, ..plain })).await {
+        match node.ok(Request::AttachContainer(requests::attach(handle, "web"))).await {
             Response::GuestConfig(config) => expected.push(config.overlay_ip.to_string()),
             Response::Attached(attached) => expected.push(attached.ip.to_string()),
             other => panic!("{other:?}"),
@@ -103,7 +105,7 @@ async fn a_refused_attach_leaves_no_address() {
 #[tokio::test]
 async fn a_service_that_goes_takes_its_name_along_and_odd_names_have_none() {
     let node = node().await;
-    node.ok(setup_service("Odd Name")).await;
+    node.ok(service("Odd Name")).await;
     node.start_process(9);
     node.ok(attach("Odd Name", 9)).await;
     attached(&node, 7).await;

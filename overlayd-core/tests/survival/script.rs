@@ -11,7 +11,10 @@ use overlayd_core::{
         SetupGlobalOverlay,
     },
 };
-use overlayd_testkit::fake::Machine;
+use overlayd_testkit::{
+    fake::Machine,
+    requests::{self, attach, process},
+};
 
 /// A machine with all containers that the script speaks of but one: process 66 is never there.
 pub(crate) fn machine() -> Machine {
@@ -43,22 +46,6 @@ pub(crate) fn public_key(number: u8) -> PublicKey {
     PrivateKey::from_bytes([number; 32]).public_key()
 }
 
-pub(crate) fn attach(handle: AttachHandle, service: &str) -> AttachContainer {
-    AttachContainer {
-        handle,
-        service: service.into(),
-        join_global: false,
-        ephemeral: false,
-        isolation_network: None,
-        dns_server: None,
-        dns_domain: None,
-    }
-}
-
-pub(crate) fn process(pid: u32) -> AttachHandle {
-    AttachHandle::LinuxPid { pid }
-}
-
 fn pod() -> AttachHandle {
     AttachHandle::LinuxNetns { id: "pod".into(), path: "/run/netns/pod".into() }
 }
@@ -72,14 +59,7 @@ fn agent() -> AttachHandle {
 }
 
 pub(crate) fn setup_global(instance: &str) -> Request {
-    Request::SetupGlobalOverlay(SetupGlobalOverlay {
-        deployment: "atlas".into(),
-        instance_id: instance.into(),
-        cluster_cidr: "10.77.0.0/16".into(),
-        slice_cidr: Some("10.77.4.0/26".into()),
-        wg_port: 51820,
-        ..SetupGlobalOverlay::default()
-    })
+    Request::SetupGlobalOverlay(SetupGlobalOverlay { instance_id: instance.into(), ..requests::overlay() })
 }
 
 fn set_up(service: &str, mode: OverlayMode) -> Request {

@@ -3,9 +3,12 @@
 use std::{fs, net::IpAddr};
 
 use overlayd_core::protocol::{AttachContainer, Request, Response};
-use overlayd_testkit::lab::{
-    Client, Cluster, Host, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Underlay, attach_request,
-    probe::{WAYS, Way, is_cut_off, reaches},
+use overlayd_testkit::{
+    lab::{
+        Client, Cluster, Host, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Underlay,
+        probe::{WAYS, Way, is_cut_off, reaches},
+    },
+    requests::{attach, process},
 };
 
 use crate::container;
@@ -135,8 +138,7 @@ fn strict(host: &Host) {
 
 /// The request that attaches the container as a member.
 pub(super) fn membership(container: &Namespace, service: &str, network: Option<&str>) -> AttachContainer {
-    let Request::AttachContainer(plain) = attach_request(container.pid(), service) else { panic!("an attach") };
-    AttachContainer { isolation_network: network.map(str::to_owned), ..plain }
+    AttachContainer { isolation_network: network.map(str::to_owned), ..attach(process(container.pid()), service) }
 }
 
 /// Attaches the container; its address.
