@@ -27,13 +27,6 @@ impl Gate {
         self.open.load(Ordering::Acquire).then_some(inside)
     }
 
-    /// The same, where nobody is inside.
-    pub(super) fn enter_if_free(&self) -> Option<MutexGuard<'_, ()>> {
-        // After a panic inside the device has ended.
-        let inside = self.inside.try_lock().ok()?;
-        self.open.load(Ordering::Acquire).then_some(inside)
-    }
-
     /// Whether it is open now.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
@@ -47,21 +40,5 @@ impl Gate {
     pub(super) fn close(&self) {
         self.open.store(false, Ordering::Release);
         drop(self.inside.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_does_not_wait_goes_in_where_it_is_open_and_nobody_is_inside() {
-        let gate = Gate::new(Stands::Open);
-        let inside = gate.enter();
-        assert!(inside.is_some() && gate.enter_if_free().is_none());
-        drop(inside);
-        assert!(gate.enter_if_free().is_some());
-        gate.close();
-        assert!(gate.enter_if_free().is_none());
     }
 }

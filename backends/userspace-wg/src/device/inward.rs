@@ -7,7 +7,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Shared, outward};
+use super::Shared;
 use crate::{
     host::udp::{Arrivals, Sockets, Supply},
     noise::{Batch, Engine, Now, Run},
@@ -24,8 +24,6 @@ struct Buffers {
     arrivals: Arrivals,
     packets: Batch,
     replies: Batch,
-    /// For what the host says to a packet at once.
-    answers: outward::Buffers,
 }
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
@@ -33,7 +31,6 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         arrivals: Arrivals::new(),
         packets: Batch::with_room(PACKETS, ENOUGH + 2 * Batch::SLOT),
         replies: Batch::with_slots(2 * Engine::STEP),
-        answers: outward::Buffers::new(),
     };
     while !shared.is_stopping() {
         let sockets = shared.sockets();
@@ -56,11 +53,6 @@ fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers
         if !buffers.arrivals.is_empty() {
             turn(shared, sockets, buffers);
             due = false;
-            // Whoever sent one packet may be waiting for its answer, which the host often has by now. The other thread would have to
-            // be woken for it, and this one is awake.
-            if buffers.arrivals.are_one_datagram() {
-                outward::pass_one(shared, &mut buffers.answers)?;
-            }
         }
     }
     if due {
@@ -73,7 +65,7 @@ fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers
 /// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are
 /// then emptied.
 fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
-    let Buffers { arrivals, packets, replies, .. } = buffers;
+    let Buffers { arrivals, packets, replies } = buffers;
     let now = Now::read();
     let mut waiting =
         arrivals.messages().flat_map(|message| message.datagrams().map(move |bytes| (message.from, bytes))).peekable();

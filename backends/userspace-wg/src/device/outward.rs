@@ -22,21 +22,11 @@ const ENOUGH: usize = 128 * 1024;
 const DATAGRAMS: usize = 512;
 
 /// The memory that goes round with every batch.
-pub(super) struct Buffers {
+struct Buffers {
     frames: Batch,
     /// How each frame is cut, and on which session it is sent.
     tasks: Vec<(Cut, Option<Lane>)>,
     datagrams: Batch,
-}
-
-impl Buffers {
-    pub(super) fn new() -> Self {
-        Self {
-            frames: Batch::with_padding(FRAMES),
-            tasks: Vec::with_capacity(FRAMES),
-            datagrams: Batch::with_room(DATAGRAMS, 2 * ENOUGH + 4 * Batch::SLOT),
-        }
-    }
 }
 
 /// How much is taken before it is sent.
@@ -49,7 +39,11 @@ enum Greed {
 }
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
-    let mut buffers = Buffers::new();
+    let mut buffers = Buffers {
+        frames: Batch::with_padding(FRAMES),
+        tasks: Vec::with_capacity(FRAMES),
+        datagrams: Batch::with_room(DATAGRAMS, 2 * ENOUGH + 4 * Batch::SLOT),
+    };
     let mut greed = Greed::One;
     while !shared.is_stopping() {
         let Some(inside) = shared.tun_gate().enter() else {
@@ -66,17 +60,6 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         turn(shared, &mut buffers);
         greed = Greed::Many;
         drop(inside);
-    }
-    Ok(())
-}
-
-/// Passes one frame on, if there is one and no other thread is at it.
-pub(super) fn pass_one(shared: &Shared, buffers: &mut Buffers) -> io::Result<()> {
-    if let Some(_inside) = shared.tun_gate().enter_if_free() {
-        fill(shared, buffers, Greed::One)?;
-        if !buffers.tasks.is_empty() {
-            turn(shared, buffers);
-        }
     }
     Ok(())
 }

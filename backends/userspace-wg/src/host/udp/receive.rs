@@ -74,11 +74,6 @@ impl Arrivals {
         self.messages.is_empty()
     }
 
-    /// Whether nothing else arrived than one datagram.
-    pub(crate) fn are_one_datagram(&self) -> bool {
-        matches!(&self.messages[..], [one] if one.segment.is_none_or(|segment| one.len <= segment))
-    }
-
     pub(super) fn fill(&mut self, socket: &Socket, how: UdpReceive) -> io::Result<Supply> {
         self.messages.clear();
         let outcome = match how {
