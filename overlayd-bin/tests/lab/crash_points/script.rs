@@ -5,7 +5,10 @@ use overlayd_core::{
     keys::PrivateKey,
     protocol::{AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, Response},
 };
-use overlayd_testkit::lab::{Client, Cluster, Namespace};
+use overlayd_testkit::{
+    lab::{Client, Cluster, Namespace},
+    requests::attach,
+};
 
 /// Containers that a script has to choose from.
 pub(super) const CONTAINERS: usize = 5;
@@ -135,18 +138,6 @@ fn edges() -> Vec<Request> {
         node_endpoint: "203.0.113.1:51820".into(),
     };
     vec![mint("laptop", vec!["web".into()]), mint("phone", vec![]), Request::RevokeEdgePeer { name: "laptop".into() }]
-}
-
-fn attach(handle: AttachHandle, service: &str) -> AttachContainer {
-    AttachContainer {
-        handle,
-        service: service.into(),
-        join_global: false,
-        ephemeral: false,
-        isolation_network: None,
-        dns_server: None,
-        dns_domain: None,
-    }
 }
 
 fn netns(container: &Namespace) -> String {
