@@ -1,13 +1,13 @@
-//! From the UDP sockets to the TUN interface, and everything that timers bring about.
+//! From the UDP sockets to the TUN interface, everything that timers bring about, and the other way while there is little to do.
 
-use std::{io, iter::Peekable, net::SocketAddr};
+use std::{io, iter::Peekable, net::SocketAddr, os::fd::AsFd};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
 
-use super::Shared;
+use super::{Shared, outward, pace::A_FEW};
 use crate::{
     host::udp::{Arrivals, Sockets, Supply},
     noise::{Batch, Engine, Now, Run},
@@ -24,6 +24,8 @@ struct Buffers {
     arrivals: Arrivals,
     packets: Batch,
     replies: Batch,
+    /// For what goes the other way.
+    frames: outward::Buffers,
 }
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
@@ -31,11 +33,19 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         arrivals: Arrivals::new(),
         packets: Batch::with_room(PACKETS, ENOUGH + 2 * Batch::SLOT),
         replies: Batch::with_slots(2 * Engine::STEP),
+        frames: outward::Buffers::for_frames(1),
     };
     while !shared.is_stopping() {
         let sockets = shared.sockets();
         let ready = wait(shared, &sockets)?;
-        while !shared.is_stopping() && serve(shared, &sockets, ready, &mut buffers)? == Supply::More {}
+        let mut supply = Supply::More;
+        while !shared.is_stopping() && supply == Supply::More {
+            supply = serve(shared, &sockets, ready, &mut buffers)?;
+            // The host often has an answer at once to what it was just given.
+            if !shared.is_busy() {
+                outward::pass_few(shared, &sockets, &mut buffers.frames)?;
+            }
+        }
     }
     Ok(())
 }
@@ -51,6 +61,9 @@ fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers
             supply = Supply::More;
         }
         if !buffers.arrivals.is_empty() {
+            if buffers.arrivals.datagrams() > A_FEW {
+                shared.saw_many();
+            }
             turn(shared, sockets, buffers);
             due = false;
         }
@@ -65,7 +78,7 @@ fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers
 /// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are
 /// then emptied.
 fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
-    let Buffers { arrivals, packets, replies } = buffers;
+    let Buffers { arrivals, packets, replies, .. } = buffers;
     let now = Now::read();
     let mut waiting =
         arrivals.messages().flat_map(|message| message.datagrams().map(move |bytes| (message.from, bytes))).peekable();
@@ -137,20 +150,18 @@ struct Ready {
 
 /// Waits for something to do.
 fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<Ready> {
-    let [one, other] = sockets.pair();
-    let mut waiting = [
-        PollFd::new(shared.inward(), PollFlags::IN),
-        PollFd::new(shared.timer(), PollFlags::IN),
-        PollFd::new(one, PollFlags::IN),
-        PollFd::new(other, PollFlags::IN),
-    ];
-    // What another process reads wakes nobody here.
-    let most = if shared.udp_gate().is_open() { 4 } else { 2 };
-    match poll(&mut waiting[..most], None) {
+    let alarm = shared.inward().as_fd();
+    // What another thread or process reads wakes nobody here.
+    let or_alarm = |ours: bool, descriptor| if ours { descriptor } else { alarm };
+    let [one, other] = sockets.pair().map(|socket| or_alarm(shared.udp_gate().is_open(), socket.as_fd()));
+    let tun = or_alarm(shared.tun_gate().is_open() && !shared.is_busy(), shared.tun.as_fd());
+    let mut waiting = [alarm, shared.timer().as_fd(), one, other, tun]
+        .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+    match poll(&mut waiting, None) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let [alarm, timer, one, other] = waiting.map(|descriptor| !descriptor.revents().is_empty());
+    let [alarm, timer, one, other, _] = waiting.map(|descriptor| !descriptor.revents().is_empty());
     if alarm {
         shared.inward().silence();
     }

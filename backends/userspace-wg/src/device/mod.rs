@@ -5,6 +5,7 @@ mod gate;
 mod inward;
 pub(crate) mod lend;
 mod outward;
+mod pace;
 mod shared;
 mod threads;
 mod timer;

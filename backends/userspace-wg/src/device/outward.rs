@@ -7,9 +7,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::Shared;
+use super::{Shared, pace::A_FEW};
 use crate::{
-    host::tun::Arrival,
+    host::{tun::Arrival, udp::Sockets},
     noise::{Batch, DropReason, Engine, Freight, Lane, Now},
     offload::Cut,
 };
@@ -22,51 +22,75 @@ const ENOUGH: usize = 128 * 1024;
 const DATAGRAMS: usize = 512;
 
 /// The memory that goes round with every batch.
-struct Buffers {
+pub(super) struct Buffers {
     frames: Batch,
     /// How each frame is cut, and on which session it is sent.
     tasks: Vec<(Cut, Option<Lane>)>,
     datagrams: Batch,
 }
 
-/// How much is taken before it is sent.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Greed {
-    /// One frame: whoever sent it may be waiting for its answer.
-    One,
-    /// As much as there is.
-    Many,
+impl Buffers {
+    /// Room for so many frames in one go.
+    pub(super) fn for_frames(most: usize) -> Self {
+        Self {
+            frames: Batch::with_padding(most),
+            tasks: Vec::with_capacity(most),
+            datagrams: Batch::with_room(DATAGRAMS, 2 * ENOUGH + 4 * Batch::SLOT),
+        }
+    }
+
+    /// The packets that were read and not yet sent.
+    fn packets(&self) -> usize {
+        self.tasks.iter().map(|(cut, _)| cut.count()).sum()
+    }
 }
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
-    let mut buffers = Buffers {
-        frames: Batch::with_padding(FRAMES),
-        tasks: Vec::with_capacity(FRAMES),
-        datagrams: Batch::with_room(DATAGRAMS, 2 * ENOUGH + 4 * Batch::SLOT),
-    };
-    let mut greed = Greed::One;
+    let mut buffers = Buffers::for_frames(FRAMES);
+    // One frame first: whoever sent it may be waiting for its answer. Then as many as there are.
+    let (mut most, mut packets) = (1, 0);
     while !shared.is_stopping() {
-        let Some(inside) = shared.tun_gate().enter() else {
-            wait(shared)?;
-            continue;
-        };
-        fill(shared, &mut buffers, greed)?;
+        let inside = if shared.is_busy() { shared.tun_gate().enter() } else { None };
+        if inside.is_some() {
+            fill(shared, &mut buffers, most)?;
+        }
         if buffers.tasks.is_empty() {
             drop(inside);
+            if packets > A_FEW {
+                shared.saw_many()
+            } else {
+                shared.saw_few()
+            }
             wait(shared)?;
-            greed = Greed::One;
+            (most, packets) = (1, 0);
             continue;
         }
+        packets += buffers.packets();
         turn(shared, &mut buffers);
-        greed = Greed::Many;
-        drop(inside);
+        most = FRAMES;
     }
     Ok(())
 }
 
-fn fill(shared: &Shared, buffers: &mut Buffers, greed: Greed) -> io::Result<()> {
+/// Passes on the few frames that are there, for a thread with other work. Where there are more, or they would have to wait,
+/// the outward thread is to.
+pub(super) fn pass_few(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) -> io::Result<()> {
+    let Some(_inside) = shared.tun_gate().enter() else { return Ok(()) };
+    let mut packets = 0;
+    while packets < A_FEW && sockets.have_room()? {
+        fill(shared, buffers, 1)?;
+        if buffers.tasks.is_empty() {
+            return Ok(());
+        }
+        packets += buffers.packets();
+        turn(shared, buffers);
+    }
+    shared.saw_many();
+    Ok(())
+}
+
+fn fill(shared: &Shared, buffers: &mut Buffers, most: usize) -> io::Result<()> {
     let Buffers { frames, tasks, .. } = buffers;
-    let most = if greed == Greed::One { 1 } else { FRAMES };
     while tasks.len() < most && frames.bytes() < ENOUGH {
         let arrival = shared.tun.read(frames)?;
         let cut = match arrival {
@@ -134,8 +158,8 @@ fn plan(engine: &mut Engine, now: Now, frames: &mut Batch, place: usize, cut: &C
 
 fn wait(shared: &Shared) -> io::Result<()> {
     let mut waiting = [PollFd::new(shared.outward(), PollFlags::IN), PollFd::new(&shared.tun, PollFlags::IN)];
-    // What another process reads wakes nobody here.
-    let most = if shared.tun_gate().is_open() { 2 } else { 1 };
+    // What another thread or process reads wakes nobody here.
+    let most = if shared.is_busy() && shared.tun_gate().is_open() { 2 } else { 1 };
     match poll(&mut waiting[..most], None) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),

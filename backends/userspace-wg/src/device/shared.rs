@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
     gate::{Gate, Stands},
+    pace::Pace,
     timer::Timer,
     wire::{Said, Wire},
 };
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     sockets: Mutex<Arc<Sockets>>,
     inward: Alarm,
     outward: Alarm,
+    /// Which thread reads the interface: the outward one while it is busy, else the inward one beside its own work.
+    pace: Pace,
     stopping: AtomicBool,
     failure: OnceLock<String>,
     /// Wakes the inward thread for what is due in the engine; set with the engine locked.
@@ -49,6 +52,7 @@ impl Shared {
             sockets: Mutex::new(Arc::new(sockets)),
             inward: Alarm::new()?,
             outward: Alarm::new()?,
+            pace: Pace::calm(),
             stopping: AtomicBool::new(false),
             failure: OnceLock::new(),
             timer: Timer::new()?,
@@ -167,12 +171,33 @@ impl Shared {
 
     pub(super) fn open_tun(&self) {
         self.tun_gate.open();
+        // Either may be the one that reads it.
         self.outward.ring();
+        self.inward.ring();
     }
 
     pub(super) fn open_udp(&self) {
         self.udp_gate.open();
         self.inward.ring();
+    }
+
+    /// Whether each direction has its thread. If not, the inward thread reads the interface, too.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pace.is_busy()
+    }
+
+    /// There were more packets than one thread is to deal with.
+    pub(super) fn saw_many(&self) {
+        if self.pace.saw_many() {
+            self.outward.ring();
+        }
+    }
+
+    /// The outward thread had only a few packets since it last waited.
+    pub(super) fn saw_few(&self) {
+        if self.pace.saw_few() {
+            self.inward.ring();
+        }
     }
 
     pub(super) fn tun_gate(&self) -> &Gate {

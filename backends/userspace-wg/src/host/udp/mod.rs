@@ -11,6 +11,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub(crate) use receive::{Arrivals, Supply};
@@ -112,6 +116,16 @@ impl Sockets {
         arrivals.fill(socket, self.offloads.receive)
     }
 
+    /// Whether a few datagrams can be sent without waiting for the host.
+    pub(crate) fn have_room(&self) -> io::Result<bool> {
+        let mut sockets = self.pair().map(|socket| PollFd::new(socket, PollFlags::OUT));
+        match poll(&mut sockets, Some(&Timespec::default())) {
+            Ok(_) => Ok(sockets.iter().all(|socket| socket.revents().contains(PollFlags::OUT))),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Socket> {
         std::iter::once(&self.v4).chain(&self.v6)
     }
@@ -165,4 +179,33 @@ fn allow_fragments(socket: &Socket, v6: bool) -> io::Result<()> {
 
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use overlayd_netlink::{Netns, Rtnl, address, link};
+
+    use super::*;
+
+    /// Nobody answers at the other end of the cable, so datagrams wait for a neighbour.
+    #[test]
+    fn sockets_say_when_a_datagram_would_have_to_wait() {
+        let (here, there) = (Netns::create().unwrap(), Netns::create().unwrap());
+        let rtnl = Rtnl::inside(&here).unwrap();
+        rtnl.run(link::NewVeth::pair("cable", "cable").into_netns(&there).request()).unwrap();
+        let cable = rtnl.link("cable").unwrap().unwrap().index;
+        rtnl.run(address::ensure(cable, "192.0.2.1/24".parse().unwrap())).unwrap();
+        rtnl.run(link::up(cable)).unwrap();
+        let far = Rtnl::inside(&there).unwrap();
+        let far_end = far.link("cable").unwrap().unwrap().index;
+        far.run(link::up(far_end)).unwrap();
+
+        let sockets = here.run(|| Sockets::bind(0, 0, Offloads::ALL)).unwrap().unwrap();
+        sockets.v4.set_send_buffer_size(1).unwrap();
+        assert!(sockets.have_room().unwrap());
+        let to = SocketAddr::from(([192, 0, 2, 2], 9)).into();
+        let refused = (0..1000).find_map(|_| sockets.v4.send_to(&[0; 1000], &to).err()).unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(!sockets.have_room().unwrap());
+    }
 }

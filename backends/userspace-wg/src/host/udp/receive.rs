@@ -74,6 +74,11 @@ impl Arrivals {
         self.messages.is_empty()
     }
 
+    /// How many datagrams arrived.
+    pub(crate) fn datagrams(&self) -> usize {
+        self.messages.iter().map(|message| message.segment.map_or(1, |segment| message.len.div_ceil(segment))).sum()
+    }
+
     pub(super) fn fill(&mut self, socket: &Socket, how: UdpReceive) -> io::Result<Supply> {
         self.messages.clear();
         let outcome = match how {
