@@ -63,8 +63,9 @@ pub struct LinuxBridge {
     sentinel: Option<Arc<Sentinel>>,
 }
 
-/// Attaches at the same time. The kernel makes most of their requests wait for each other.
-const CREW: usize = 4;
+/// Attaches at the same time: one that the kernel works for, and one that prepares its requests. The kernel makes most of
+/// them wait for each other, and those who wait take the processors from everyone else.
+const CREW: usize = 2;
 
 impl LinuxBridge {
     /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
