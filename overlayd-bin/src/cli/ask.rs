@@ -29,7 +29,7 @@ pub(super) fn peers(place: &Place, output: Output) -> Result<(), Failure> {
     if output.json {
         return print_json(&peers);
     }
-    match peers.as_slice() {
+    match &peers[..] {
         [] => println!("no peers"),
         peers => println!("{}", tables::peers(peers, SystemTime::now())),
     }

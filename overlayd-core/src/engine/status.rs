@@ -15,7 +15,8 @@ use crate::{
     ipam::first_host,
     keys::PublicKey,
     protocol::{
-        DedicatedServiceStatus, Hello, HelloReply, PROTOCOL_VERSION, PeerStatus, ServiceStatus, StatusSnapshot,
+        DedicatedServiceStatus, Hello, HelloReply, ListedPeers, PROTOCOL_VERSION, PeerStatus, ServiceStatus,
+        StatusSnapshot,
     },
 };
 
@@ -32,7 +33,7 @@ pub(super) struct Listing(Mutex<Listed>);
 #[derive(Debug, Default)]
 struct Listed {
     from: Source,
-    peers: Arc<Vec<PeerStatus>>,
+    peers: ListedPeers,
 }
 
 /// The version of the peers on record, and those that the device has. While both are the same, so is the list.
@@ -51,7 +52,7 @@ impl Engine {
         }
         snapshot.peers = match peers {
             Peers::Listed(peers) => peers,
-            Peers::Recorded(_, peers) if peers.len() <= MOST_AT_ONCE => Arc::new(list(&peers, &observed.peers)),
+            Peers::Recorded(_, peers) if peers.len() <= MOST_AT_ONCE => list(&peers, &observed.peers).into(),
             Peers::Recorded(version, peers) => {
                 let (listing, from) = (Arc::clone(&self.listing), Source(version, Arc::clone(&observed.peers)));
                 let listed = tokio::task::spawn_blocking(move || listing.renew(from, &peers)).await;
@@ -101,7 +102,7 @@ impl Engine {
             slice_cidr: overlay.and_then(|overlay| overlay.slice).map(|slice| slice.to_string()),
             peer_count: 0,
             service_count: 0,
-            peers: Arc::default(),
+            peers: ListedPeers::default(),
             dedicated_services: desired.services().iter().filter_map(|named| dedicated(&desired, named)).collect(),
             services: services.collect(),
             obstacles: self.host.obstacles(),
@@ -122,23 +123,23 @@ impl Engine {
 /// The peers of the global device.
 enum Peers {
     /// As they were listed before, for nothing about them has changed.
-    Listed(Arc<Vec<PeerStatus>>),
+    Listed(ListedPeers),
     /// As they are on record, with the version of the records.
     Recorded(u64, Vec<(PublicKey, Arc<PeerRecord>)>),
 }
 
 impl Listing {
     /// The list that was made from the same.
-    fn of(&self, version: u64, seen: &Arc<Vec<contract::PeerStatus>>) -> Option<Arc<Vec<PeerStatus>>> {
+    fn of(&self, version: u64, seen: &Arc<Vec<contract::PeerStatus>>) -> Option<ListedPeers> {
         let listed = self.lock();
         let same = listed.from.0 == version && Arc::ptr_eq(&listed.from.1, seen);
-        same.then(|| Arc::clone(&listed.peers))
+        same.then(|| listed.peers.clone())
     }
 
     /// Makes the list anew.
-    fn renew(&self, from: Source, peers: &[(PublicKey, Arc<PeerRecord>)]) -> Arc<Vec<PeerStatus>> {
-        let peers = Arc::new(list(peers, &from.1));
-        let before = std::mem::replace(&mut *self.lock(), Listed { from, peers: Arc::clone(&peers) });
+    fn renew(&self, from: Source, peers: &[(PublicKey, Arc<PeerRecord>)]) -> ListedPeers {
+        let peers = ListedPeers::from(list(peers, &from.1));
+        let before = std::mem::replace(&mut *self.lock(), Listed { from, peers: peers.clone() });
         // It takes long to free, and nobody has to wait for that.
         drop(before);
         peers

@@ -1,8 +1,8 @@
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OverlayMode, unset};
+use super::{ListedPeers, OverlayMode, unset};
 
 /// Reply to `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +26,9 @@ pub struct StatusSnapshot {
     pub peer_count: u32,
     /// Services that are set up.
     pub service_count: u32,
-    /// The peers of the node's device. Shared, because there may be thousands.
+    /// The peers of the node's device.
     #[serde(default, skip_serializing_if = "is_empty")]
-    pub peers: Arc<Vec<PeerStatus>>,
+    pub peers: ListedPeers,
     /// Services with a device of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dedicated_services: Vec<DedicatedServiceStatus>,
@@ -43,7 +43,7 @@ pub struct StatusSnapshot {
     pub drift: Option<DriftStatus>,
 }
 
-fn is_empty(peers: &Arc<Vec<PeerStatus>>) -> bool {
+fn is_empty(peers: &ListedPeers) -> bool {
     peers.is_empty()
 }
 

@@ -169,7 +169,7 @@ async fn a_status_of_many_peers_follows_records_and_device() {
     // Once the last look at the device is over, nothing changes, and nothing is listed again.
     loop {
         let again = node.status().await;
-        if Arc::ptr_eq(&again.peers, &status.peers) {
+        if again.peers.is_same_list(&status.peers) {
             break;
         }
         status = again;

@@ -16,7 +16,7 @@ use overlayd_core::{
         client::{Connector, Stream},
         serve_connection,
     },
-    protocol::{Event, HelloReply, PeerStatus, Request, Response},
+    protocol::{Event, HelloReply, ListedPeers, Request, Response},
 };
 use tokio::{
     io::DuplexStream,
@@ -38,7 +38,7 @@ pub(crate) struct Desk {
     shutdown: CancellationToken,
     /// What `status` says; tests of size use it.
     pub(crate) interface: Mutex<Option<String>>,
-    pub(crate) peers: Mutex<Arc<Vec<PeerStatus>>>,
+    pub(crate) peers: Mutex<ListedPeers>,
 }
 
 /// A request that ends as [`held_request`] does. One that is `decided` lets later ones of its kind begin.
@@ -147,7 +147,7 @@ impl Desk {
             Request::ReleaseIp { ip } => Response::Ip { ip },
             Request::Status => Response::Status(overlayd_core::protocol::StatusSnapshot {
                 interface: self.interface.lock().unwrap().clone(),
-                peers: Arc::clone(&self.peers.lock().unwrap()),
+                peers: self.peers.lock().unwrap().clone(),
                 ..Default::default()
             }),
             Request::RemoveScopedResolver { zone } => Response::err(format_args!("no zone {zone}")),

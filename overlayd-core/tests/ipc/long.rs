@@ -1,10 +1,10 @@
 //! Replies that take long to write.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use overlayd_core::{
     ipc::Limits,
-    protocol::{PeerStatus, Request, Response},
+    protocol::{ListedPeers, PeerStatus, Request, Response},
 };
 
 use crate::{desk::Server, line::Line};
@@ -20,8 +20,8 @@ fn a_long_reply_is_written_beside_what_others_ask_and_short_ones_need_no_thread(
             allowed_ips: String::new(),
             last_handshake_unix_secs: number,
         };
-        let peers: Arc<Vec<PeerStatus>> = Arc::new((0..50_000).map(peer).collect());
-        *server.desk.peers.lock().unwrap() = Arc::clone(&peers);
+        let peers = ListedPeers::from((0..50_000).map(peer).collect::<Vec<_>>());
+        *server.desk.peers.lock().unwrap() = peers.clone();
         // The only thread for what takes long has something else to do.
         let (go, waits) = mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || waits.recv());
@@ -56,7 +56,7 @@ async fn a_list_that_is_too_long_for_a_frame_is_refused_in_words() {
         allowed_ips: String::new(),
         last_handshake_unix_secs: 0,
     };
-    *server.desk.peers.lock().unwrap() = Arc::new(vec![peer; 300]);
+    *server.desk.peers.lock().unwrap() = vec![peer; 300].into();
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::Status).await;

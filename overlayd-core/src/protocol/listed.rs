@@ -1,0 +1,102 @@
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::PeerStatus;
+
+/// From so many on, the text is kept: it is long in the making.
+const MANY: usize = 256;
+
+/// The peers that a `status` lists: shared, and written as JSON once, because there may be thousands, and they are asked for
+/// more often than they change.
+#[derive(Clone, Default)]
+pub struct ListedPeers(Arc<List>);
+
+#[derive(Default)]
+struct List {
+    peers: Vec<PeerStatus>,
+    written: OnceLock<Box<RawValue>>,
+}
+
+impl ListedPeers {
+    /// Whether both are one list, not only equal.
+    pub fn is_same_list(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl From<Vec<PeerStatus>> for ListedPeers {
+    fn from(peers: Vec<PeerStatus>) -> Self {
+        Self(Arc::new(List { peers, written: OnceLock::new() }))
+    }
+}
+
+impl Deref for ListedPeers {
+    type Target = [PeerStatus];
+
+    fn deref(&self) -> &[PeerStatus] {
+        &self.0.peers
+    }
+}
+
+impl fmt::Debug for ListedPeers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.peers.fmt(f)
+    }
+}
+
+impl PartialEq for ListedPeers {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same_list(other) || self.0.peers == other.0.peers
+    }
+}
+
+impl Eq for ListedPeers {}
+
+/// For JSON; other formats see the text of a long list as one value.
+impl Serialize for ListedPeers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.len() < MANY {
+            return self.0.peers.serialize(serializer);
+        }
+        if let Some(written) = self.0.written.get() {
+            return written.serialize(serializer);
+        }
+        let written = to_raw_value(&self.0.peers).map_err(S::Error::custom)?;
+        self.0.written.get_or_init(|| written).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedPeers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_any_length_is_written_like_its_peers_each_time() {
+        for len in [0, 1, MANY - 1, MANY, 3 * MANY] {
+            let peer = |number| PeerStatus {
+                public_key: format!("key \"{number}\""),
+                endpoint: String::new(),
+                allowed_ips: "10.0.0.0/8".into(),
+                last_handshake_unix_secs: number,
+            };
+            let peers: Vec<_> = (0..).map(peer).take(len).collect();
+            let list = ListedPeers::from(peers.clone());
+            let plain = serde_json::to_string(&peers).unwrap();
+            assert_eq!(serde_json::to_string(&list).unwrap(), plain);
+            assert_eq!(serde_json::to_string(&list.clone()).unwrap(), plain, "the second time");
+            assert_eq!(serde_json::from_str::<ListedPeers>(&plain).unwrap(), list);
+        }
+    }
+}
