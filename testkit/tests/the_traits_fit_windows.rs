@@ -6,6 +6,7 @@ use overlayd_core::{
         Target, Uplink,
     },
     names::LinkName,
+    plan::host_end,
 };
 use overlayd_testkit::fake::{FakeAttacher, second_instance};
 
@@ -97,18 +98,19 @@ fn network(name: &str, egress: Egress) -> NetworkPlan {
     }
 }
 
-fn plan(id: &str, network: &str, number: u8) -> AttachPlan {
+fn plan(name: &str, network: &str, number: u8) -> AttachPlan {
+    let id = AttachmentId::Compute(name.into());
     let interface = InterfacePlan {
         name: LinkName::new("eth0").expect("a name"),
-        host_name: LinkName::new(format!("hcn-{id}")).expect("a name"),
+        host_name: host_end(&id, 's').expect("a name"),
         address: format!("10.77.4.{number}/26").parse().expect("an address"),
         routes: Vec::new(),
         mtu: 1420,
         uplink: Uplink::Network(NetworkName(network.into())),
     };
     AttachPlan {
-        id: AttachmentId::Compute(id.into()),
-        target: Target::Compute(id.into()),
+        id,
+        target: Target::Compute(name.into()),
         known: None,
         interfaces: vec![interface],
         resolver: Some(Resolver {

@@ -12,7 +12,7 @@ use crate::{
     forwarding::{self},
     host::Host,
     inside::{self, Inner},
-    leg::{Home, Leg},
+    leg::{Home, Leg, host_ends},
     mark::{Mark, Owner},
     rules::items_of,
     target::Target,
@@ -222,6 +222,11 @@ fn check(plan: &AttachPlan) -> Result<()> {
     }
     if let Some(interface) = plan.interfaces.iter().find(|interface| families_differ(interface)) {
         return Err(Error::Invalid(format!("{} of {} mixes IPv4 and IPv6", interface.name, plan.id)));
+    }
+    let is_not_found_again = |interface: &&InterfacePlan| host_ends(&plan.id).all(|name| name != interface.host_name);
+    if let Some(interface) = plan.interfaces.iter().find(is_not_found_again) {
+        let InterfacePlan { name, host_name, .. } = interface;
+        return Err(Error::Invalid(format!("{} is not to find {name} again by the name {host_name}", plan.id)));
     }
     Ok(())
 }

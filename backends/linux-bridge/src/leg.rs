@@ -3,7 +3,11 @@
 use std::{net::IpAddr, os::fd::AsFd};
 
 use ipnet::IpNet;
-use overlayd_core::contract::{InterfacePlan, Uplink};
+use overlayd_core::{
+    contract::{AttachmentId, InterfacePlan, Uplink},
+    names::LinkName,
+    plan::host_end,
+};
 use overlayd_netlink::{
     Link, Request, Route,
     address::{self, PrefixRoute},
@@ -130,6 +134,11 @@ impl<'a> Leg<'a> {
             Home::Route(_) => None,
         }
     }
+}
+
+/// The names that the host's ends of a container's interfaces have, and by which they are found again.
+pub(crate) fn host_ends(id: &AttachmentId) -> impl Iterator<Item = LinkName> {
+    ['s', 'g'].into_iter().filter_map(|leg| host_end(id, leg).ok())
 }
 
 /// Whether a container's interface has others of ours beside it. Then packets come by one and go by the other.

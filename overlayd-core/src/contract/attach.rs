@@ -216,7 +216,8 @@ pub enum PortProtocol {
 pub struct InterfacePlan {
     /// Name inside the container, as `eth0`.
     pub name: LinkName,
-    /// Name of the host's end, where there is one.
+    /// Name of the host's end, where there is one: [`host_end`](crate::plan::host_end) of the container's id, by which
+    /// it is found again.
     pub host_name: LinkName,
     /// Address with its prefix.
     pub address: IpNet,

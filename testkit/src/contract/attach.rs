@@ -14,6 +14,7 @@ use overlayd_core::{
         ObservedAttachment, PortPlan, Target, Uplink,
     },
     names::LinkName,
+    plan::host_end,
 };
 
 pub use self::{containers::*, fences::*, recovery::*};
@@ -212,17 +213,6 @@ fn planned(number: u8) -> ContainerLink {
     }
 }
 
-/// The name of the host's end as protocol clients know it: `veth-{pid}-s`, and for other handles the end of their id.
 fn host_name(container: &Container, leg: char) -> LinkName {
-    let id = match &container.id {
-        AttachmentId::Process(pid) => pid.to_string(),
-        AttachmentId::Namespace(id)
-        | AttachmentId::Compute(id)
-        | AttachmentId::Guest(id)
-        | AttachmentId::Host(id)
-        | AttachmentId::Edge(id) => id.clone(),
-        AttachmentId::ComputeNamespace(guid) => guid.0.clone(),
-    };
-    let start = id.len().saturating_sub(LinkName::MAX_LEN - "veth--s".len());
-    link(&format!("veth-{}-{leg}", &id[start..]))
+    host_end(&container.id, leg).expect("a name")
 }
