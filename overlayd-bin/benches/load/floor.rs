@@ -9,7 +9,7 @@ use overlayd_netlink::{
     link::{self, NewBridge, NewVeth},
     route,
 };
-use overlayd_testkit::lab::Namespace;
+use overlayd_testkit::lab::{Namespace, await_cleanup};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
@@ -38,6 +38,7 @@ pub(crate) struct Floor {
 
 impl Floor {
     pub(crate) fn new() -> Self {
+        await_cleanup();
         let host = Namespace::host();
         let bridge = host.enter(|| {
             let rtnl = Rtnl::here().unwrap();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use overlayd_core::protocol::{OverlayMode, Request};
-use overlayd_testkit::lab::{Client, Cluster, Confinement, Host, Lab, Namespace, Underlay};
+use overlayd_testkit::lab::{Client, Cluster, Confinement, Host, Lab, Namespace, Underlay, await_cleanup};
 
 use crate::{Args, stats::Timed};
 
@@ -24,6 +24,7 @@ pub(crate) struct Node {
 impl Node {
     /// Starts the daemon and sets its overlay up.
     pub(crate) fn up(args: &Args) -> Self {
+        await_cleanup();
         let mut lab = Lab::new(1, &Underlay::default(), &args.overlayd);
         lab.hosts[0].log_filter = Some(std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         let underlay = lab.hosts[0].v4();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use overlayd_testkit::lab::{Confinement, Lab, Namespace, Shape, Underlay, probe::pings};
+use overlayd_testkit::lab::{Confinement, Lab, Namespace, Shape, Underlay, await_cleanup, probe::pings};
 
 use self::contenders::{ALL, Contender, Way};
 use crate::{
@@ -31,8 +31,8 @@ pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
     let rounds = bench.options.rounds;
     let method = format!(
         "{CONTAINERS} containers that are there already are attached to four networks and detached again, one after the \
-         other by one client, and by {CLIENTS} clients at once; {rounds} rounds in turns, each on a new host. After the \
-         attach by one client every container pings its gateway.",
+         other by one client, and by {CLIENTS} clients at once; {rounds} rounds in turns, each on a new host and after the \
+         kernel has taken the one before it away. After the attach by one client every container pings its gateway.",
     );
     let columns = [
         ("attach by 8 clients", "1/s"),
@@ -102,6 +102,7 @@ impl Round {
         clients: usize,
         proof: Proof,
     ) -> Result<Self> {
+        await_cleanup();
         let mut lab = Lab::new(1, &Underlay { shape: Shape::Cable, ..Underlay::default() }, program);
         let directory = lab.directory();
         let host = &mut lab.hosts[0];

@@ -19,6 +19,7 @@
 //! that holds them, which ends with the test's: by `drop`, also on panic, and by the closed pipe if the test is killed.
 //! Failures of the lab itself panic with the command and its words: a lab that cannot be built is no test result.
 
+mod cleanup;
 mod client;
 mod cluster;
 mod confined;
@@ -29,6 +30,7 @@ mod namespace;
 pub mod probe;
 mod underlay;
 
+pub use cleanup::await_cleanup;
 pub use client::{Client, attach_request};
 pub use cluster::{Cluster, Node};
 pub use host::{Host, Privileges};
