@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use overlayd_core::protocol::StatusSnapshot;
+use overlayd_core::protocol::{Request, Response, StatusSnapshot};
 use overlayd_testkit::lab::{
     self, Cluster, Host, Lab, Namespace, Underlay,
     probe::{Conversation, Stream, Tally, pings},
@@ -147,7 +147,7 @@ fn a_client_waits_at_the_socket_and_is_never_refused() {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 // A connection may end while it is asked on, as with any daemon that ends; a new one is always accepted.
                 let mut client = lab::Client::connect(&socket, Duration::ZERO).expect("the socket accepts");
-                asked += u32::from(client.call(overlayd_core::protocol::Request::Status).is_ok());
+                asked += u32::from(client.call(Request::Status).is_ok());
             }
             asked
         });
@@ -160,6 +160,42 @@ fn a_client_waits_at_the_socket_and_is_never_refused() {
     });
     println!("{asked} requests were answered meanwhile");
     assert!(asked > 0);
+}
+
+/// Without an overlay there is nothing to lend, and so no other reason for the older daemon to stay.
+#[test]
+fn whoever_asked_for_it_has_the_answer_before_the_older_daemon_ends() {
+    if !lab::available() {
+        return;
+    }
+    let mut lab = crate::lab(1, &Underlay::default());
+    let host = &mut lab.hosts[0];
+    let mut client = host.start();
+    fill(&mut client);
+    let older = host.lock_owner();
+    host.adopt_successor();
+    let order = client.say(Request::Upgrade).expect("the daemon listens");
+    crate::until("the successor is the daemon", || host.lock_owner() != older);
+    assert_eq!(client.reply(order).expect("an answer"), Response::Ok);
+    assert!(host.succeed().success(), "the older process ends well");
+    assert!(host.terminate().success());
+}
+
+/// Asks and reads nothing until the socket is full, so that the next reply has to wait in the daemon.
+fn fill(client: &mut lab::Client) {
+    /// For one reply where there is room.
+    const LONG: Duration = Duration::from_millis(500);
+    loop {
+        let before = client.unread().expect("a socket");
+        client.say(Request::Status).expect("the daemon listens");
+        let asked = Instant::now();
+        while client.unread().expect("a socket") == before {
+            if asked.elapsed() > LONG {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 #[test]

@@ -38,12 +38,28 @@ impl Client {
 
     /// Asks, and returns the answer; an error means that the connection is of no more use.
     pub fn call(&mut self, request: Request) -> std::io::Result<Response> {
+        let id = self.say(request)?;
+        self.reply(id)
+    }
+
+    /// Asks without reading; the id of the request.
+    pub fn say(&mut self, request: Request) -> std::io::Result<u64> {
         let id = self.next_id;
         self.next_id += 1;
         let body = Frame::Request { id, request }.encode().map_err(std::io::Error::other)?;
         let length = u32::try_from(body.len()).map_err(std::io::Error::other)?;
         self.stream.write_all(&length.to_le_bytes())?;
         self.stream.write_all(&body)?;
+        Ok(id)
+    }
+
+    /// Bytes that have arrived and are not read yet.
+    pub fn unread(&self) -> std::io::Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.stream)?)
+    }
+
+    /// The answer to this request; those before it are dropped.
+    pub fn reply(&mut self, id: u64) -> std::io::Result<Response> {
         loop {
             match self.frame()? {
                 Frame::Response { id: of, response } if of == id => return Ok(response),

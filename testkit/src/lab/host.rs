@@ -159,10 +159,15 @@ impl Host {
     /// Has the daemon replace itself by the program that is now at its path, as `overlayd upgrade` does; what the command
     /// printed, or its complaint. The older process is not waited for: [`Host::succeed`] does that.
     pub fn upgrade(&self, overlayd: &Path) -> Result<String, String> {
-        Daemon::adopt_orphans();
+        self.adopt_successor();
         let socket = self.socket();
         let paths = [overlayd, &socket].map(|path| path.to_str().expect("a path in UTF-8"));
         self.namespace.try_run(&[paths[0], "upgrade", "--socket", paths[1]])
+    }
+
+    /// From now on a successor becomes the test's own child, whoever asks for it.
+    pub fn adopt_successor(&self) {
+        Daemon::adopt_orphans();
     }
 
     /// Waits until the older process has ended after an upgrade, and takes its successor for the daemon from now on.
