@@ -223,10 +223,10 @@ fn check(plan: &AttachPlan) -> Result<()> {
     if let Some(interface) = plan.interfaces.iter().find(|interface| families_differ(interface)) {
         return Err(Error::Invalid(format!("{} of {} mixes IPv4 and IPv6", interface.name, plan.id)));
     }
-    let is_not_found_again = |interface: &&InterfacePlan| host_ends(&plan.id).all(|name| name != interface.host_name);
-    if let Some(interface) = plan.interfaces.iter().find(is_not_found_again) {
-        let InterfacePlan { name, host_name, .. } = interface;
-        return Err(Error::Invalid(format!("{} is not to find {name} again by the name {host_name}", plan.id)));
+    let would_be_lost = |interface: &&InterfacePlan| host_ends(&plan.id).all(|name| name != interface.host_name);
+    if let Some(InterfacePlan { name, host_name, .. }) = plan.interfaces.iter().find(would_be_lost) {
+        let what = format!("the host's end of {name} of {} cannot be called {host_name}", plan.id);
+        return Err(Error::Invalid(format!("{what}: a detach looks for the names that derive from the id")));
     }
     Ok(())
 }

@@ -10,6 +10,15 @@ use common::{Bench, V4, V6, container, ip, name_of};
 use overlayd_core::contract::{Attacher, AttachmentId, Error};
 use overlayd_testkit::lab::{Confinement, Namespace, probe::pings};
 
+/// Links, IPv4 addresses and routes, and rules of the host.
+async fn facts(bench: &Bench) -> Vec<String> {
+    bench.backend.settle().await.unwrap();
+    let links = bench.host.run(&["ls", "/sys/class/net"]);
+    let said = [&["ip", "-4", "-oneline", "address"][..], &["ip", "-4", "route"], &["nft", "list", "ruleset"]];
+    let said = said.map(|command| bench.host.run(command).replace(" linkdown", ""));
+    std::iter::once(links).chain(said).collect()
+}
+
 #[tokio::test]
 async fn a_name_by_which_a_container_is_not_found_again_is_refused() {
     let (bench, one) = (Bench::new(V4), container());
@@ -20,15 +29,6 @@ async fn a_name_by_which_a_container_is_not_found_again_is_refused() {
     let error = bench.backend.attach(&plan).await.unwrap_err();
     assert!(matches!(&error, Error::Invalid(what) if what.contains("web0")), "{error}");
     assert_eq!(facts(&bench).await, before);
-}
-
-/// Links, IPv4 addresses and routes, and rules of the host.
-async fn facts(bench: &Bench) -> Vec<String> {
-    bench.backend.settle().await.unwrap();
-    let links = bench.host.run(&["ls", "/sys/class/net"]);
-    let said = [&["ip", "-4", "-oneline", "address"][..], &["ip", "-4", "route"], &["nft", "list", "ruleset"]];
-    let said = said.map(|command| bench.host.run(command).replace(" linkdown", ""));
-    std::iter::once(links).chain(said).collect()
 }
 
 #[tokio::test]

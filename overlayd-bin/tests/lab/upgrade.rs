@@ -171,28 +171,30 @@ fn whoever_asked_for_it_has_the_answer_before_the_older_daemon_ends() {
     let mut lab = crate::lab(1, &Underlay::default());
     let host = &mut lab.hosts[0];
     let mut client = host.start();
-    fill(&mut client);
+    let full = fill(&mut client);
     let older = host.lock_owner();
     host.adopt_successor();
     let order = client.say(Request::Upgrade).expect("the daemon listens");
     crate::until("the successor is the daemon", || host.lock_owner() != older);
+    assert_eq!(client.unread().expect("a socket"), full, "the answer waits in the older daemon");
     assert_eq!(client.reply(order).expect("an answer"), Response::Ok);
     assert!(host.succeed().success(), "the older process ends well");
     assert!(host.terminate().success());
 }
 
-/// Asks and reads nothing until the socket is full, so that the next reply has to wait in the daemon.
-fn fill(client: &mut lab::Client) {
-    /// For one reply where there is room.
-    const LONG: Duration = Duration::from_millis(500);
+/// Asks and reads nothing until the socket is full, so that the next reply has to wait in the daemon; how much is in it.
+fn fill(client: &mut lab::Client) -> u64 {
+    /// For one reply where there is room; the daemon lets a client go that takes none for ten.
+    const LONG: Duration = Duration::from_secs(1);
     loop {
         let before = client.unread().expect("a socket");
         client.say(Request::Status).expect("the daemon listens");
         let asked = Instant::now();
         while client.unread().expect("a socket") == before {
             if asked.elapsed() > LONG {
-                return;
+                return before;
             }
+            // What arrives behind something unread announces itself to nobody.
             thread::sleep(Duration::from_millis(1));
         }
     }

@@ -1,4 +1,5 @@
-//! From the UDP sockets to the TUN interface, everything that timers bring about, and the other way while there is little to do.
+//! From the UDP sockets to the TUN interface, everything that timers bring about, and the other way while there is little
+//! to do.
 
 use std::{io, iter::Peekable, net::SocketAddr, os::fd::AsFd};
 
