@@ -17,3 +17,4 @@ pub mod plan;
 mod private_file;
 pub mod protocol;
 pub mod store;
+pub mod sync;

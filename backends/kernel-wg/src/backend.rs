@@ -1,17 +1,21 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
 use overlayd_core::{
-    contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
+    contract::{DeviceInfo, DevicePlan, DeviceStatus, OverlayBackend, PeerChange, Result},
     names::{InstanceId, LinkName},
+    sync::{lock, run_blocking},
 };
 use overlayd_netlink::Managers;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{book::Book, devices::Devices};
+
+/// What the work of this backend is called in errors.
+const WORK: &str = "work on a WireGuard device";
 
 /// How a [`KernelWg`] works.
 #[derive(Debug, Clone)]
@@ -55,16 +59,11 @@ impl KernelWg {
         device: &LinkName,
         work: impl FnOnce(&Devices, &mut Option<Book>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let slot = self.books.lock().unwrap_or_else(PoisonError::into_inner).entry(device.clone()).or_default().clone();
+        let slot = lock(&self.books).entry(device.clone()).or_default().clone();
         let mut book: OwnedMutexGuard<_> = slot.lock_owned().await;
         let devices = self.devices.clone();
-        aside(move || work(&devices, &mut book)).await
+        run_blocking(WORK, move || work(&devices, &mut book)).await
     }
-}
-
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::host("work on a WireGuard device", std::io::Error::other(error))))
 }
 
 #[async_trait]
@@ -86,7 +85,7 @@ impl OverlayBackend for KernelWg {
     async fn observe(&self) -> Result<Vec<DeviceStatus>> {
         let devices = self.devices.clone();
         let mut seen = Vec::new();
-        for name in aside(move || devices.names()).await? {
+        for name in run_blocking(WORK, move || devices.names()).await? {
             let wanted = name.clone();
             seen.extend(self.in_turn(&name, move |devices, book| devices.observe(&wanted, book)).await?);
         }

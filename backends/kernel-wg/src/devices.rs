@@ -40,10 +40,10 @@ impl Devices {
 
     /// Makes the device be as planned.
     pub(crate) fn ensure(&self, plan: &DevicePlan, book: &mut Option<Book>) -> Result<DeviceInfo> {
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = Rtnl::here()?;
         check_overlaps(&rtnl, plan)?;
         let mtu = mtu(&rtnl, plan)?;
-        let present = rtnl.link(plan.name.as_str()).map_err(host)?;
+        let present = rtnl.link(plan.name.as_str())?;
         let info = match present {
             Some(link) if self.mark.is_on(&link) => self.adapt(&rtnl, &link, plan, mtu, book)?,
             Some(link) => return Err(taken(&link)),
@@ -54,20 +54,20 @@ impl Devices {
 
     /// Names of the devices.
     pub(crate) fn names(&self) -> Result<Vec<LinkName>> {
-        let links = Rtnl::here().and_then(|rtnl| rtnl.links_of("wireguard")).map_err(host)?;
+        let links = Rtnl::here().and_then(|rtnl| rtnl.links_of("wireguard"))?;
         let ours = links.into_iter().filter(|link| self.mark.is_on(link));
         Ok(ours.filter_map(|link| LinkName::new(link.name).ok()).collect())
     }
 
     /// The device as it is; `None` if it is gone by now.
     pub(crate) fn observe(&self, name: &LinkName, book: &mut Option<Book>) -> Result<Option<DeviceStatus>> {
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = Rtnl::here()?;
         let Some(link) = self.find(&rtnl, name)? else { return Ok(None) };
         let seen = match read(name, &link, book) {
             Err(Error::NotFound(_)) => return Ok(None),
             seen => seen?,
         };
-        let addresses = device::addresses(&rtnl, link.index).or_absent().map_err(host)?.unwrap_or_default();
+        let addresses = device::addresses(&rtnl, link.index).or_absent()?.unwrap_or_default();
         Ok(Some(DeviceStatus {
             name: name.clone(),
             public_key: seen.public_key(),
@@ -81,7 +81,7 @@ impl Devices {
 
     /// Applies the changes, all or none.
     pub(crate) fn change_peers(&self, name: &LinkName, changes: &[PeerChange], book: &mut Option<Book>) -> Result<()> {
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = Rtnl::here()?;
         let link = self.find(&rtnl, name)?.ok_or_else(|| Error::NotFound(format!("WireGuard device {name}")))?;
         if book.as_ref().is_none_or(|book| book.index != link.index) {
             read(name, &link, book)?;
@@ -100,10 +100,10 @@ impl Devices {
     /// Removes the device.
     pub(crate) fn remove(&self, name: &LinkName, book: &mut Option<Book>) -> Result<()> {
         *book = None;
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = Rtnl::here()?;
         if let Some(link) = self.find(&rtnl, name)? {
             self.redirects.restore(&rtnl, &self.mark, &link)?;
-            rtnl.run(request::delete(link.index)).or_absent().map_err(host)?;
+            rtnl.run(request::delete(link.index)).or_absent()?;
             tracing::info!(device = %name, "the device is removed");
         }
         self.release_managers(&rtnl);
@@ -129,7 +129,7 @@ impl Devices {
     }
 
     fn find(&self, rtnl: &Rtnl, name: &LinkName) -> Result<Option<Link>> {
-        Ok(rtnl.link(name.as_str()).map_err(host)?.filter(|link| self.mark.is_on(link)))
+        Ok(rtnl.link(name.as_str())?.filter(|link| self.mark.is_on(link)))
     }
 
     /// A failure leaves nothing behind.
@@ -143,22 +143,22 @@ impl Devices {
                 what: format!("interface {}", plan.name),
                 by: "one that was made at this moment".to_owned(),
             },
-            _ => host(error),
+            _ => error.into(),
         })?;
-        let link = rtnl.link(plan.name.as_str()).map_err(host)?;
+        let link = rtnl.link(plan.name.as_str())?;
         let link = link.ok_or_else(|| Error::NotFound(format!("interface {}, just made,", plan.name)))?;
         let outcome = self.equip(rtnl, &link, plan, mtu);
         match &outcome {
             Ok(info) => {
                 tracing::info!(device = %info.name, port = info.listen_port, mtu = info.mtu, "the device is up");
             }
-            Err(_) => drop(rtnl.run(request::delete(link.index)).or_absent().map_err(host)?),
+            Err(_) => drop(rtnl.run(request::delete(link.index)).or_absent()?),
         }
         outcome
     }
 
     fn equip(&self, rtnl: &Rtnl, link: &Link, plan: &DevicePlan, mtu: u16) -> Result<DeviceInfo> {
-        rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
+        rtnl.run_all(self.mark.completion(link.index))?;
         let private_key = Some(plan.private_key.clone());
         let listen_port = (plan.listen_port != 0).then_some(plan.listen_port);
         control::configure(&plan.name, &Settings { private_key, listen_port, fwmark: self.fwmark })?;
@@ -177,7 +177,7 @@ impl Devices {
         book: &mut Option<Book>,
     ) -> Result<DeviceInfo> {
         if self.mark.is_unfinished(link) {
-            rtnl.run_all(self.mark.completion(link.index)).map_err(host)?;
+            rtnl.run_all(self.mark.completion(link.index))?;
         }
         let seen = read(&plan.name, link, book)?;
         // By their public halves: the kernel fixes some bits of a private key, and being told the same one again without
@@ -211,7 +211,7 @@ impl Devices {
             device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
                 // Coming up binds the port.
                 Some(Errno::ADDRINUSE) => control::port_taken(plan.listen_port),
-                _ => host(error),
+                _ => error.into(),
             })
         };
         self.redirects.keep(rtnl, &self.mark, link, configure)
@@ -221,7 +221,7 @@ impl Devices {
 /// Refuses ranges whose routes would cut this host off from its own network.
 fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
     let ranges: Vec<_> = plan.addresses.iter().chain(&plan.routes).copied().collect();
-    match overlap::check(rtnl, plan.name.as_str(), &ranges).map_err(host)? {
+    match overlap::check(rtnl, plan.name.as_str(), &ranges)? {
         None => Ok(()),
         Some(CutOff { what, by }) => Err(Error::Conflict { what, by }),
     }
@@ -240,11 +240,11 @@ fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
 /// Whether the changes went to the device that was looked up. Where that is gone, `wireguard-control` makes another one,
 /// of which nobody knows: that one goes.
 fn still_there(rtnl: &Rtnl, link: &Link) -> Result<()> {
-    let now = rtnl.link(link.name.as_str()).map_err(host)?;
+    let now = rtnl.link(link.name.as_str())?;
     match now {
         Some(now) if now.index == link.index => Ok(()),
         Some(now) if now.is_kind("wireguard") && now.alias.is_none() && now.group == 0 && !now.up => {
-            rtnl.run(request::delete(now.index)).or_absent().map_err(host)?;
+            rtnl.run(request::delete(now.index)).or_absent()?;
             Err(Error::NotFound(format!("WireGuard device {}", link.name)))
         }
         _ => Err(Error::NotFound(format!("WireGuard device {}", link.name))),
@@ -270,7 +270,7 @@ fn mtu(rtnl: &Rtnl, plan: &DevicePlan) -> Result<u16> {
             Err(Error::Invalid(format!("an MTU of {mtu} is less than the {LEAST_MTU} bytes that IPv4 needs")))
         }
         DeviceMtu::Bytes(mtu) => Ok(mtu),
-        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl, &plan.addresses).map_err(host),
+        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl, &plan.addresses).map_err(Error::from),
     }
 }
 
@@ -288,9 +288,4 @@ fn taken(found: &Link) -> Error {
 
 fn bytes(mtu: u32) -> u16 {
     u16::try_from(mtu).unwrap_or(u16::MAX)
-}
-
-pub(crate) fn host(error: overlayd_netlink::Error) -> Error {
-    let (action, source) = error.into_parts();
-    Error::host(action, source)
 }

@@ -2,8 +2,6 @@ use overlayd_core::contract::Result;
 use overlayd_netlink::{Netns, Rtnl, link};
 use rustix::io::Errno;
 
-use crate::devices::host;
-
 /// Whether the running kernel has WireGuard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernel {
@@ -16,11 +14,11 @@ pub enum Kernel {
 /// Asks the kernel for a device, in a network namespace of its own that ends with the question. It loads the module
 /// where there is one. Needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, and blocks for some milliseconds.
 pub fn probe() -> Result<Kernel> {
-    let netns = Netns::create().map_err(host)?;
-    let rtnl = Rtnl::inside(&netns).map_err(host)?;
+    let netns = Netns::create()?;
+    let rtnl = Rtnl::inside(&netns)?;
     match rtnl.run(link::NewWireGuard { name: "probe", group: 0 }.request()) {
         Ok(()) => Ok(Kernel::HasWireGuard),
         Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => Ok(Kernel::HasNone(error.to_string())),
-        Err(error) => Err(host(error)),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,9 +1,12 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use overlayd_core::contract::Result;
+use overlayd_core::{
+    contract::{Error, Result},
+    sync::lock,
+};
 use overlayd_netlink::{Link, Rtnl, link as request, sysctl};
 
-use crate::{devices::host, mark::Mark};
+use crate::mark::Mark;
 
 /// A setting of the whole host that the kernel switches off whenever a WireGuard device comes up. It is not ours to
 /// change, and nobody would ever switch it on again.
@@ -25,15 +28,15 @@ pub(crate) struct Redirects {
 impl Redirects {
     /// Does `work`, which brings the device up where it is not, and finishes a new one.
     pub(crate) fn keep(&self, rtnl: &Rtnl, mark: &Mark, link: &Link, work: impl FnOnce() -> Result<()>) -> Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.turn);
         let before = note(rtnl, mark, link)?;
         let outcome = work();
         if let Some(value) = &before {
-            sysctl::write(rtnl.netns(), SETTING, value).map_err(host)?;
+            sysctl::write(rtnl.netns(), SETTING, value)?;
         }
         let finish = request::change(link.index).group(mark.lasting_group(link)).request();
         let finished = match before.is_some() || mark.is_unfinished(link) {
-            true => rtnl.run(finish).map_err(host),
+            true => rtnl.run(finish).map_err(Error::from),
             false => Ok(()),
         };
         outcome.and(finished)
@@ -41,9 +44,9 @@ impl Redirects {
 
     /// Puts back what a process did not that was killed while the device came up.
     pub(crate) fn restore(&self, rtnl: &Rtnl, mark: &Mark, link: &Link) -> Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.turn);
         match mark.switches_redirects_off(link) {
-            true => sysctl::write(rtnl.netns(), SETTING, ON).map_err(host),
+            true => sysctl::write(rtnl.netns(), SETTING, ON).map_err(Error::from),
             false => Ok(()),
         }
     }
@@ -57,9 +60,9 @@ fn note(rtnl: &Rtnl, mark: &Mark, link: &Link) -> Result<Option<String>> {
     if link.up {
         return Ok(None);
     }
-    let Some(value) = sysctl::read(rtnl.netns(), SETTING).map_err(host)?.filter(|value| value != OFF) else {
+    let Some(value) = sysctl::read(rtnl.netns(), SETTING)?.filter(|value| value != OFF) else {
         return Ok(None);
     };
-    rtnl.run(mark.switching_redirects_off(link.index)).map_err(host)?;
+    rtnl.run(mark.switching_redirects_off(link.index))?;
     Ok(Some(value))
 }

@@ -1,7 +1,10 @@
-use std::{io, net::SocketAddr};
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use overlayd_core::contract::{Candidate, CandidateKind, Error, Nat, NatPlan, PathChoice, PeerPaths, Result};
+use overlayd_core::{
+    contract::{Candidate, CandidateKind, Nat, NatPlan, PathChoice, PeerPaths, Result},
+    sync::run_blocking,
+};
 use overlayd_netlink::Rtnl;
 
 use crate::egress::{Egress, Host};
@@ -20,9 +23,7 @@ impl Nat for NatTraversal {
     }
 
     async fn discover(&self, plan: &NatPlan) -> Result<Vec<Candidate>> {
-        let looked = tokio::task::spawn_blocking(look).await;
-        let egress =
-            looked.unwrap_or_else(|e| Err(Error::host("look for the host's addresses", io::Error::other(e))))?;
+        let egress = run_blocking("look for the host's addresses", look).await?;
         let candidate = |ip| Candidate {
             kind: CandidateKind::Host,
             address: SocketAddr::new(ip, plan.listen_port),
@@ -41,13 +42,9 @@ impl Nat for NatTraversal {
 }
 
 fn look() -> Result<Egress> {
-    let host = |error: overlayd_netlink::Error| {
-        let (action, source) = error.into_parts();
-        Error::host(action, source)
-    };
-    let rtnl = Rtnl::here().map_err(host)?;
-    let links = rtnl.links().map_err(host)?;
-    let addresses = rtnl.all_addresses().map_err(host)?;
-    let routes = rtnl.routes().map_err(host)?;
+    let rtnl = Rtnl::here()?;
+    let links = rtnl.links()?;
+    let addresses = rtnl.all_addresses()?;
+    let routes = rtnl.routes()?;
     Ok(Egress::of(&Host { links: &links, addresses: &addresses, routes: &routes }))
 }

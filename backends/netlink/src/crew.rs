@@ -2,9 +2,10 @@ use std::{
     collections::VecDeque,
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
+use overlayd_core::sync::{lock, unpoisoned};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Error, Netns, Result};
@@ -87,13 +88,13 @@ impl Drop for Return<'_> {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// The next job; `None` at the end.
     fn next(&self) -> Option<Job> {
         let idle = |queue: &mut Queue| queue.jobs.is_empty() && !queue.ending;
-        let mut queue = self.changed.wait_while(self.queue(), idle).unwrap_or_else(PoisonError::into_inner);
+        let mut queue = unpoisoned(self.changed.wait_while(self.queue(), idle));
         queue.jobs.pop_front()
     }
 }

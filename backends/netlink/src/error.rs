@@ -1,5 +1,6 @@
 use std::io;
 
+use overlayd_core::contract;
 use rustix::io::Errno;
 
 /// Result of a request to the kernel.
@@ -61,6 +62,13 @@ impl Error {
     /// What was tried, as `create bridge zl-web-b`, and why it failed.
     pub fn into_parts(self) -> (String, io::Error) {
         (self.action, self.source)
+    }
+}
+
+impl From<Error> for contract::Error {
+    /// A failed step on the host; a denied one is [`contract::Error::Permission`].
+    fn from(error: Error) -> Self {
+        Self::host(error.action, error.source)
     }
 }
 

@@ -1,14 +1,11 @@
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Mutex, time::Duration};
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nlink::netlink::{
     MessageBuilder, MessageIter,
     message::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NlMsgError, NlMsgHdr, NlMsgType},
 };
+use overlayd_core::sync::lock;
 use rustix::{
     io::Errno,
     net::sockopt::{Timeout, set_socket_timeout},
@@ -120,7 +117,7 @@ impl Rtnl {
     }
 
     fn with_channel<T>(&self, work: impl FnOnce(&mut Channel) -> Result<T>) -> Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = lock(&self.idle).pop();
         let mut channel = match idle {
             Some(channel) => channel,
             None => self.netns.run(Channel::open)??,
@@ -128,7 +125,7 @@ impl Rtnl {
         let outcome = work(&mut channel);
         // A channel whose answers are not all read would hand them to the next request.
         if channel.settled {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+            lock(&self.idle).push(channel);
         }
         outcome
     }

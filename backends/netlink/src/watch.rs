@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use netlink_sys::{
@@ -12,6 +12,7 @@ use netlink_sys::{
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 use nlink::netlink::{AttrIter, MessageIter, NlMsgType};
+use overlayd_core::sync::lock;
 use rustix::{io::Errno, net::sockopt};
 
 use crate::{Error, Link, Result};
@@ -117,7 +118,7 @@ static OWN: Mutex<VecDeque<u32>> = Mutex::new(VecDeque::new());
 
 /// Notes that what this socket asks for is done by us.
 pub(crate) fn register(address: SocketAddr) {
-    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut own = lock(&OWN);
     if own.contains(&address.port_number()) {
         return;
     }
@@ -158,13 +159,13 @@ fn remover(kind: u16, index: u32, port: u32) -> By {
 }
 
 fn removed() -> MutexGuard<'static, VecDeque<(u16, u32)>> {
-    REMOVED.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&REMOVED)
 }
 
 fn by(port: u32) -> By {
     match port {
         0 => By::Kernel,
-        port if OWN.lock().unwrap_or_else(PoisonError::into_inner).contains(&port) => By::Us,
+        port if lock(&OWN).contains(&port) => By::Us,
         _ => By::Another,
     }
 }
