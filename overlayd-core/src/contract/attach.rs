@@ -4,12 +4,11 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::Result;
+use super::{Handover, Result};
 use crate::names::LinkName;
 
 /// Local networks that containers plug into: bridge and veth on Linux, HCN networks and endpoints on Windows. It also
 /// decides how those networks reach the outside.
-#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Attacher: Send + Sync + 'static {
     /// The backend's name in logs, as `linux-bridge`.
@@ -30,6 +29,11 @@ pub trait Attacher: Send + Sync + 'static {
 
     /// The networks and attachments that carry our mark.
     async fn observe(&self) -> Result<HostNetworks>;
+
+    /// How a successor gets what this backend holds in this process; `None` where it holds nothing.
+    fn handover(&self) -> Option<&dyn Handover> {
+        None
+    }
 }
 
 /// Name of a local network on the host: the bridge on Linux, the HCN network on Windows (which allows more than an

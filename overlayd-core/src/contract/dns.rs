@@ -8,10 +8,9 @@ use std::{
 use async_trait::async_trait;
 use ipnet::IpNet;
 
-use super::Result;
+use super::{Handover, Result};
 
 /// Answers names of the overlay and forwards the rest.
-#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Dns: Send + Sync + 'static {
     /// The backend's name in logs, as `dns-responder`.
@@ -27,6 +26,11 @@ pub trait Dns: Send + Sync + 'static {
 
     /// Stops answering and frees the sockets.
     async fn clear(&self) -> Result<()>;
+
+    /// How a successor gets what this backend holds in this process; `None` where it holds nothing.
+    fn handover(&self) -> Option<&dyn Handover> {
+        None
+    }
 }
 
 /// All that is to be answered.

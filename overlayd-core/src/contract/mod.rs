@@ -15,11 +15,14 @@
 //!
 //! Calls for different objects may arrive concurrently; calls for the same object arrive in order. Every call runs
 //! under a deadline of the caller's, so an implementation needs no time-outs of its own.
+//!
+//! A backend that holds something in this process returns a [`Handover`], by which a successor gets it.
 
 mod attach;
 mod dns;
 mod drift;
 mod error;
+mod handover;
 mod nat;
 mod overlay;
 
@@ -27,5 +30,6 @@ pub use attach::*;
 pub use dns::*;
 pub use drift::*;
 pub use error::*;
+pub use handover::*;
 pub use nat::*;
 pub use overlay::*;

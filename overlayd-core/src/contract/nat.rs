@@ -6,7 +6,6 @@ use super::Result;
 use crate::keys::PublicKey;
 
 /// Finds ways through NATs that we do not control.
-#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Nat: Send + Sync + 'static {
     /// The backend's name in logs, as `nat-traversal`.

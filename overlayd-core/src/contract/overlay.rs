@@ -3,14 +3,13 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc, ti
 use async_trait::async_trait;
 use ipnet::IpNet;
 
-use super::Result;
+use super::{Handover, Result};
 use crate::{
     keys::{PresharedKey, PrivateKey, PublicKey},
     names::LinkName,
 };
 
 /// WireGuard devices and their peers. Packets never cross this trait.
-#[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait OverlayBackend: Send + Sync + 'static {
     /// The backend's name in logs and `status`, as `userspace-wg`.
@@ -30,6 +29,11 @@ pub trait OverlayBackend: Send + Sync + 'static {
 
     /// Removes the device with its addresses, routes and sessions.
     async fn remove_device(&self, device: &LinkName) -> Result<()>;
+
+    /// How a successor gets what this backend holds in this process; `None` where it holds nothing.
+    fn handover(&self) -> Option<&dyn Handover> {
+        None
+    }
 }
 
 /// A WireGuard device as it should be.

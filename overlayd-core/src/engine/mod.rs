@@ -265,6 +265,3 @@ impl Engine {
         changes
     }
 }
-
-#[cfg(all(test, feature = "mock"))]
-mod tests;

@@ -4,6 +4,7 @@
 
 mod adoption;
 mod attach;
+mod calls;
 mod concurrency;
 mod drift;
 mod issued;

@@ -1,18 +1,15 @@
 //! Which calls the engine makes, in which order, and what it makes of their answers: against mocks.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use mockall::{Sequence, predicate::eq};
-
-use super::*;
-use crate::{
-    contract::{
-        self, Attached, AttachmentId, DeviceInfo, HostNetworks, MockAttacher, MockOverlayBackend, TargetIdentity,
-    },
-    protocol::{AttachContainer, AttachHandle, OverlayMode, Request, Response, SetupGlobalOverlay},
+use overlayd_core::{
+    contract::{self, Attached, AttachmentId, DeviceInfo, HostNetworks, TargetIdentity},
+    engine::{Backends, Engine, EngineConfig},
+    protocol::{AttachContainer, AttachHandle, OverlayMode, Request, Response, SetupGlobalOverlay, StatusSnapshot},
 };
+use overlayd_testkit::mock::{MockAttacher, MockOverlayBackend};
 
 fn quiet_overlay() -> MockOverlayBackend {
     let mut overlay = MockOverlayBackend::new();
@@ -58,6 +55,13 @@ async fn attach(engine: &Engine) -> Response {
     engine.answer(Request::AttachContainer(request)).await
 }
 
+async fn status(engine: &Engine) -> StatusSnapshot {
+    match engine.answer(Request::Status).await {
+        Response::Status(status) => status,
+        response => panic!("{response:?}"),
+    }
+}
+
 fn attached() -> contract::Result<Attached> {
     Ok(Attached { identity: TargetIdentity("start 1".into()), namespace: None })
 }
@@ -68,8 +72,11 @@ async fn the_lease_is_on_record_before_the_attacher_is_called() {
     let seen: Arc<std::sync::OnceLock<Arc<Engine>>> = Arc::default();
     let engine_of = Arc::clone(&seen);
     attacher.expect_attach().once().returning(move |plan| {
-        let desired = engine_of.get().unwrap().desired();
-        assert!(desired.is_leased(plan.interfaces[0].address.addr()));
+        let address = plan.interfaces[0].address.addr();
+        let engine = engine_of.get().unwrap();
+        // A read never waits, so that it can be asked for in the midst of a call of the engine's.
+        let status = status(engine).now_or_never().unwrap();
+        assert_eq!(status.services[0].attachments, 1, "{address} is given out before it is on record");
         attached()
     });
     let (engine, _dir) = engine(quiet_overlay(), attacher).await;
@@ -87,7 +94,7 @@ async fn a_failed_attach_is_cleaned_up_by_its_id_and_then_forgotten() {
     let (engine, _dir) = engine(quiet_overlay(), attacher).await;
     let Response::Err { message } = attach(&engine).await else { panic!() };
     assert!(message.contains("attach pid 7") && message.contains("gone"), "{message}");
-    assert!(engine.desired().attachments().is_empty());
+    assert_eq!(status(&engine).await.services[0].attachments, 0);
 }
 
 #[tokio::test]
@@ -104,15 +111,18 @@ async fn a_device_that_fails_is_removed_and_never_told_of_peers() {
 }
 
 #[tokio::test]
-async fn the_device_is_made_with_the_nodes_own_key() {
+async fn the_device_is_made_with_the_nodes_own_key_and_gives_its_mtu_to_networks() {
     let mut overlay = quiet_overlay();
     overlay.expect_ensure_device().once().returning(|plan| {
         let public_key = plan.private_key.public_key();
         Ok(DeviceInfo { name: plan.name.clone(), public_key, listen_port: plan.listen_port, mtu: 1380 })
     });
-    let (engine, _dir) = engine(overlay, quiet_attacher()).await;
+    overlay.expect_change_peers().returning(|_, _| Ok(()));
+    let mut attacher = quiet_attacher();
+    attacher.expect_attach().once().withf(|plan| plan.interfaces[0].mtu == 1380).returning(|_| attached());
+    let (engine, _dir) = engine(overlay, attacher).await;
     assert_eq!(engine.answer(setup()).await, Response::BridgeName { name: "zl-atlas-n1-g".into() });
-    assert_eq!(engine.mtu.load(std::sync::atomic::Ordering::Relaxed), 1380);
+    assert!(matches!(attach(&engine).await, Response::Attached(_)));
 }
 
 fn setup() -> Request {
