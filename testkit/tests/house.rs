@@ -5,8 +5,12 @@
 
 #[path = "house/arrows.rs"]
 mod arrows;
+#[path = "house/circles.rs"]
+mod circles;
 #[path = "house/faults.rs"]
 mod faults;
+#[path = "house/source.rs"]
+mod source;
 #[path = "house/tree.rs"]
 mod tree;
 
