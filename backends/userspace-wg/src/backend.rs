@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Config,
-    devices::{Devices, Handed, Lent},
+    registry::{Devices, Handed, Lent},
 };
 
 /// WireGuard devices in this process.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use overlayd_core::{contract::DriftSignal, names::InstanceId};
 use overlayd_netlink::Managers;
 
-use crate::{host::Offloads, noise::Limits};
+use crate::{io::Offloads, noise::Limits};
 
 /// What happens to the interface when this process ends without removing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,18 +1,19 @@
 //! OverlayBackend in user space: the Noise core of boringtun in our own device loop over TUN and UDP.
 //!
 //! [`noise`] is the protocol as plain state, [`offload`] packets in frames and frames in packets, `device` the two threads
-//! that move packets through both, `host` what they need of Linux, [`uapi`] the control socket for `wg(8)`, and [`UserspaceWg`] the backend around all of it.
+//! that move packets through both, `io` what they need of the operating system, [`uapi`] the control socket for `wg(8)`, and [`UserspaceWg`] the backend around all of it.
 
 mod backend;
 mod config;
 mod device;
-mod devices;
-mod host;
+mod handover;
+mod io;
 pub mod noise;
 pub mod offload;
+mod registry;
 pub mod uapi;
 
 pub use backend::UserspaceWg;
 pub use config::{AtExit, Config};
-pub use devices::{Handed, Lent};
-pub use host::{Offloads, TunOffload, UdpReceive, UdpSend};
+pub use io::{Offloads, TunOffload, UdpReceive, UdpSend};
+pub use registry::{Handed, Lent};

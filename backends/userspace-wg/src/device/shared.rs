@@ -10,13 +10,12 @@ use std::{
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
+    busy::Pace,
     gate::{Gate, Stands},
-    pace::Pace,
-    timer::Timer,
-    wire::{Said, Wire},
 };
 use crate::{
-    host::{tun::Tun, udp::Sockets},
+    handover::channel::{Said, Wire},
+    io::{timer::Timer, tun::Tun, udp::Sockets},
     noise::{Batch, DropReason, Engine, Known, Moment, Stray},
 };
 
@@ -110,12 +109,12 @@ impl Shared {
     }
 
     /// From now on everything that is for no session of ours waits for [`Shared::follow_by`].
-    pub(super) fn stand_aside(&self) -> Vec<Known> {
+    pub(crate) fn stand_aside(&self) -> Vec<Known> {
         self.lock().stand_aside(Moment::boot_clock())
     }
 
     /// Leaves what waits, and what comes, to the process at the other end of the wire.
-    pub(super) fn follow_by(&self, wire: &Arc<Wire>) {
+    pub(crate) fn follow_by(&self, wire: &Arc<Wire>) {
         *self.follower() = Some(wire.clone());
         self.aside.store(true, Ordering::Release);
         self.forward();
@@ -130,7 +129,7 @@ impl Shared {
 
     /// Sends what the engine has left aside to the process that follows. Only one thread does so at a time, in the order
     /// in which things were left.
-    pub(super) fn forward(&self) {
+    pub(crate) fn forward(&self) {
         let follower = self.follower();
         let Some(wire) = &*follower else { return };
         let strays = self.lock().take_strays();
@@ -146,7 +145,7 @@ impl Shared {
     }
 
     /// The process that was to follow is gone: all is ours again.
-    pub(super) fn come_back(&self) {
+    pub(crate) fn come_back(&self) {
         self.aside.store(false, Ordering::Release);
         *self.follower() = None;
         self.with_engine(|engine| engine.come_back(Moment::boot_clock()));
@@ -155,28 +154,28 @@ impl Shared {
     }
 
     /// Another process carries the device.
-    pub(super) fn give_away(&self) {
+    pub(crate) fn give_away(&self) {
         self.fail("another process has taken it over".to_owned());
     }
 
     /// Returns when everything that was read from the interface is sent, and nothing more is read.
-    pub(super) fn close_tun(&self) {
+    pub(crate) fn close_tun(&self) {
         self.tun_gate.close();
     }
 
     /// Returns when everything that was read from the sockets is dealt with, and nothing more is read.
-    pub(super) fn close_udp(&self) {
+    pub(crate) fn close_udp(&self) {
         self.udp_gate.close();
     }
 
-    pub(super) fn open_tun(&self) {
+    pub(crate) fn open_tun(&self) {
         self.tun_gate.open();
         // Either may be the one that reads it.
         self.outward.ring();
         self.inward.ring();
     }
 
-    pub(super) fn open_udp(&self) {
+    pub(crate) fn open_udp(&self) {
         self.udp_gate.open();
         self.inward.ring();
     }

@@ -4,7 +4,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use super::{Shared, inward, outward};
+use super::{Shared, receive_thread, send_thread};
 
 /// The two threads of a device. They end with this value.
 pub(crate) struct Threads {
@@ -16,8 +16,8 @@ impl Threads {
     /// Starts both, for the device of this name.
     pub(crate) fn start(name: &str, shared: &Arc<Shared>) -> io::Result<Self> {
         let mut threads = Self { shared: shared.clone(), handles: Vec::with_capacity(2) };
-        threads.spawn(name, "out", outward::run)?;
-        threads.spawn(name, "in", inward::run)?;
+        threads.spawn(name, "out", send_thread::run)?;
+        threads.spawn(name, "in", receive_thread::run)?;
         Ok(threads)
     }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::{
         device::Stands,
-        host::{Offloads, tun::Tun, udp::Sockets},
+        io::{Offloads, tun::Tun, udp::Sockets},
         noise::{Engine, Limits},
     };
 

@@ -13,7 +13,7 @@ use zeroize::Zeroize;
 use super::{
     mac::{cookie_key, mac, mac1_key, same},
     message::COOKIE_REPLY,
-    moment::Moment,
+    time::Moment,
 };
 
 /// How long a cookie is good for (whitepaper, section 5.4.7).

@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{moment::Moment, peer::PeerId};
+use super::{peer::PeerId, time::Moment};
 
 /// The peers that have something to do, by when.
 ///

@@ -2,14 +2,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     batch::Batch,
+    context::{Env, jitter},
     drops::DropReason,
-    engine::Engine,
-    env::{Env, jitter},
     initiation::Initiation,
     keypair::{Keypair, Pending},
     message::Message,
-    moment::{Moment, Now},
     peer::{Peer, PeerId},
+    time::{Moment, Now},
+    tunnel::Engine,
 };
 
 /// Pause between two initiations of one peer that are answered.

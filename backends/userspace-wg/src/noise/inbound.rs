@@ -3,13 +3,13 @@ use std::net::SocketAddr;
 use super::{
     batch::Batch,
     drops::DropReason,
-    engine::Engine,
     ip,
     keypair::{KEEP_FRESH_ON_RECEIVE, Role},
     message::Message,
-    moment::Now,
     peer::MOST_STAGED,
-    run::Run,
+    receive_run::Run,
+    time::Now,
+    tunnel::Engine,
 };
 
 impl Engine {

@@ -9,8 +9,8 @@ use overlayd_core::keys::{PresharedKey, PublicKey};
 use super::{
     drops::DropReason,
     index::{IndexSeed, Indices},
-    moment::Moment,
     session::{REJECT_AFTER_MESSAGES, Session, reason},
+    time::Moment,
 };
 
 /// After as many messages a new handshake is due (whitepaper, section 6.1).

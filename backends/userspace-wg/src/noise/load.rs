@@ -1,6 +1,6 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use super::moment::Moment;
+use super::time::Moment;
 
 const WINDOW: Duration = Duration::from_secs(1);
 /// Addresses counted one by one; what comes from more of them only counts towards the total.

@@ -2,14 +2,12 @@
 //! datagrams and the packets, and answers with datagrams and packets. Everything here runs as any user.
 
 mod allowed_ips;
-mod aside;
 mod batch;
-mod config;
+mod context;
 mod cookie;
 mod deadlines;
 mod drops;
-mod engine;
-mod env;
+mod handover;
 mod handshake;
 mod inbound;
 mod index;
@@ -19,25 +17,27 @@ mod keypair;
 mod load;
 mod mac;
 mod message;
-mod moment;
 mod outbound;
 mod peer;
-mod run;
+mod peer_config;
+mod receive_run;
 mod session;
 mod snapshot;
+mod time;
 mod timers;
+mod tunnel;
 mod wake;
 
 #[cfg(test)]
 mod tests;
 
-pub use aside::{Known, Stray};
 pub use batch::Batch;
-pub use config::{Endpoint, PeerConfig, PeerEdit};
 pub use drops::DropReason;
-pub use engine::Engine;
+pub use handover::{Known, Stray};
 pub use load::Limits;
-pub use moment::{Moment, Now};
 pub use outbound::{Freight, Lane};
-pub use run::Run;
+pub use peer_config::{Endpoint, PeerConfig, PeerEdit};
+pub use receive_run::Run;
 pub use snapshot::{EngineSnapshot, PeerSnapshot};
+pub use time::{Moment, Now};
+pub use tunnel::Engine;

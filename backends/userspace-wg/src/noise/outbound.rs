@@ -2,14 +2,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     batch::Batch,
+    context::{Env, MOST_STAGED_IN_ALL, jitter},
     drops::DropReason,
-    engine::Engine,
-    env::{Env, MOST_STAGED_IN_ALL, jitter},
     ip,
     message::DATA_OVERHEAD,
-    moment::{Moment, Now},
     peer::{MOST_STAGED, Peer, PeerId},
     session::Session,
+    time::{Moment, Now},
+    tunnel::Engine,
 };
 
 /// What is about to be sent to one peer: the packets of one frame.

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use overlayd_core::keys::{PresharedKey, PublicKey};
 
 use super::{
+    context::Env,
     cookie::CookieJar,
-    env::Env,
     initiation::Timestamp,
     keypair::{Keypair, Pending},
-    moment::Moment,
+    time::Moment,
     timers::Timers,
 };
 

@@ -6,7 +6,7 @@ use overlayd_core::{
     keys::{PresharedKey, PublicKey},
 };
 
-use super::{engine::Engine, peer::Peer};
+use super::{peer::Peer, tunnel::Engine};
 
 /// A device as it is at one moment. No `Debug`: it holds keys.
 pub struct EngineSnapshot {

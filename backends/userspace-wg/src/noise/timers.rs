@@ -1,6 +1,6 @@
 use std::{num::NonZeroU16, time::Duration};
 
-use super::moment::Moment;
+use super::time::Moment;
 
 /// Pause between two initiations to the same peer (whitepaper, section 6.1).
 pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);

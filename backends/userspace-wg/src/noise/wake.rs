@@ -1,11 +1,11 @@
 use super::{
     batch::Batch,
+    context::Env,
     drops::DropReason,
-    engine::Engine,
-    env::Env,
-    moment::{Moment, Now},
     peer::{Peer, PeerId},
+    time::{Moment, Now},
     timers::Due,
+    tunnel::Engine,
 };
 
 impl Engine {

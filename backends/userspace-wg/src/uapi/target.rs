@@ -5,7 +5,7 @@ use overlayd_core::{contract::DriftSignal, names::LinkName};
 use super::{DeviceEdit, PeerMode, PeerSection, SetRequest, show};
 use crate::{
     device::Shared,
-    host::udp::Sockets,
+    io::udp::Sockets,
     noise::{Engine, Moment},
 };
 

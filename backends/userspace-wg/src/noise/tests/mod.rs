@@ -1,7 +1,7 @@
 //! Engines against each other under a simulated clock.
 
-mod aside;
 mod faults;
+mod handover;
 mod robust;
 mod sessions;
 mod world;

@@ -20,8 +20,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub(crate) use receive::{Arrivals, Supply};
 use send::Sender;
 
-use super::{Offloads, UdpReceive, ffi};
-use crate::noise::{Batch, DropReason};
+use super::ffi;
+use crate::{
+    io::offloads::{Offloads, UdpReceive},
+    noise::{Batch, DropReason},
+};
 
 /// Room for a burst while the loop is busy, in bytes.
 const BUFFER: i32 = 4 << 20;

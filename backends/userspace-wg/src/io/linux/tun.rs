@@ -9,8 +9,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::{TunOffload, ffi};
+use super::ffi;
 use crate::{
+    io::offloads::TunOffload,
     noise::Batch,
     offload::{Merging, Offload, SLACK, VNET_HEADER, gather},
 };

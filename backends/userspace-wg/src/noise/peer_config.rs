@@ -4,9 +4,9 @@ use ipnet::IpNet;
 use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
 use super::{
-    engine::Engine,
-    moment::Moment,
     peer::{Peer, PeerId},
+    time::Moment,
+    tunnel::Engine,
 };
 
 /// What to do with a peer's endpoint.

@@ -7,9 +7,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Shared, pace::A_FEW};
+use super::{Shared, busy::A_FEW};
 use crate::{
-    host::{tun::Arrival, udp::Sockets},
+    io::{tun::Arrival, udp::Sockets},
     noise::{Batch, DropReason, Engine, Freight, Lane, Now},
     offload::Cut,
 };

@@ -1,15 +1,15 @@
 use std::time::Duration;
 
 use super::{
-    aside::Aside,
     cookie::CookieChecker,
     deadlines::Deadlines,
     drops::Drops,
+    handover::Aside,
     index::Indices,
     keypair::Identity,
     load::{Limits, Load},
-    moment::Moment,
     peer::{Peer, PeerId},
+    time::Moment,
 };
 
 /// Packets that wait for a handshake with any peer of a device, at most.

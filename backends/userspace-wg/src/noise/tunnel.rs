@@ -4,8 +4,8 @@ use overlayd_core::keys::PublicKey;
 
 use super::{
     allowed_ips::AllowedIps,
+    context::Env,
     cookie::CookieChecker,
-    env::Env,
     keypair::Identity,
     load::Limits,
     peer::{Peer, PeerId},

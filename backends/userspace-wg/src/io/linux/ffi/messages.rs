@@ -9,29 +9,29 @@ use std::{
 };
 
 /// Messages in one call, at most.
-pub(in crate::host) const MOST_MESSAGES: usize = 64;
+pub(in crate::io::linux) const MOST_MESSAGES: usize = 64;
 
 /// Room for one control message with a number.
 const CONTROL: usize = 24;
 
 /// A message to send.
 #[derive(Clone, Copy)]
-pub(in crate::host) struct Outgoing<'a> {
+pub(in crate::io::linux) struct Outgoing<'a> {
     /// One datagram, or several next to each other.
-    pub(in crate::host) bytes: &'a [u8],
+    pub(in crate::io::linux) bytes: &'a [u8],
     /// Length of each datagram but the last, where there are several.
-    pub(in crate::host) segment: Option<u16>,
-    pub(in crate::host) to: SocketAddr,
+    pub(in crate::io::linux) segment: Option<u16>,
+    pub(in crate::io::linux) to: SocketAddr,
 }
 
 /// A message that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::host) struct Received {
-    pub(in crate::host) len: usize,
+pub(in crate::io::linux) struct Received {
+    pub(in crate::io::linux) len: usize,
     /// Length of each datagram but the last, where there may be several.
-    pub(in crate::host) segment: Option<usize>,
+    pub(in crate::io::linux) segment: Option<usize>,
     /// `None` for an address of no known family.
-    pub(in crate::host) from: Option<SocketAddr>,
+    pub(in crate::io::linux) from: Option<SocketAddr>,
 }
 
 /// As `cmsghdr` needs it.
@@ -47,7 +47,7 @@ const _: () = {
 };
 
 /// Sends the first messages, [`MOST_MESSAGES`] at most, and returns how many; an error is that of the first one.
-pub(in crate::host) fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+pub(in crate::io::linux) fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
     let messages = &messages[..messages.len().min(MOST_MESSAGES)];
     let mut names = [const { MaybeUninit::<Name>::uninit() }; MOST_MESSAGES];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST_MESSAGES];
@@ -79,7 +79,7 @@ pub(in crate::host) fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_
 
 /// Receives what is there, without waiting, into `slots` of equal length one after the other in `store`; at most
 /// [`MOST_MESSAGES`]. What arrived is appended to `arrived`.
-pub(in crate::host) fn receive_many(
+pub(in crate::io::linux) fn receive_many(
     socket: BorrowedFd<'_>,
     store: &mut [u8],
     slot: usize,

@@ -9,13 +9,13 @@ use rustix::{io::Errno, net::SendFlags};
 use socket2::Socket;
 
 use super::{
-    super::{
-        UdpSend,
-        ffi::{self, Outgoing},
-    },
+    super::ffi::{self, Outgoing},
     Sockets,
 };
-use crate::noise::{Batch, DropReason};
+use crate::{
+    io::offloads::UdpSend,
+    noise::{Batch, DropReason},
+};
 
 /// Datagrams that the kernel takes as one, at most (`UDP_MAX_SEGMENTS` of its first versions).
 const MOST_SEGMENTS: usize = 64;

@@ -8,9 +8,9 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Shared, outward, pace::A_FEW};
+use super::{Shared, busy::A_FEW, send_thread};
 use crate::{
-    host::udp::{Arrivals, Sockets, Supply},
+    io::udp::{Arrivals, Sockets, Supply},
     noise::{Batch, Engine, Now, Run},
 };
 
@@ -26,7 +26,7 @@ struct Buffers {
     packets: Batch,
     replies: Batch,
     /// For what goes the other way.
-    frames: outward::Buffers,
+    frames: send_thread::Buffers,
 }
 
 pub(super) fn run(shared: &Shared) -> io::Result<()> {
@@ -34,7 +34,7 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         arrivals: Arrivals::new(),
         packets: Batch::with_room(PACKETS, ENOUGH + 2 * Batch::SLOT),
         replies: Batch::with_slots(2 * Engine::STEP),
-        frames: outward::Buffers::for_frames(1),
+        frames: send_thread::Buffers::for_frames(1),
     };
     while !shared.is_stopping() {
         let sockets = shared.sockets();
@@ -44,7 +44,7 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
             supply = serve(shared, &sockets, ready, &mut buffers)?;
             // The host often has an answer at once to what it was just given.
             if !shared.is_busy() {
-                outward::pass_few(shared, &sockets, &mut buffers.frames)?;
+                send_thread::pass_few(shared, &sockets, &mut buffers.frames)?;
             }
         }
     }

@@ -2,11 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Shared,
-    wire::{Heard, Said, Wire},
-};
-use crate::noise::Moment;
+use super::channel::{Heard, Said, Wire};
+use crate::{device::Shared, noise::Moment};
 
 /// After this long without anything on the old sessions they are given up,
 const QUIET: Duration = Duration::from_millis(500);

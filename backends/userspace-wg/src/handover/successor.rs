@@ -8,11 +8,11 @@ use std::{
 
 use overlayd_core::keys::PublicKey;
 
-use super::{
-    Shared,
-    wire::{Heard, Said, Wire, peers_of},
+use super::channel::{Heard, Said, Wire, peers_of};
+use crate::{
+    device::Shared,
+    noise::{Batch, Engine, Known, Moment, Now},
 };
-use crate::noise::{Batch, Engine, Known, Moment, Now};
 
 /// Time for the older process to tell its peers.
 const PEERS: Duration = Duration::from_secs(5);

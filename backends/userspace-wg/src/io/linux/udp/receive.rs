@@ -3,7 +3,8 @@ use std::{io, net::SocketAddr, os::fd::AsFd};
 use rustix::{io::Errno, net::RecvFlags};
 use socket2::Socket;
 
-use super::super::{UdpReceive, ffi};
+use super::super::ffi;
+use crate::io::offloads::UdpReceive;
 
 /// Bytes offered for one message: the largest datagram, or as many as the kernel puts together.
 const SLOT: usize = 65_536;

@@ -1,17 +1,10 @@
-//! The devices of this process, by name.
-
-mod handover;
-mod make;
-mod peers;
-mod running;
-
 use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use self::{handover::Given, running::Running};
+use super::{handover::Given, make, peers, running::Running};
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result},
@@ -19,11 +12,10 @@ use overlayd_core::{
 };
 use overlayd_netlink::{OrAbsent, Rtnl, link as request};
 
-pub use self::handover::{Handed, Lent};
-use crate::{Config, host::link, uapi};
+use crate::{Config, io::link, uapi};
 
 pub(crate) struct Devices {
-    config: Config,
+    pub(super) config: Config,
     running: Mutex<BTreeMap<LinkName, Arc<Running>>>,
     /// Devices that an older process carries until they are taken over.
     given: Mutex<BTreeMap<LinkName, Given>>,
@@ -137,11 +129,11 @@ impl Devices {
         }
     }
 
-    fn given(&self) -> MutexGuard<'_, BTreeMap<LinkName, Given>> {
+    pub(super) fn given(&self) -> MutexGuard<'_, BTreeMap<LinkName, Given>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<Running>>> {
+    pub(super) fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<Running>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,7 +150,7 @@ fn leftover(name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
     }
 }
 
-fn host(error: overlayd_netlink::Error) -> Error {
+pub(super) fn host(error: overlayd_netlink::Error) -> Error {
     let present = error.is_present();
     let (action, source) = error.into_parts();
     if present {

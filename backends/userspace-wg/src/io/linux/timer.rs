@@ -16,20 +16,20 @@ const NEVER: u64 = u64::MAX;
 /// Becomes readable at a moment, and stays so until it is set to another one.
 ///
 /// The first deadline of an engine moves once in seconds, so packets cost a comparison and no timer of the kernel's.
-pub(super) struct Timer {
+pub(crate) struct Timer {
     descriptor: OwnedFd,
     /// In nanoseconds of the steady clock.
     set_to: AtomicU64,
 }
 
 impl Timer {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self { descriptor: timerfd_create(TimerfdClockId::Boottime, flags)?, set_to: AtomicU64::new(NEVER) })
     }
 
     /// Sets it to this moment. Callers exclude each other.
-    pub(super) fn set(&self, moment: Option<Moment>) {
+    pub(crate) fn set(&self, moment: Option<Moment>) {
         let nanos = moment.map_or(NEVER, |at| at.as_nanos().max(1));
         if self.set_to.swap(nanos, Ordering::Relaxed) == nanos {
             return;

@@ -12,14 +12,14 @@ use overlayd_core::{
     names::LinkName,
 };
 
-use super::{Devices, make, running::Running};
+use super::{devices::Devices, make, running::Running};
 use crate::{
-    device::{
-        follow,
-        lend::{self, End},
-        wire::Wire,
+    handover::{
+        channel::Wire,
+        predecessor::{self, End},
+        successor,
     },
-    host::{tun::Tun, udp::Sockets},
+    io::{tun::Tun, udp::Sockets},
 };
 
 /// A device on its way to another process.
@@ -74,7 +74,7 @@ impl Running {
         let (wire, shared) = (Arc::new(wire), self.shared.clone());
         let own = wire.clone();
         let thread = Builder::new().name(format!("{name}-take")).spawn(move || {
-            follow::run(&shared, &own, talking);
+            successor::run(&shared, &own, talking);
             End::Kept
         })?;
         *self.handover() = Some(Handover { wire, thread: Some(thread) });
@@ -87,7 +87,7 @@ impl Running {
         descriptors.extend(self.shared.sockets().handles()?);
         let (wire, shared) = (Arc::new(wire), self.shared.clone());
         let own = wire.clone();
-        let thread = Builder::new().name(format!("{name}-give")).spawn(move || lend::run(&shared, &own))?;
+        let thread = Builder::new().name(format!("{name}-give")).spawn(move || predecessor::run(&shared, &own))?;
         drop(self.control.lock().unwrap_or_else(PoisonError::into_inner).take());
         *self.handover() = Some(Handover { wire, thread: Some(thread) });
         Ok(Lent { name: name.clone(), descriptors })

@@ -4,11 +4,11 @@ use std::{
 };
 
 use super::{
-    config::{Endpoint, PeerConfig},
-    engine::Engine,
-    env::Env,
+    context::Env,
     message::Message,
-    moment::Moment,
+    peer_config::{Endpoint, PeerConfig},
+    time::Moment,
+    tunnel::Engine,
 };
 
 /// What an engine that stands aside leaves to the one that follows it.

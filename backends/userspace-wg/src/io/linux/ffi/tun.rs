@@ -12,7 +12,7 @@ struct InterfaceRequest {
 }
 
 /// Attaches the descriptor of `/dev/net/tun` to the interface of this name (`TUNSETIFF`).
-pub(in crate::host) fn attach_tun(tun: BorrowedFd<'_>, name: &str, flags: i32) -> io::Result<()> {
+pub(in crate::io::linux) fn attach_tun(tun: BorrowedFd<'_>, name: &str, flags: i32) -> io::Result<()> {
     let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, rest: [0; 22] };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: the descriptor is open for the call, and the request is a whole, initialised `struct ifreq` of 40 bytes
@@ -22,7 +22,7 @@ pub(in crate::host) fn attach_tun(tun: BorrowedFd<'_>, name: &str, flags: i32) -
 }
 
 /// How the interface behind the descriptor is attached (`TUNGETIFF`).
-pub(in crate::host) fn tun_flags(tun: BorrowedFd<'_>) -> io::Result<i32> {
+pub(in crate::io::linux) fn tun_flags(tun: BorrowedFd<'_>) -> io::Result<i32> {
     let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: 0, rest: [0; 22] };
     // SAFETY: the descriptor is open for the call, and the request is a whole, initialised `struct ifreq` of 40 bytes
     // that the kernel writes only during the call.
@@ -31,12 +31,12 @@ pub(in crate::host) fn tun_flags(tun: BorrowedFd<'_>) -> io::Result<i32> {
 }
 
 /// Lets the interface outlive its descriptor (`TUNSETPERSIST`).
-pub(in crate::host) fn persist_tun(tun: BorrowedFd<'_>) -> io::Result<()> {
+pub(in crate::io::linux) fn persist_tun(tun: BorrowedFd<'_>) -> io::Result<()> {
     command(tun, libc::TUNSETPERSIST, 1)
 }
 
 /// Says what is done with frames after they are read, so that the kernel leaves it undone (`TUNSETOFFLOAD`).
-pub(in crate::host) fn offload_tun(tun: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
+pub(in crate::io::linux) fn offload_tun(tun: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
     command(tun, libc::TUNSETOFFLOAD, offloads)
 }
 

@@ -11,13 +11,13 @@ use overlayd_core::{
 use overlayd_netlink::Rtnl;
 
 use super::{
+    devices::host,
     handover::Handover,
-    host,
     make::{Heritage, Resolved},
 };
 use crate::{
     device::{Shared, Threads},
-    host::{
+    io::{
         link::{self, LinkPlan},
         udp::Sockets,
     },

@@ -15,14 +15,15 @@ use overlayd_netlink::{
 };
 
 use super::{
+    devices::host,
     handover::Given,
-    host,
     running::{Newcomers, Running},
 };
 use crate::{
     AtExit, Config,
-    device::{Shared, Stands, Threads, follow},
-    host::{
+    device::{Shared, Stands, Threads},
+    handover::successor,
+    io::{
         Offloads, link,
         tun::{Origin, Tun},
         udp::Sockets,
@@ -119,7 +120,7 @@ pub(super) fn take_over(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, given
     let found = found.filter(|found| link::is_ours(found, &config.instance));
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, which the older process gave,")))?;
     let Given { tun, sockets, wire } = given;
-    let known = follow::attach(&wire);
+    let known = successor::attach(&wire);
     let known = known.map_err(|error| Error::host(format!("take over {name} from the older process"), error))?;
     let mut engine = engine(config, plan);
     let now = Moment::boot_clock();

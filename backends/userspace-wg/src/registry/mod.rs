@@ -1,0 +1,10 @@
+//! The devices of this process, by name.
+
+mod devices;
+mod handover;
+mod make;
+mod peers;
+mod running;
+
+pub(crate) use devices::Devices;
+pub use handover::{Handed, Lent};
