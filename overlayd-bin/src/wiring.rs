@@ -18,7 +18,7 @@ use {
     crate::upgrade::LentDevice,
     anyhow::anyhow,
     overlayd_core::names::LinkName,
-    overlayd_userspace_wg::{Lent, UserspaceWg},
+    overlayd_userspace_wg::{ExportedDevice as Lent, UserspaceWg},
 };
 
 use crate::{
@@ -154,7 +154,7 @@ impl Lend for UserspaceWg {
     }
 
     async fn lent(&self) -> Result<bool> {
-        Ok(UserspaceWg::lent(self).await? == overlayd_userspace_wg::Handed::Over)
+        Ok(UserspaceWg::lent(self).await? == overlayd_userspace_wg::HandoverResult::Over)
     }
 
     async fn reclaim(&self) -> Result<()> {

@@ -43,7 +43,7 @@ fn cut_seal_open_gather(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(FRAME)).bench_local(|| {
         path.seal();
         path.open();
-        path.gather()
+        path.coalesce()
     });
 }
 

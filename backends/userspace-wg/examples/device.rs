@@ -9,14 +9,14 @@ use overlayd_core::{
     keys::PrivateKey,
     names::{InstanceId, LinkName},
 };
-use overlayd_userspace_wg::{Config, Offloads, UserspaceWg};
+use overlayd_userspace_wg::{Config, KernelOffloads, UserspaceWg};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("the name of the interface");
     let offloads = match arguments.next().as_deref() {
-        None | Some("all") => Offloads::ALL,
-        Some("none") => Offloads::NONE,
+        None | Some("all") => KernelOffloads::ALL,
+        Some("none") => KernelOffloads::NONE,
         Some(other) => panic!("offloads are all or none, not {other}"),
     };
     let config = Config { offloads, ..Config::new(InstanceId::of_data_dir(Path::new(&format!("/measured/{name}")))) };

@@ -29,7 +29,7 @@ fn main() {
             "gather" => {
                 path.seal();
                 path.open();
-                path.gather()
+                path.coalesce()
             }
             "packet" => path.packet(),
             "wake" => path.wake(),

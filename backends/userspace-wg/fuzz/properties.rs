@@ -7,8 +7,8 @@ use std::{
 
 use overlayd_core::keys::PrivateKey;
 use overlayd_userspace_wg::{
-    noise::{Batch, Endpoint, Engine, Limits, Moment, Now, PeerConfig},
-    offload::{Cut, Merging, Offload, SLACK, VNET_HEADER, gather},
+    noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SteadyTime, Tunnel},
+    offload::{FrameOffload, FrameSplit, MergePolicy, SLACK, VNET_HEADER, coalesce},
     uapi::SetRequest,
 };
 
@@ -48,7 +48,7 @@ pub(crate) fn datagrams(mut data: &[u8]) {
 pub(crate) fn frames(data: &[u8]) {
     let Some((header, rest)) = data.split_first_chunk::<VNET_HEADER>() else { return };
     let packets = cut(header, rest).unwrap_or_else(|| pieces(rest));
-    let mut batch = Batch::with_room(packets.len().max(1), packets.len() * 2000 + 2 * Batch::SLOT);
+    let mut batch = PacketBatch::with_room(packets.len().max(1), packets.len() * 2000 + 2 * PacketBatch::SLOT);
     for packet in packets.iter().filter(|packet| !packet.is_empty()) {
         if batch.room() > 0 {
             batch.next_slot()[..packet.len()].copy_from_slice(packet);
@@ -57,7 +57,7 @@ pub(crate) fn frames(data: &[u8]) {
     }
     let before = taken(&batch);
     let mut after = Vec::new();
-    gather(&mut batch, Merging::TcpAndUdp, |frame| {
+    coalesce(&mut batch, MergePolicy::TcpAndUdp, |frame| {
         let bytes: Vec<u8> = frame.parts.iter().flat_map(|part| part.iter().copied()).collect();
         let (header, frame_bytes) = bytes.split_first_chunk().expect("a header");
         let cut = cut(header, frame_bytes).expect("what we write makes sense");
@@ -72,7 +72,7 @@ pub(crate) fn frames(data: &[u8]) {
 
 /// The packets of a frame; whoever gets one writes over what lies behind it.
 fn cut(header: &[u8; VNET_HEADER], frame: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let cut = Cut::of(&Offload::parse(header)?, frame)?;
+    let cut = FrameSplit::of(&FrameOffload::parse(header)?, frame)?;
     let mut slot = frame.to_vec();
     slot.extend([0; SLACK]);
     let mut packets = Vec::new();
@@ -112,23 +112,25 @@ const MTU: u16 = 1420;
 
 /// A device and its one peer, with a network in between that may change what it carries.
 struct Pair {
-    device: Engine,
-    peer: Engine,
-    now: Now,
+    device: Tunnel,
+    peer: Tunnel,
+    now: CurrentTime,
 }
 
 impl Pair {
     fn new() -> Self {
         let [device, peer] = [1, 2].map(|seed| PrivateKey::from_bytes([seed; 32]));
-        let now =
-            Now { steady: Moment::from_nanos(1 << 40), wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30) };
+        let now = CurrentTime {
+            steady: SteadyTime::from_nanos(1 << 40),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30),
+        };
         let make = |own: &PrivateKey, other: &PrivateKey, range: &str| {
-            let mut engine = Engine::new(*own.as_bytes(), MTU, Limits::default());
+            let mut tunnel = Tunnel::new(*own.as_bytes(), MTU, HandshakeLimits::default());
             let allowed_ips = vec![range.parse().expect("a range")];
-            let endpoint = Endpoint::Set(address());
+            let endpoint = EndpointUpdate::Set(address());
             let peer = PeerConfig { key: other.public_key(), psk: None, endpoint, keepalive: None, allowed_ips };
-            engine.set_peer(now.steady, &peer);
-            engine
+            tunnel.set_peer(now.steady, &peer);
+            tunnel
         };
         Self { device: make(&device, &peer, "10.0.0.2/32"), peer: make(&peer, &device, "10.0.0.1/32"), now }
     }
@@ -147,7 +149,7 @@ impl Pair {
     fn meddle(&mut self, bytes: &[u8]) {
         let mut slot = [0; PACKET.len() + 16];
         slot[..PACKET.len()].copy_from_slice(&PACKET);
-        let mut out = Batch::with_slots(2);
+        let mut out = PacketBatch::with_slots(2);
         self.peer.packet(self.now, &mut slot, PACKET.len(), &mut out);
         for mut datagram in taken(&out) {
             datagram.iter_mut().zip(bytes).for_each(|(byte, bits)| *byte ^= bits);
@@ -156,8 +158,8 @@ impl Pair {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.now = Now { steady: self.now.steady.after(time), wall: self.now.wall + time };
-        let mut out = Batch::with_slots(Engine::STEP + 8);
+        self.now = CurrentTime { steady: self.now.steady.after(time), wall: self.now.wall + time };
+        let mut out = PacketBatch::with_slots(Tunnel::STEP + 8);
         self.device.wake(self.now, &mut out);
         out.clear();
         self.peer.wake(self.now, &mut out);
@@ -169,15 +171,15 @@ fn address() -> SocketAddr {
 }
 
 /// Hands a datagram to an engine and returns its replies.
-fn checked(engine: &mut Engine, now: Now, datagram: &[u8]) -> Vec<Vec<u8>> {
-    let (mut packets, mut replies) = (Batch::with_padding(1), Batch::with_slots(Engine::STEP));
-    engine.datagram(now, address(), datagram, &mut packets, &mut replies);
+fn checked(tunnel: &mut Tunnel, now: CurrentTime, datagram: &[u8]) -> Vec<Vec<u8>> {
+    let (mut packets, mut replies) = (PacketBatch::with_padding(1), PacketBatch::with_slots(Tunnel::STEP));
+    tunnel.datagram(now, address(), datagram, &mut packets, &mut replies);
     for packet in taken(&packets) {
         assert_eq!(packet, PACKET, "something came out that nobody sent");
     }
     taken(&replies)
 }
 
-fn taken(batch: &Batch) -> Vec<Vec<u8>> {
+fn taken(batch: &PacketBatch) -> Vec<Vec<u8>> {
     batch.iter().map(|(bytes, _)| bytes.to_vec()).collect()
 }

@@ -9,14 +9,14 @@ use tokio::sync::Mutex;
 
 use crate::{
     Config,
-    registry::{Devices, Handed, Lent},
+    registry::{DeviceRegistry, ExportedDevice, HandoverResult},
 };
 
 /// WireGuard devices in this process.
 ///
 /// Dropping it ends them: the interfaces vanish or stay as [`Config::at_exit`] says, and the control sockets go.
 pub struct UserspaceWg {
-    devices: Arc<Devices>,
+    devices: Arc<DeviceRegistry>,
     /// Calls that make or remove devices run one after the other, even where their caller has given up.
     making: Arc<Mutex<()>>,
 }
@@ -24,33 +24,36 @@ pub struct UserspaceWg {
 impl UserspaceWg {
     /// No devices yet; they are made in the network namespace of the caller's threads.
     pub fn new(config: Config) -> Self {
-        Self { devices: Arc::new(Devices::new(config)), making: Arc::default() }
+        Self { devices: Arc::new(DeviceRegistry::new(config)), making: Arc::default() }
     }
 
     /// Prepares all devices to be taken over by another process, which is given the result; until that happens they
     /// work as before, but for their control sockets.
-    pub async fn lend(&self) -> Result<Vec<Lent>> {
-        self.in_turn(Devices::lend).await
+    pub async fn lend(&self) -> Result<Vec<ExportedDevice>> {
+        self.in_turn(DeviceRegistry::export).await
     }
 
     /// Waits until every device that was lent is the other process's, or that one is gone; says which.
-    pub async fn lent(&self) -> Result<Handed> {
+    pub async fn lent(&self) -> Result<HandoverResult> {
         let devices = self.devices.clone();
-        aside(move || Ok(devices.lent())).await
+        aside(move || Ok(devices.await_handover())).await
     }
 
     /// Takes back what was lent to a process that is gone.
     pub async fn reclaim(&self) -> Result<()> {
-        self.in_turn(Devices::reclaim).await
+        self.in_turn(DeviceRegistry::abort_handover).await
     }
 
     /// Takes devices from an older process: each when it is asked for.
-    pub fn inherit(&self, lent: Vec<Lent>) -> Result<()> {
+    pub fn inherit(&self, lent: Vec<ExportedDevice>) -> Result<()> {
         self.devices.inherit(lent)
     }
 
     /// Does `work` where it may wait for the host; a caller that gives up does not interrupt it.
-    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce(&Devices) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&DeviceRegistry) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let turn = self.making.clone().lock_owned().await;
         let devices = self.devices.clone();
         aside(move || {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use overlayd_core::{contract::DriftSignal, names::InstanceId};
 use overlayd_netlink::Managers;
 
-use crate::{io::Offloads, noise::Limits};
+use crate::{io::KernelOffloads, noise::HandshakeLimits};
 
 /// What happens to the interface when this process ends without removing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,9 +29,9 @@ pub struct Config {
     /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
     pub fwmark: Option<u32>,
     /// Handshakes per second that are answered.
-    pub limits: Limits,
+    pub limits: HandshakeLimits,
     /// What may be used of the kernel's offloads.
-    pub offloads: Offloads,
+    pub offloads: KernelOffloads,
     /// Who hears that somebody changed a device through its control socket.
     pub drift: DriftSignal,
 }
@@ -48,8 +48,8 @@ impl Config {
             at_exit: AtExit::default(),
             managers: None,
             fwmark: None,
-            limits: Limits::default(),
-            offloads: Offloads::default(),
+            limits: HandshakeLimits::default(),
+            offloads: KernelOffloads::default(),
             drift: DriftSignal::default(),
         }
     }

@@ -15,5 +15,5 @@ pub mod uapi;
 
 pub use backend::UserspaceWg;
 pub use config::{AtExit, Config};
-pub use io::{Offloads, TunOffload, UdpReceive, UdpSend};
-pub use registry::{Handed, Lent};
+pub use io::{KernelOffloads, TunOffload, UdpReceive, UdpSend};
+pub use registry::{ExportedDevice, HandoverResult};

@@ -12,7 +12,7 @@ use std::{
 };
 
 use overlayd_core::keys::{PrivateKey, PublicKey};
-use overlayd_userspace_wg::noise::{Batch, Endpoint, Engine, Limits, Now, PeerConfig};
+use overlayd_userspace_wg::noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, Tunnel};
 
 struct Counting;
 
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 struct Node {
-    engine: Engine,
+    tunnel: Tunnel,
     key: PublicKey,
     address: SocketAddr,
 }
@@ -44,8 +44,8 @@ struct Node {
 impl Node {
     fn new(last: u8) -> Self {
         let private = PrivateKey::generate();
-        let engine = Engine::new(*private.as_bytes(), 1420, Limits::default());
-        Self { engine, key: private.public_key(), address: SocketAddr::from(([192, 0, 2, last], 51820)) }
+        let tunnel = Tunnel::new(*private.as_bytes(), 1420, HandshakeLimits::default());
+        Self { tunnel, key: private.public_key(), address: SocketAddr::from(([192, 0, 2, last], 51820)) }
     }
 
     fn know(&mut self, other: &Node, range: &str) {
@@ -64,39 +64,46 @@ impl Node {
     }
 
     fn know_peer(&mut self, key: PublicKey, address: SocketAddr, range: &str) {
-        let (endpoint, allowed_ips) = (Endpoint::Set(address), vec![range.parse().unwrap()]);
+        let (endpoint, allowed_ips) = (EndpointUpdate::Set(address), vec![range.parse().unwrap()]);
         let peer = PeerConfig { key, psk: None, endpoint, keepalive: None, allowed_ips };
-        self.engine.set_peer(Now::read().steady, &peer);
+        self.tunnel.set_peer(CurrentTime::read().steady, &peer);
     }
 }
 
-struct Lane {
-    packets: Batch,
-    datagrams: Batch,
-    replies: Batch,
-    delivered: Batch,
+struct SendSession {
+    packets: PacketBatch,
+    datagrams: PacketBatch,
+    replies: PacketBatch,
+    delivered: PacketBatch,
 }
 
 /// One packet from `a` to `b` and whatever it brings about between them.
-fn carry(a: &mut Node, b: &mut Node, lane: &mut Lane) {
-    let slot = lane.packets.next_slot();
+fn carry(a: &mut Node, b: &mut Node, send_session: &mut SendSession) {
+    let slot = send_session.packets.next_slot();
     slot[..1400].fill(0);
     slot[..4].copy_from_slice(&[0x45, 0, 5, 120]);
     slot[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
-    lane.packets.push(1400, None);
-    let now = Now::read();
-    let (slot, len) = lane.packets.padded_mut(0);
-    a.engine.packet(now, slot, len, &mut lane.datagrams);
-    lane.packets.clear();
-    while !lane.datagrams.is_empty() {
-        deliver(now, b, a.address, &mut lane.datagrams, &mut lane.delivered, &mut lane.replies);
-        deliver(now, a, b.address, &mut lane.replies, &mut lane.delivered, &mut lane.datagrams);
+    send_session.packets.push(1400, None);
+    let now = CurrentTime::read();
+    let (slot, len) = send_session.packets.padded_mut(0);
+    a.tunnel.packet(now, slot, len, &mut send_session.datagrams);
+    send_session.packets.clear();
+    while !send_session.datagrams.is_empty() {
+        deliver(now, b, a.address, &mut send_session.datagrams, &mut send_session.delivered, &mut send_session.replies);
+        deliver(now, a, b.address, &mut send_session.replies, &mut send_session.delivered, &mut send_session.datagrams);
     }
 }
 
-fn deliver(now: Now, to: &mut Node, from: SocketAddr, datagrams: &mut Batch, packets: &mut Batch, out: &mut Batch) {
+fn deliver(
+    now: CurrentTime,
+    to: &mut Node,
+    from: SocketAddr,
+    datagrams: &mut PacketBatch,
+    packets: &mut PacketBatch,
+    out: &mut PacketBatch,
+) {
     for (datagram, _) in datagrams.iter() {
-        to.engine.datagram(now, from, datagram, packets, out);
+        to.tunnel.datagram(now, from, datagram, packets, out);
     }
     datagrams.clear();
 }
@@ -115,17 +122,18 @@ fn allocations_of_a_hundred_packets_among(peers: u32) -> usize {
     b.know(&a, "10.0.0.1/32");
     a.know_silent(peers);
     b.know_silent(peers);
-    let batch = || Batch::with_slots(Engine::STEP);
-    let mut lane = Lane { packets: Batch::with_padding(1), datagrams: batch(), replies: batch(), delivered: batch() };
-    carry(&mut a, &mut b, &mut lane);
-    assert_eq!(lane.delivered.len(), 1, "the handshake is done and the packet has arrived");
-    carry(&mut a, &mut b, &mut lane);
-    lane.delivered.clear();
+    let batch = || PacketBatch::with_slots(Tunnel::STEP);
+    let mut send_session =
+        SendSession { packets: PacketBatch::with_padding(1), datagrams: batch(), replies: batch(), delivered: batch() };
+    carry(&mut a, &mut b, &mut send_session);
+    assert_eq!(send_session.delivered.len(), 1, "the handshake is done and the packet has arrived");
+    carry(&mut a, &mut b, &mut send_session);
+    send_session.delivered.clear();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..100 {
-        carry(&mut a, &mut b, &mut lane);
+        carry(&mut a, &mut b, &mut send_session);
     }
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert_eq!(lane.delivered.len(), 100);
+    assert_eq!(send_session.delivered.len(), 100);
     allocations
 }

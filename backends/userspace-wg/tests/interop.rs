@@ -14,13 +14,13 @@ use overlayd_core::{
     contract::PeerChange,
     keys::{PrivateKey, PublicKey},
 };
-use support::{Host, Node, Running, endpoint, eventually, peer, psk, two_hosts};
+use support::{Host, Node, RunningDevice, endpoint, eventually, peer, psk, two_hosts};
 
 /// `wireguard-go` on the right host: 10.77.0.2 and fd77::2, port 51820.
 struct Foreign {
     name: String,
     key: PrivateKey,
-    _process: Running,
+    _process: RunningDevice,
 }
 
 impl Drop for Foreign {

@@ -21,7 +21,7 @@ use support::{DEVICE, Node, Pair, endpoint, eventually, peer, psk, two_hosts};
 /// Echo requests at this pace while something changes; none may be lost.
 const STREAM: [&str; 6] = ["-i", "0.005", "-c", "600", "-W", "2"];
 
-fn assert_nothing_lost(ping: support::Running) {
+fn assert_nothing_lost(ping: support::RunningDevice) {
     let text = ping.output();
     assert!(text.contains("600 packets transmitted, 600 received"), "{text}");
 }
@@ -153,9 +153,9 @@ fn a_flood_of_handshakes_disturbs_no_session_and_a_peer_elsewhere_can_still_conn
     assert_nothing_lost(ping);
     assert!(pair.b.dropped("cookie_sent") > 0 && pair.b.dropped("rate_limited") > 10_000);
     assert!(pair.b.dropped("unknown_peer") < 1000, "the costly part is done for few of them");
-    let known = pair.a.public();
-    pair.b.change(vec![PeerChange::Remove(known)]).unwrap();
-    pair.b.set(peer(known, "192.0.2.1:51820", &["10.77.0.1/32"]));
+    let exported = pair.a.public();
+    pair.b.change(vec![PeerChange::Remove(exported)]).unwrap();
+    pair.b.set(peer(exported, "192.0.2.1:51820", &["10.77.0.1/32"]));
     pair.right.must_ping("10.77.0.1");
 }
 

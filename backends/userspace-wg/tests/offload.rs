@@ -12,7 +12,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use overlayd_core::names::InstanceId;
-use overlayd_userspace_wg::{AtExit, Offloads, TunOffload, UdpReceive, UdpSend, offload::Sum};
+use overlayd_userspace_wg::{AtExit, KernelOffloads, TunOffload, UdpReceive, UdpSend, offload::InternetChecksum};
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 use support::{Host, Node, Pair, eventually, peer, two_hosts};
@@ -63,7 +63,7 @@ fn datagrams(from: &Host, to: &Host, address: &str, count: usize) -> usize {
         .count()
 }
 
-fn pair(a: Offloads, b: Offloads) -> Pair {
+fn pair(a: KernelOffloads, b: KernelOffloads) -> Pair {
     let pair = Pair::with("192.0.2.", |config| config.offloads = a, |config| config.offloads = b);
     pair.left.must_ping("10.77.0.2");
     pair
@@ -80,25 +80,25 @@ fn assert_carries(pair: &Pair) {
 
 #[test]
 fn streams_and_datagrams_pass_with_all_offloads() {
-    assert_carries(&pair(Offloads::ALL, Offloads::ALL));
+    assert_carries(&pair(KernelOffloads::ALL, KernelOffloads::ALL));
 }
 
 #[test]
 fn streams_and_datagrams_pass_without_any_offload() {
-    assert_carries(&pair(Offloads::NONE, Offloads::NONE));
+    assert_carries(&pair(KernelOffloads::NONE, KernelOffloads::NONE));
 }
 
 #[test]
 fn a_host_with_offloads_and_one_without_understand_each_other() {
-    assert_carries(&pair(Offloads::ALL, Offloads::NONE));
-    assert_carries(&pair(Offloads::NONE, Offloads::ALL));
+    assert_carries(&pair(KernelOffloads::ALL, KernelOffloads::NONE));
+    assert_carries(&pair(KernelOffloads::NONE, KernelOffloads::ALL));
 }
 
 #[test]
 fn kernels_that_know_only_some_of_the_offloads_are_served() {
-    let older = Offloads { tun: TunOffload::Tcp, send: UdpSend::Many, receive: UdpReceive::Many };
+    let older = KernelOffloads { tun: TunOffload::Tcp, send: UdpSend::Many, receive: UdpReceive::Many };
     assert_carries(&pair(older, older));
-    let sends_only = Offloads { send: UdpSend::Segmented, ..older };
+    let sends_only = KernelOffloads { send: UdpSend::Segmented, ..older };
     assert_carries(&pair(sends_only, older));
 }
 
@@ -126,15 +126,15 @@ impl Tap {
 /// Whether lengths and checksums of a TCP or UDP packet are right.
 fn is_intact(packet: &[u8]) -> bool {
     let (at, protocol, addresses) = if packet[0] >> 4 == 4 { (20, packet[9], 12..20) } else { (40, packet[6], 8..40) };
-    let ip = at == 40 || Sum::default().bytes(&packet[..20]).is_intact();
+    let ip = at == 40 || InternetChecksum::default().bytes(&packet[..20]).is_intact();
     let above = packet.len() - at;
-    let pseudo = Sum::default().bytes(&packet[addresses]).word(protocol.into()).word(above as u16);
+    let pseudo = InternetChecksum::default().bytes(&packet[addresses]).word(protocol.into()).word(above as u16);
     ip && pseudo.bytes(&packet[at..]).is_intact()
 }
 
 #[test]
 fn on_the_wire_and_inside_every_packet_is_within_the_mtu_and_intact() {
-    let pair = pair(Offloads::ALL, Offloads::NONE);
+    let pair = pair(KernelOffloads::ALL, KernelOffloads::NONE);
     // Otherwise the cable would carry many datagrams as one.
     pair.left.must("ip", &["link", "set", "cable", "gso_max_segs", "1"]);
     let tap = Tap::on(&pair.right);
@@ -160,7 +160,7 @@ fn on_the_wire_and_inside_every_packet_is_within_the_mtu_and_intact() {
 
 #[test]
 fn a_stream_arrives_in_larger_pieces_than_it_travels_in() {
-    let pair = pair(Offloads::ALL, Offloads::ALL);
+    let pair = pair(KernelOffloads::ALL, KernelOffloads::ALL);
     let tap = Tap::on(&pair.right);
     assert!(stream(&pair.left, &pair.right, "10.77.0.2", 1_000_000) == content(1_000_000));
     let inner = tap.packets().into_iter().filter(|packet| packet[0] == 0x45 && packet[12..16] == [10, 77, 0, 1]);
@@ -170,7 +170,7 @@ fn a_stream_arrives_in_larger_pieces_than_it_travels_in() {
 
 #[test]
 fn a_path_that_is_narrower_than_the_device_carries_in_fragments() {
-    let pair = pair(Offloads::ALL, Offloads::ALL);
+    let pair = pair(KernelOffloads::ALL, KernelOffloads::ALL);
     pair.left.must("ip", &["link", "set", "cable", "mtu", "1400"]);
     assert!(stream(&pair.left, &pair.right, "10.77.0.2", 300_000) == content(300_000));
     assert_eq!(pair.a.status().dropped, Default::default());
@@ -183,7 +183,7 @@ fn an_interface_that_stayed_is_adopted_with_and_without_headers_before_its_packe
     b.ensure(&b.plan(&["10.77.0.2/24", "fd77::2/64"])).unwrap();
     let key = overlayd_core::keys::PrivateKey::generate();
     b.set(peer(key.public_key(), "192.0.2.1:51820", &["10.77.0.1/32"]));
-    for offloads in [Offloads::NONE, Offloads::ALL, Offloads::NONE] {
+    for offloads in [KernelOffloads::NONE, KernelOffloads::ALL, KernelOffloads::NONE] {
         let a = Node::with(&left, |config| {
             config.instance = InstanceId::of_data_dir("/uwg-offload-restart".as_ref());
             config.at_exit = AtExit::Persist;

@@ -15,7 +15,7 @@ use overlayd_core::{
 use overlayd_kernel_wg::{Config, KernelWg};
 use overlayd_netlink::{Netns, Rtnl, link};
 use overlayd_testkit::contract::{HostFacts, overlay::OverlayHarness};
-use overlayd_userspace_wg::noise::{Batch, Endpoint, Engine, Limits, Now, PeerConfig};
+use overlayd_userspace_wg::noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, Tunnel};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::hosts::{command, eventually};
@@ -78,34 +78,44 @@ impl OverlayHarness for Here {
 
 /// Another WireGuard node, on a socket.
 struct Remote {
-    engine: Engine,
+    engine: Tunnel,
     socket: UdpSocket,
-    packets: Batch,
-    datagrams: Batch,
+    packets: PacketBatch,
+    datagrams: PacketBatch,
 }
 
 impl Remote {
     fn new(device: &DeviceInfo, key: &PrivateKey, socket: UdpSocket) -> Self {
-        let mut engine = Engine::new(*key.as_bytes(), 1420, Limits::default());
+        let mut engine = Tunnel::new(*key.as_bytes(), 1420, HandshakeLimits::default());
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, device.listen_port));
         let allowed_ips = vec!["0.0.0.0/0".parse().unwrap()];
-        let peer =
-            PeerConfig { key: device.public_key, psk: None, endpoint: Endpoint::Set(to), keepalive: None, allowed_ips };
-        engine.set_peer(Now::read().steady, &peer);
+        let peer = PeerConfig {
+            key: device.public_key,
+            psk: None,
+            endpoint: EndpointUpdate::Set(to),
+            keepalive: None,
+            allowed_ips,
+        };
+        engine.set_peer(CurrentTime::read().steady, &peer);
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self { engine, socket, packets: Batch::with_slots(4), datagrams: Batch::with_slots(Engine::STEP + 8) }
+        Self {
+            engine,
+            socket,
+            packets: PacketBatch::with_slots(4),
+            datagrams: PacketBatch::with_slots(Tunnel::STEP + 8),
+        }
     }
 
     fn shake_hands(&mut self) {
         // An IPv4 header and nothing more, from a range of the peer.
         let mut packet = [0; 256];
         packet[..20].copy_from_slice(&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 77, 8, 1, 10, 77, 4, 1]);
-        self.engine.packet(Now::read(), &mut packet, 20, &mut self.datagrams);
+        self.engine.packet(CurrentTime::read(), &mut packet, 20, &mut self.datagrams);
         self.send();
         let mut answer = [0; 2048];
         let (len, from) =
             overlayd_testkit::uninterrupted(|| self.socket.recv_from(&mut answer)).expect("an answer to the handshake");
-        self.engine.datagram(Now::read(), from, &answer[..len], &mut self.packets, &mut self.datagrams);
+        self.engine.datagram(CurrentTime::read(), from, &answer[..len], &mut self.packets, &mut self.datagrams);
         self.send();
     }
 

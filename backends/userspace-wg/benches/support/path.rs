@@ -4,8 +4,8 @@ use std::{net::SocketAddr, time::SystemTime};
 
 use overlayd_core::keys::{PrivateKey, PublicKey};
 use overlayd_userspace_wg::{
-    noise::{Batch, Endpoint, Engine, Freight, Limits, Moment, Now, PeerConfig},
-    offload::{Cut, Merging, Offload, PartialChecksum, Segments, gather},
+    noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SendBurst, SteadyTime, Tunnel},
+    offload::{FrameOffload, FrameSplit, MergePolicy, PartialChecksum, SegmentKind, coalesce},
 };
 
 const MTU: usize = 1420;
@@ -17,38 +17,38 @@ const SMALL: usize = 80;
 pub(crate) const FRAME: usize = HEADERS + SEGMENTS * SIZE;
 
 /// Always the same moment: no key becomes too old, and nothing asks for the time, which cannot be had under valgrind.
-const NOW: Now = Now { steady: Moment::from_nanos(1_000_000_000), wall: SystemTime::UNIX_EPOCH };
+const NOW: CurrentTime = CurrentTime { steady: SteadyTime::from_nanos(1_000_000_000), wall: SystemTime::UNIX_EPOCH };
 
 /// One way through two devices.
 pub(crate) struct Path {
-    a: Engine,
-    b: Engine,
+    a: Tunnel,
+    b: Tunnel,
     frame: Vec<u8>,
     small: Vec<u8>,
-    cut: Cut,
-    frames: Batch,
-    datagrams: Batch,
-    packets: Batch,
-    replies: Batch,
+    cut: FrameSplit,
+    frames: PacketBatch,
+    datagrams: PacketBatch,
+    packets: PacketBatch,
+    replies: PacketBatch,
 }
 
 impl Path {
     /// With a session in place, between devices that have so many other peers each, who never speak.
     pub(crate) fn among(others: u32) -> Self {
         let [left, right] = [PrivateKey::generate(), PrivateKey::generate()];
-        let (mut a, mut b) = (engine(&left, right.public_key(), 2), engine(&right, left.public_key(), 1));
+        let (mut a, mut b) = (tunnel(&left, right.public_key(), 2), tunnel(&right, left.public_key(), 1));
         for other in 0..others {
-            for engine in [&mut a, &mut b] {
-                engine.set_peer(NOW.steady, &silent(other));
+            for tunnel in [&mut a, &mut b] {
+                tunnel.set_peer(NOW.steady, &silent(other));
             }
         }
         let frame = frame();
         let checksum = Some(PartialChecksum { start: 20, offset: 16 });
-        let offload = Offload { checksum, segments: Some(Segments::Tcp4(SIZE as u16)) };
-        let cut = Cut::of(&offload, &frame).expect("a frame");
-        let batch = || Batch::with_room(4 * SEGMENTS, 4 * Batch::SLOT);
-        let replies = Batch::with_slots(2 * Engine::STEP);
-        let frames = Batch::with_padding(1);
+        let offload = FrameOffload { checksum, segments: Some(SegmentKind::Tcp4(SIZE as u16)) };
+        let cut = FrameSplit::of(&offload, &frame).expect("a frame");
+        let batch = || PacketBatch::with_room(4 * SEGMENTS, 4 * PacketBatch::SLOT);
+        let replies = PacketBatch::with_slots(2 * Tunnel::STEP);
+        let frames = PacketBatch::with_padding(1);
         let mut small = frame[..SMALL + 16].to_vec();
         small[2..4].copy_from_slice(&(SMALL as u16).to_be_bytes());
         let mut path = Self { a, b, frame, small, cut, frames, datagrams: batch(), packets: batch(), replies };
@@ -87,8 +87,8 @@ impl Path {
 
     /// Asks both devices for what is due, which is nothing.
     pub(crate) fn wake(&mut self) -> usize {
-        for engine in [&mut self.a, &mut self.b] {
-            engine.wake(NOW, &mut self.replies);
+        for tunnel in [&mut self.a, &mut self.b] {
+            tunnel.wake(NOW, &mut self.replies);
         }
         assert!(self.replies.is_empty());
         self.replies.len()
@@ -114,10 +114,11 @@ impl Path {
         self.read();
         self.datagrams.clear();
         let (len, last) = self.cut.lengths();
-        let freight = Freight { packets: self.cut.count(), len, last };
-        let lane = self.a.lane(NOW, &self.frame, freight).expect("a route").expect("a session");
+        let burst = SendBurst { packets: self.cut.count(), len, last };
+        let send_session = self.a.send_session(NOW, &self.frame, burst).expect("a route").expect("a session");
         let out = &mut self.datagrams;
-        self.cut.each(self.frames.padded_mut(0).0, |slot, len| lane.seal(slot, len, out).expect("a live session"));
+        self.cut
+            .each(self.frames.padded_mut(0).0, |slot, len| send_session.seal(slot, len, out).expect("a live session"));
         self.datagrams.len()
     }
 
@@ -135,9 +136,9 @@ impl Path {
     }
 
     /// Puts together what was decrypted last.
-    pub(crate) fn gather(&mut self) -> usize {
+    pub(crate) fn coalesce(&mut self) -> usize {
         let mut frames = 0;
-        gather(&mut self.packets, Merging::TcpAndUdp, |frame| frames += frame.packets);
+        coalesce(&mut self.packets, MergePolicy::TcpAndUdp, |frame| frames += frame.packets);
         frames
     }
 }
@@ -146,17 +147,17 @@ fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, last], 51820))
 }
 
-fn engine(own: &PrivateKey, other: PublicKey, last: u8) -> Engine {
-    let mut engine = Engine::new(*own.as_bytes(), MTU as u16, Limits::default());
+fn tunnel(own: &PrivateKey, other: PublicKey, last: u8) -> Tunnel {
+    let mut tunnel = Tunnel::new(*own.as_bytes(), MTU as u16, HandshakeLimits::default());
     let peer = PeerConfig {
         key: other,
         psk: None,
-        endpoint: Endpoint::Set(address(last)),
+        endpoint: EndpointUpdate::Set(address(last)),
         keepalive: None,
         allowed_ips: vec![format!("10.0.0.{last}/32").parse().expect("a range")],
     };
-    engine.set_peer(NOW.steady, &peer);
-    engine
+    tunnel.set_peer(NOW.steady, &peer);
+    tunnel
 }
 
 fn silent(number: u32) -> PeerConfig {
@@ -166,7 +167,7 @@ fn silent(number: u32) -> PeerConfig {
     PeerConfig {
         key: PublicKey::from_bytes(key),
         psk: None,
-        endpoint: Endpoint::Set(SocketAddr::from(([127, high, middle, low], 51820))),
+        endpoint: EndpointUpdate::Set(SocketAddr::from(([127, high, middle, low], 51820))),
         keepalive: None,
         allowed_ips: vec![format!("10.{}.{middle}.{low}/32", 100 + high).parse().expect("a range")],
     }

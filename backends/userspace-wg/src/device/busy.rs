@@ -1,14 +1,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Packets in one go that are no reason to wake another thread.
-pub(super) const A_FEW: usize = 4;
+pub(super) const FEW_PACKETS: usize = 4;
 /// So often in a row there are only a few before one thread is enough again.
 const CALM: u32 = 16;
 
 /// Whether there is enough to do for two threads: how often in a row there was not.
-pub(super) struct Pace(AtomicU32);
+pub(super) struct BusyTracker(AtomicU32);
 
-impl Pace {
+impl BusyTracker {
     pub(super) fn calm() -> Self {
         Self(CALM.into())
     }
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn many_packets_once_make_it_busy_and_only_a_few_for_some_time_make_it_calm() {
-        let pace = Pace::calm();
+        let pace = BusyTracker::calm();
         assert!(!pace.is_busy() && !pace.saw_few(), "it is calm already");
         assert!(pace.saw_many() && pace.is_busy());
         assert!(!pace.saw_many(), "it was busy already");

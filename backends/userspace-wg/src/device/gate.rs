@@ -4,21 +4,21 @@ use std::sync::{
 };
 
 /// Says whether a thread may take from a descriptor that another process reads from before or after.
-pub(crate) struct Gate {
+pub(crate) struct ReadGate {
     open: AtomicBool,
     inside: Mutex<()>,
 }
 
 /// Whether a gate is open when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stands {
+pub(crate) enum GateState {
     Open,
     Closed,
 }
 
-impl Gate {
-    pub(super) fn new(stands: Stands) -> Self {
-        Self { open: AtomicBool::new(stands == Stands::Open), inside: Mutex::default() }
+impl ReadGate {
+    pub(super) fn new(stands: GateState) -> Self {
+        Self { open: AtomicBool::new(stands == GateState::Open), inside: Mutex::default() }
     }
 
     /// Goes in, if it is open, for one batch: what is taken is to be dealt with before the guard is dropped.

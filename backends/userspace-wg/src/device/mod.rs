@@ -7,6 +7,6 @@ mod send_thread;
 mod shared;
 mod threads;
 
-pub(crate) use gate::Stands;
-pub(crate) use shared::Shared;
-pub(crate) use threads::Threads;
+pub(crate) use gate::GateState;
+pub(crate) use shared::SharedDevice;
+pub(crate) use threads::DeviceThreads;

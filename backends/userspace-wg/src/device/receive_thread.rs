@@ -8,10 +8,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Shared, busy::A_FEW, send_thread};
+use super::{SharedDevice, busy::FEW_PACKETS, send_thread};
 use crate::{
-    io::udp::{Arrivals, Sockets, Supply},
-    noise::{Batch, Engine, Now, Run},
+    io::udp::{ReceiveBuffer, ReceiveProgress, UdpSockets},
+    noise::{CurrentTime, PacketBatch, ReceiveRun, Tunnel},
 };
 
 /// Packets that are handed to the host in one go, at most.
@@ -21,26 +21,26 @@ const PACKETS: usize = 512;
 const ENOUGH: usize = 256 * 1024;
 
 /// The memory that goes round with every batch.
-struct Buffers {
-    arrivals: Arrivals,
-    packets: Batch,
-    replies: Batch,
+struct ReceiveBuffers {
+    arrivals: ReceiveBuffer,
+    packets: PacketBatch,
+    replies: PacketBatch,
     /// For what goes the other way.
-    frames: send_thread::Buffers,
+    frames: send_thread::SendBuffers,
 }
 
-pub(super) fn run(shared: &Shared) -> io::Result<()> {
-    let mut buffers = Buffers {
-        arrivals: Arrivals::new(),
-        packets: Batch::with_room(PACKETS, ENOUGH + 2 * Batch::SLOT),
-        replies: Batch::with_slots(2 * Engine::STEP),
-        frames: send_thread::Buffers::for_frames(1),
+pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
+    let mut buffers = ReceiveBuffers {
+        arrivals: ReceiveBuffer::new(),
+        packets: PacketBatch::with_room(PACKETS, ENOUGH + 2 * PacketBatch::SLOT),
+        replies: PacketBatch::with_slots(2 * Tunnel::STEP),
+        frames: send_thread::SendBuffers::for_frames(1),
     };
     while !shared.is_stopping() {
         let sockets = shared.sockets();
         let ready = wait(shared, &sockets)?;
-        let mut supply = Supply::More;
-        while !shared.is_stopping() && supply == Supply::More {
+        let mut supply = ReceiveProgress::More;
+        while !shared.is_stopping() && supply == ReceiveProgress::More {
             supply = serve(shared, &sockets, ready, &mut buffers)?;
             // The host often has an answer at once to what it was just given.
             if !shared.is_busy() {
@@ -52,46 +52,51 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
 }
 
 /// Takes what is there on the sockets that are ready, each in turn, and does what is due.
-fn serve(shared: &Shared, sockets: &Sockets, ready: Ready, buffers: &mut Buffers) -> io::Result<Supply> {
-    let mut supply = Supply::Drained;
+fn serve(
+    shared: &SharedDevice,
+    sockets: &UdpSockets,
+    ready: ReadySources,
+    buffers: &mut ReceiveBuffers,
+) -> io::Result<ReceiveProgress> {
+    let mut supply = ReceiveProgress::Drained;
     let inside = shared.udp_gate().enter();
     let readable = if inside.is_some() { ready.sockets } else { [false; 2] };
     let mut due = ready.due;
     for (socket, _) in sockets.pair().into_iter().zip(readable).filter(|(_, readable)| *readable) {
-        if sockets.receive(socket, &mut buffers.arrivals)? == Supply::More {
-            supply = Supply::More;
+        if sockets.receive(socket, &mut buffers.arrivals)? == ReceiveProgress::More {
+            supply = ReceiveProgress::More;
         }
         if !buffers.arrivals.is_empty() {
-            if buffers.arrivals.datagrams() > A_FEW {
+            if buffers.arrivals.datagrams() > FEW_PACKETS {
                 shared.saw_many();
             }
-            turn(shared, sockets, buffers);
+            process_batch(shared, sockets, buffers);
             due = false;
         }
     }
     if due {
         buffers.arrivals.clear();
-        turn(shared, sockets, buffers);
+        process_batch(shared, sockets, buffers);
     }
     Ok(supply)
 }
 
 /// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are
 /// then emptied.
-fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
-    let Buffers { arrivals, packets, replies, .. } = buffers;
-    let now = Now::read();
+fn process_batch(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut ReceiveBuffers) {
+    let ReceiveBuffers { arrivals, packets, replies, .. } = buffers;
+    let now = CurrentTime::read();
     let mut waiting =
         arrivals.messages().flat_map(|message| message.datagrams().map(move |bytes| (message.from, bytes))).peekable();
     let mut run = None;
     loop {
-        let next = shared.with_engine(|engine| {
+        let next = shared.with_tunnel(|tunnel| {
             if let Some(run) = run.take() {
-                engine.end_run(now, run, packets, replies);
+                tunnel.end_run(now, run, packets, replies);
             }
-            let next = next_run(engine, now, &mut waiting, packets, replies);
+            let next = next_run(tunnel, now, &mut waiting, packets, replies);
             if next.is_none() && waiting.peek().is_none() {
-                engine.wake(now, replies);
+                tunnel.wake(now, replies);
             }
             next
         });
@@ -102,7 +107,7 @@ fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
         shared.send(sockets, replies);
         match next {
             Some(next) => run = Some(open_all(next, &mut waiting, packets)),
-            None if waiting.peek().is_none() => return shared.forward_if_aside(),
+            None if waiting.peek().is_none() => return shared.forward_if_handing_over(),
             None => {}
         }
     }
@@ -110,18 +115,18 @@ fn turn(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) {
 
 /// Goes through everything that is no message of a session, as far as there is room, and begins the next run.
 fn next_run<'a>(
-    engine: &mut Engine,
-    now: Now,
+    tunnel: &mut Tunnel,
+    now: CurrentTime,
     waiting: &mut Peekable<impl Iterator<Item = (SocketAddr, &'a [u8])>>,
-    packets: &mut Batch,
-    replies: &mut Batch,
-) -> Option<Run> {
-    while packets.room() > 0 && packets.bytes() < ENOUGH && replies.room() >= Engine::STEP {
+    packets: &mut PacketBatch,
+    replies: &mut PacketBatch,
+) -> Option<ReceiveRun> {
+    while packets.room() > 0 && packets.bytes() < ENOUGH && replies.room() >= Tunnel::STEP {
         let (from, datagram) = *waiting.peek()?;
-        if let Some(run) = engine.begin_run(now, from, datagram, packets) {
+        if let Some(run) = tunnel.begin_run(now, from, datagram, packets) {
             return Some(run);
         }
-        engine.datagram(now, from, datagram, packets, replies);
+        tunnel.datagram(now, from, datagram, packets, replies);
         waiting.next();
     }
     None
@@ -129,10 +134,10 @@ fn next_run<'a>(
 
 /// Decrypts the messages of a run, as far as there is room.
 fn open_all<'a>(
-    mut run: Run,
+    mut run: ReceiveRun,
     waiting: &mut Peekable<impl Iterator<Item = (SocketAddr, &'a [u8])>>,
-    packets: &mut Batch,
-) -> Run {
+    packets: &mut PacketBatch,
+) -> ReceiveRun {
     while packets.room() > 0
         && packets.bytes() < ENOUGH
         && let Some((_, datagram)) = waiting.next_if(|(from, datagram)| run.goes_on_with(*from, datagram))
@@ -144,14 +149,14 @@ fn open_all<'a>(
 
 /// What a wait was ended by.
 #[derive(Debug, Clone, Copy)]
-struct Ready {
+struct ReadySources {
     sockets: [bool; 2],
     due: bool,
 }
 
 /// Waits for something to do.
-fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<Ready> {
-    let alarm = shared.inward().as_fd();
+fn wait(shared: &SharedDevice, sockets: &UdpSockets) -> io::Result<ReadySources> {
+    let alarm = shared.receive_waker().as_fd();
     // What another thread or process reads wakes nobody here.
     let or_alarm = |ours: bool, descriptor| if ours { descriptor } else { alarm };
     let [one, other] = sockets.pair().map(|socket| or_alarm(shared.udp_gate().is_open(), socket.as_fd()));
@@ -164,8 +169,8 @@ fn wait(shared: &Shared, sockets: &Sockets) -> io::Result<Ready> {
     }
     let [alarm, timer, one, other, _] = waiting.map(|descriptor| !descriptor.revents().is_empty());
     if alarm {
-        shared.inward().silence();
+        shared.receive_waker().clear();
     }
     // An error that waits at a socket is taken away by receiving.
-    Ok(Ready { sockets: [one, other], due: timer })
+    Ok(ReadySources { sockets: [one, other], due: timer })
 }

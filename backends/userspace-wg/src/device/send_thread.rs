@@ -7,11 +7,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Shared, busy::A_FEW};
+use super::{SharedDevice, busy::FEW_PACKETS};
 use crate::{
-    io::{tun::Arrival, udp::Sockets},
-    noise::{Batch, DropReason, Engine, Freight, Lane, Now},
-    offload::Cut,
+    io::{tun::TunRead, udp::UdpSockets},
+    noise::{CurrentTime, DropReason, PacketBatch, SendBurst, SendSession, Tunnel},
+    offload::FrameSplit,
 };
 
 /// Frames taken from the interface in one go, at most.
@@ -22,20 +22,20 @@ const ENOUGH: usize = 128 * 1024;
 const DATAGRAMS: usize = 512;
 
 /// The memory that goes round with every batch.
-pub(super) struct Buffers {
-    frames: Batch,
+pub(super) struct SendBuffers {
+    frames: PacketBatch,
     /// How each frame is cut, and on which session it is sent.
-    tasks: Vec<(Cut, Option<Lane>)>,
-    datagrams: Batch,
+    tasks: Vec<(FrameSplit, Option<SendSession>)>,
+    datagrams: PacketBatch,
 }
 
-impl Buffers {
+impl SendBuffers {
     /// Room for so many frames in one go.
     pub(super) fn for_frames(most: usize) -> Self {
         Self {
-            frames: Batch::with_padding(most),
+            frames: PacketBatch::with_padding(most),
             tasks: Vec::with_capacity(most),
-            datagrams: Batch::with_room(DATAGRAMS, 2 * ENOUGH + 4 * Batch::SLOT),
+            datagrams: PacketBatch::with_room(DATAGRAMS, 2 * ENOUGH + 4 * PacketBatch::SLOT),
         }
     }
 
@@ -45,8 +45,8 @@ impl Buffers {
     }
 }
 
-pub(super) fn run(shared: &Shared) -> io::Result<()> {
-    let mut buffers = Buffers::for_frames(FRAMES);
+pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
+    let mut buffers = SendBuffers::for_frames(FRAMES);
     // One frame first: whoever sent it may be waiting for its answer. Then as many as there are.
     let (mut most, mut packets) = (1, 0);
     while !shared.is_stopping() {
@@ -56,7 +56,7 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
         }
         if buffers.tasks.is_empty() {
             drop(inside);
-            if packets > A_FEW {
+            if packets > FEW_PACKETS {
                 shared.saw_many()
             } else {
                 shared.saw_few()
@@ -66,7 +66,7 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
             continue;
         }
         packets += buffers.packets();
-        turn(shared, &mut buffers);
+        process_batch(shared, &mut buffers);
         most = FRAMES;
     }
     Ok(())
@@ -74,29 +74,29 @@ pub(super) fn run(shared: &Shared) -> io::Result<()> {
 
 /// Passes on the few frames that are there, for a thread with other work. Where there are more, or they would have to wait,
 /// the outward thread is to.
-pub(super) fn pass_few(shared: &Shared, sockets: &Sockets, buffers: &mut Buffers) -> io::Result<()> {
+pub(super) fn pass_few(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut SendBuffers) -> io::Result<()> {
     let Some(_inside) = shared.tun_gate().enter() else { return Ok(()) };
     let mut packets = 0;
-    while packets < A_FEW && sockets.have_room()? {
+    while packets < FEW_PACKETS && sockets.have_room()? {
         fill(shared, buffers, 1)?;
         if buffers.tasks.is_empty() {
             return Ok(());
         }
         packets += buffers.packets();
-        turn(shared, buffers);
+        process_batch(shared, buffers);
     }
     shared.saw_many();
     Ok(())
 }
 
-fn fill(shared: &Shared, buffers: &mut Buffers, most: usize) -> io::Result<()> {
-    let Buffers { frames, tasks, .. } = buffers;
+fn fill(shared: &SharedDevice, buffers: &mut SendBuffers, most: usize) -> io::Result<()> {
+    let SendBuffers { frames, tasks, .. } = buffers;
     while tasks.len() < most && frames.bytes() < ENOUGH {
         let arrival = shared.tun.read(frames)?;
         let cut = match arrival {
-            Arrival::Nothing => break,
-            Arrival::Frame(offload) => Cut::of(&offload, frames.get(frames.len() - 1).0),
-            Arrival::Nonsense => None,
+            TunRead::Nothing => break,
+            TunRead::Frame(offload) => FrameSplit::of(&offload, frames.get(frames.len() - 1).0),
+            TunRead::Nonsense => None,
         };
         match cut {
             Some(cut) => tasks.push((cut, None)),
@@ -110,54 +110,61 @@ fn fill(shared: &Shared, buffers: &mut Buffers, most: usize) -> io::Result<()> {
 }
 
 /// One batch: what needs the engine, then the work, then the sending.
-fn turn(shared: &Shared, buffers: &mut Buffers) {
-    let Buffers { frames, tasks, datagrams } = buffers;
-    let now = Now::read();
-    shared.with_engine(|engine| {
-        for (place, (cut, lane)) in tasks.iter_mut().enumerate() {
-            *lane = plan(engine, now, frames, place, cut, datagrams);
+fn process_batch(shared: &SharedDevice, buffers: &mut SendBuffers) {
+    let SendBuffers { frames, tasks, datagrams } = buffers;
+    let now = CurrentTime::read();
+    shared.with_tunnel(|tunnel| {
+        for (place, (cut, send_session)) in tasks.iter_mut().enumerate() {
+            *send_session = assign_session(tunnel, now, frames, place, cut, datagrams);
         }
     });
     let sockets = shared.sockets();
     let mut ageing = None;
-    for (place, (cut, lane)) in tasks.drain(..).enumerate() {
-        let Some(lane) = lane else { continue };
-        if lane.is_ageing() {
-            ageing = Some(lane.clone());
+    for (place, (cut, send_session)) in tasks.drain(..).enumerate() {
+        let Some(send_session) = send_session else { continue };
+        if send_session.is_ageing() {
+            ageing = Some(send_session.clone());
         }
         cut.each(frames.padded_mut(place).0, |slot, len| {
             if datagrams.room() == 0 {
                 shared.send(&sockets, datagrams);
             }
-            if let Err(reason) = lane.seal(slot, len, datagrams) {
+            if let Err(reason) = send_session.seal(slot, len, datagrams) {
                 shared.count(reason, 1);
             }
         });
     }
     frames.clear();
     // One in a batch is enough: the others come up with the next one.
-    if let Some(lane) = ageing {
-        shared.with_engine(|engine| engine.renew(now, &lane, datagrams));
+    if let Some(send_session) = ageing {
+        shared.with_tunnel(|tunnel| tunnel.renew(now, &send_session, datagrams));
     }
     shared.send(&sockets, datagrams);
-    shared.forward_if_aside();
+    shared.forward_if_handing_over();
 }
 
 /// The lane for a frame. Where there is none its packets are left with the engine, or dropped.
-fn plan(engine: &mut Engine, now: Now, frames: &mut Batch, place: usize, cut: &Cut, out: &mut Batch) -> Option<Lane> {
+fn assign_session(
+    tunnel: &mut Tunnel,
+    now: CurrentTime,
+    frames: &mut PacketBatch,
+    place: usize,
+    cut: &FrameSplit,
+    out: &mut PacketBatch,
+) -> Option<SendSession> {
     let (len, last) = cut.lengths();
-    let freight = Freight { packets: cut.count(), len, last };
-    match engine.lane(now, frames.get(place).0, freight) {
-        Ok(Some(lane)) => return Some(lane),
+    let burst = SendBurst { packets: cut.count(), len, last };
+    match tunnel.send_session(now, frames.get(place).0, burst) {
+        Ok(Some(send_session)) => return Some(send_session),
         // No more packets wait than a handshake's answer sends, so the datagrams that this gives are few.
-        Ok(None) => cut.each(frames.padded_mut(place).0, |slot, len| engine.packet(now, slot, len, out)),
-        Err(reason) => engine.count_drops(reason, freight.packets as u64),
+        Ok(None) => cut.each(frames.padded_mut(place).0, |slot, len| tunnel.packet(now, slot, len, out)),
+        Err(reason) => tunnel.count_drops(reason, burst.packets as u64),
     }
     None
 }
 
-fn wait(shared: &Shared) -> io::Result<()> {
-    let mut waiting = [PollFd::new(shared.outward(), PollFlags::IN), PollFd::new(&shared.tun, PollFlags::IN)];
+fn wait(shared: &SharedDevice) -> io::Result<()> {
+    let mut waiting = [PollFd::new(shared.send_waker(), PollFlags::IN), PollFd::new(&shared.tun, PollFlags::IN)];
     // What another thread or process reads wakes nobody here.
     let most = if shared.is_busy() && shared.tun_gate().is_open() { 2 } else { 1 };
     match poll(&mut waiting[..most], None) {
@@ -165,7 +172,7 @@ fn wait(shared: &Shared) -> io::Result<()> {
         Err(errno) => return Err(errno.into()),
     }
     if waiting[0].revents().contains(PollFlags::IN) {
-        shared.outward().silence();
+        shared.send_waker().clear();
     }
     Ok(())
 }

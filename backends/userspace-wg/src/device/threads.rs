@@ -4,25 +4,25 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use super::{Shared, receive_thread, send_thread};
+use super::{SharedDevice, receive_thread, send_thread};
 
 /// The two threads of a device. They end with this value.
-pub(crate) struct Threads {
-    shared: Arc<Shared>,
+pub(crate) struct DeviceThreads {
+    shared: Arc<SharedDevice>,
     handles: Vec<JoinHandle<()>>,
 }
 
-impl Threads {
+impl DeviceThreads {
     /// Starts both, for the device of this name.
-    pub(crate) fn start(name: &str, shared: &Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, shared: &Arc<SharedDevice>) -> io::Result<Self> {
         let mut threads = Self { shared: shared.clone(), handles: Vec::with_capacity(2) };
         threads.spawn(name, "out", send_thread::run)?;
         threads.spawn(name, "in", receive_thread::run)?;
         Ok(threads)
     }
 
-    fn spawn(&mut self, name: &str, way: &'static str, run: fn(&Shared) -> io::Result<()>) -> io::Result<()> {
-        let guard = Guard { shared: self.shared.clone(), device: name.to_owned(), way, outcome: None };
+    fn spawn(&mut self, name: &str, way: &'static str, run: fn(&SharedDevice) -> io::Result<()>) -> io::Result<()> {
+        let guard = ThreadGuard { shared: self.shared.clone(), device: name.to_owned(), way, outcome: None };
         let thread = Builder::new().name(format!("{name}-{way}"));
         self.handles.push(thread.spawn(move || {
             let mut guard = guard;
@@ -32,7 +32,7 @@ impl Threads {
     }
 }
 
-impl Drop for Threads {
+impl Drop for DeviceThreads {
     fn drop(&mut self) {
         self.shared.stop();
         for handle in self.handles.drain(..) {
@@ -43,14 +43,14 @@ impl Drop for Threads {
 }
 
 /// Reports how a thread ended, a panic too.
-struct Guard {
-    shared: Arc<Shared>,
+struct ThreadGuard {
+    shared: Arc<SharedDevice>,
     device: String,
     way: &'static str,
     outcome: Option<io::Result<()>>,
 }
 
-impl Drop for Guard {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         let why = match self.outcome.take() {
             Some(Ok(())) => return,
@@ -70,21 +70,21 @@ mod tests {
 
     use super::*;
     use crate::{
-        device::Stands,
-        io::{Offloads, tun::Tun, udp::Sockets},
-        noise::{Engine, Limits},
+        device::GateState,
+        io::{KernelOffloads, tun::Tun, udp::UdpSockets},
+        noise::{HandshakeLimits, Tunnel},
     };
 
-    fn device() -> Arc<Shared> {
+    fn device() -> Arc<SharedDevice> {
         let silent = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-        let engine = Engine::new([1; 32], 1420, Limits::default());
-        let sockets = Sockets::bind(0, 0, Offloads::default()).unwrap();
-        Arc::new(Shared::new(Tun::from(silent), engine, sockets, Stands::Open).unwrap())
+        let tunnel = Tunnel::new([1; 32], 1420, HandshakeLimits::default());
+        let sockets = UdpSockets::bind(0, 0, KernelOffloads::default()).unwrap();
+        Arc::new(SharedDevice::new(Tun::from(silent), tunnel, sockets, GateState::Open).unwrap())
     }
 
-    fn failure_of(run: fn(&Shared) -> io::Result<()>) -> String {
+    fn failure_of(run: fn(&SharedDevice) -> io::Result<()>) -> String {
         let shared = device();
-        let mut threads = Threads::start("test", &shared).unwrap();
+        let mut threads = DeviceThreads::start("test", &shared).unwrap();
         assert_eq!(shared.failure(), None);
         threads.spawn("test", "broken", run).unwrap();
         let start = Instant::now();
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_panics_with_the_engine_in_hand_hangs_nobody() {
-        let why = failure_of(|shared| shared.with_engine(|_| panic!("on purpose")));
+        let why = failure_of(|shared| shared.with_tunnel(|_| panic!("on purpose")));
         assert_eq!(why, "its `broken` thread panicked");
     }
 
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_device_that_is_dropped_ends_both_threads_and_is_no_failure() {
         let shared = device();
-        drop(Threads::start("test", &shared).unwrap());
+        drop(DeviceThreads::start("test", &shared).unwrap());
         assert_eq!((shared.failure(), Arc::strong_count(&shared)), (None, 1));
     }
 }

@@ -21,7 +21,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::noise::{Endpoint, Known, PeerConfig};
+use crate::noise::{EndpointUpdate, ExportedPeer, PeerConfig};
 
 /// Largest message: a datagram with its address.
 const LARGEST: usize = 65_536 + 64;
@@ -32,16 +32,16 @@ const PEERS: usize = 32;
 
 /// One end of the socket pair of a device.
 #[derive(Debug)]
-pub(crate) struct Wire(OwnedFd);
+pub(crate) struct HandoverChannel(OwnedFd);
 
 /// What one message says. The successor sends the first two, the older process the others.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said<'a> {
+pub(crate) enum HandoverMessage<'a> {
     /// The successor is there and handles what is for no session of the older process.
     Attached,
     /// The successor has the sessions it needs and wants to read the interface.
     GiveTun,
-    /// Some peers, as [`peers_of`] reads them.
+    /// Some peers, as [`parse_peers`] reads them.
     Peers(&'a [u8]),
     /// There are no more peers.
     AllPeers,
@@ -56,15 +56,15 @@ pub(crate) enum Said<'a> {
 }
 
 /// What a wait for a message gave.
-pub(crate) enum Heard<'a> {
-    Said(Said<'a>),
+pub(crate) enum ChannelEvent<'a> {
+    HandoverMessage(HandoverMessage<'a>),
     /// The time is over.
     Nothing,
     /// The other process is gone.
-    End,
+    HandoverEnd,
 }
 
-impl Wire {
+impl HandoverChannel {
     /// Both ends.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -72,22 +72,22 @@ impl Wire {
         Ok((Self(ours), theirs))
     }
 
-    /// Memory for [`Wire::hear`].
+    /// Memory for [`HandoverChannel::receive`].
     pub(crate) fn buffer() -> Zeroizing<Vec<u8>> {
         Zeroizing::new(vec![0; LARGEST])
     }
 
     /// Sends one message, waiting a moment for room.
-    pub(crate) fn say(&self, what: &Said<'_>) -> io::Result<()> {
+    pub(crate) fn send(&self, what: &HandoverMessage<'_>) -> io::Result<()> {
         let (kind, address, body): (u8, Vec<u8>, &[u8]) = match what {
-            Said::Attached => (1, Vec::new(), &[]),
-            Said::GiveTun => (2, Vec::new(), &[]),
-            Said::Peers(text) => (3, Vec::new(), text),
-            Said::AllPeers => (4, Vec::new(), &[]),
-            Said::Datagram(from, datagram) => (5, address_bytes(*from), datagram),
-            Said::Packet(packet) => (6, Vec::new(), packet),
-            Said::TunGiven => (7, Vec::new(), &[]),
-            Said::Farewell => (8, Vec::new(), &[]),
+            HandoverMessage::Attached => (1, Vec::new(), &[]),
+            HandoverMessage::GiveTun => (2, Vec::new(), &[]),
+            HandoverMessage::Peers(text) => (3, Vec::new(), text),
+            HandoverMessage::AllPeers => (4, Vec::new(), &[]),
+            HandoverMessage::Datagram(from, datagram) => (5, address_bytes(*from), datagram),
+            HandoverMessage::Packet(packet) => (6, Vec::new(), packet),
+            HandoverMessage::TunGiven => (7, Vec::new(), &[]),
+            HandoverMessage::Farewell => (8, Vec::new(), &[]),
         };
         let parts = [IoSlice::new(std::slice::from_ref(&kind)), IoSlice::new(&address), IoSlice::new(body)];
         for _ in 0..2 {
@@ -103,65 +103,65 @@ impl Wire {
     }
 
     /// Waits this long for one message.
-    pub(crate) fn hear<'a>(&self, buffer: &'a mut [u8], wait: Option<Duration>) -> io::Result<Heard<'a>> {
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8], wait: Option<Duration>) -> io::Result<ChannelEvent<'a>> {
         let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
         match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], wait.as_ref()) {
-            Ok(0) | Err(Errno::INTR) => return Ok(Heard::Nothing),
+            Ok(0) | Err(Errno::INTR) => return Ok(ChannelEvent::Nothing),
             Ok(_) => {}
             Err(errno) => return Err(errno.into()),
         }
         let len = match rustix::net::recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(Heard::End),
+            Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(ChannelEvent::HandoverEnd),
             Ok((_, len)) => len,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Heard::Nothing),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(ChannelEvent::Nothing),
             Err(errno) => return Err(errno.into()),
         };
         let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the other process says what makes no sense");
-        parse(&buffer[..len]).map(Heard::Said).ok_or_else(unreadable)
+        parse(&buffer[..len]).map(ChannelEvent::HandoverMessage).ok_or_else(unreadable)
     }
 
     /// Sends all peers and says that these were all.
-    pub(crate) fn say_peers(&self, peers: &[Known]) -> io::Result<()> {
+    pub(crate) fn send_peers(&self, peers: &[ExportedPeer]) -> io::Result<()> {
         for some in peers.chunks(PEERS) {
-            let texts: Vec<Peer> = some.iter().map(Peer::from).collect();
-            self.say(&Said::Peers(&Zeroizing::new(serde_json::to_vec(&texts)?)))?;
+            let texts: Vec<PeerRecord> = some.iter().map(PeerRecord::from).collect();
+            self.send(&HandoverMessage::Peers(&Zeroizing::new(serde_json::to_vec(&texts)?)))?;
         }
-        self.say(&Said::AllPeers)
+        self.send(&HandoverMessage::AllPeers)
     }
 
     /// Ends the conversation: both sides hear the end.
-    pub(crate) fn hang_up(&self) {
+    pub(crate) fn drop_sessions(&self) {
         // The other process may have done so before.
         let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
     }
 }
 
-impl From<OwnedFd> for Wire {
+impl From<OwnedFd> for HandoverChannel {
     fn from(socket: OwnedFd) -> Self {
         Self(socket)
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for HandoverChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-fn parse(message: &[u8]) -> Option<Said<'_>> {
+fn parse(message: &[u8]) -> Option<HandoverMessage<'_>> {
     let (kind, body) = message.split_first()?;
     Some(match kind {
-        1 => Said::Attached,
-        2 => Said::GiveTun,
-        3 => Said::Peers(body),
-        4 => Said::AllPeers,
+        1 => HandoverMessage::Attached,
+        2 => HandoverMessage::GiveTun,
+        3 => HandoverMessage::Peers(body),
+        4 => HandoverMessage::AllPeers,
         5 => {
             let (from, datagram) = address_of(body)?;
-            Said::Datagram(from, datagram)
+            HandoverMessage::Datagram(from, datagram)
         }
-        6 => Said::Packet(body),
-        7 => Said::TunGiven,
-        8 => Said::Farewell,
+        6 => HandoverMessage::Packet(body),
+        7 => HandoverMessage::TunGiven,
+        8 => HandoverMessage::Farewell,
         _ => return None,
     })
 }
@@ -203,7 +203,7 @@ fn address_of(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
 
 /// A peer in transit.
 #[derive(Serialize, Deserialize)]
-struct Peer {
+struct PeerRecord {
     key: [u8; 32],
     psk: Option<[u8; 32]>,
     endpoint: Option<SocketAddr>,
@@ -213,44 +213,44 @@ struct Peer {
     tx_bytes: u64,
     last_handshake: Option<SystemTime>,
     last_timestamp: [u8; 12],
-    talks: bool,
+    has_session: bool,
 }
 
-impl From<&Known> for Peer {
-    fn from(known: &Known) -> Self {
-        let config = &known.config;
+impl From<&ExportedPeer> for PeerRecord {
+    fn from(exported: &ExportedPeer) -> Self {
+        let config = &exported.config;
         Self {
             key: *config.key.as_bytes(),
             psk: config.psk.as_ref().map(|psk| *psk.as_bytes()),
             endpoint: match config.endpoint {
-                Endpoint::Set(endpoint) => Some(endpoint),
-                Endpoint::Keep => None,
+                EndpointUpdate::Set(endpoint) => Some(endpoint),
+                EndpointUpdate::Keep => None,
             },
             keepalive: config.keepalive,
             allowed_ips: config.allowed_ips.clone(),
-            rx_bytes: known.rx_bytes,
-            tx_bytes: known.tx_bytes,
-            last_handshake: known.last_handshake,
-            last_timestamp: known.last_timestamp,
-            talks: known.talks,
+            rx_bytes: exported.rx_bytes,
+            tx_bytes: exported.tx_bytes,
+            last_handshake: exported.last_handshake,
+            last_timestamp: exported.last_timestamp,
+            has_session: exported.has_session,
         }
     }
 }
 
-impl Drop for Peer {
+impl Drop for PeerRecord {
     fn drop(&mut self) {
         self.psk.zeroize();
     }
 }
 
 /// Reads the peers of one message.
-pub(crate) fn peers_of(text: &[u8]) -> io::Result<Vec<Known>> {
-    let peers: Vec<Peer> = serde_json::from_slice(text)?;
-    let known = |peer: Peer| Known {
+pub(crate) fn parse_peers(text: &[u8]) -> io::Result<Vec<ExportedPeer>> {
+    let peers: Vec<PeerRecord> = serde_json::from_slice(text)?;
+    let exported = |peer: PeerRecord| ExportedPeer {
         config: PeerConfig {
             key: PublicKey::from_bytes(peer.key),
             psk: peer.psk.map(PresharedKey::from_bytes),
-            endpoint: peer.endpoint.map_or(Endpoint::Keep, Endpoint::Set),
+            endpoint: peer.endpoint.map_or(EndpointUpdate::Keep, EndpointUpdate::Set),
             keepalive: peer.keepalive,
             allowed_ips: peer.allowed_ips.clone(),
         },
@@ -258,9 +258,9 @@ pub(crate) fn peers_of(text: &[u8]) -> io::Result<Vec<Known>> {
         tx_bytes: peer.tx_bytes,
         last_handshake: peer.last_handshake,
         last_timestamp: peer.last_timestamp,
-        talks: peer.talks,
+        has_session: peer.has_session,
     };
-    Ok(peers.into_iter().map(known).collect())
+    Ok(peers.into_iter().map(exported).collect())
 }
 
 #[cfg(test)]
@@ -269,39 +269,41 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard_and_the_end_too() {
-        let (ours, theirs) = Wire::pair().unwrap();
-        let theirs = Wire::from(theirs);
+        let (ours, theirs) = HandoverChannel::pair().unwrap();
+        let theirs = HandoverChannel::from(theirs);
         let (v4, v6) = ("192.0.2.1:51820".parse().unwrap(), "[fe80::1%7]:9".parse().unwrap());
         let all = [
-            Said::Attached,
-            Said::GiveTun,
-            Said::Peers(b"text"),
-            Said::AllPeers,
-            Said::Datagram(v4, b"four"),
-            Said::Datagram(v6, b""),
-            Said::Packet(&[7; 65_000]),
-            Said::TunGiven,
-            Said::Farewell,
+            HandoverMessage::Attached,
+            HandoverMessage::GiveTun,
+            HandoverMessage::Peers(b"text"),
+            HandoverMessage::AllPeers,
+            HandoverMessage::Datagram(v4, b"four"),
+            HandoverMessage::Datagram(v6, b""),
+            HandoverMessage::Packet(&[7; 65_000]),
+            HandoverMessage::TunGiven,
+            HandoverMessage::Farewell,
         ];
-        let mut buffer = Wire::buffer();
+        let mut buffer = HandoverChannel::buffer();
         for said in all {
-            ours.say(&said).unwrap();
-            let Heard::Said(heard) = theirs.hear(&mut buffer, None).unwrap() else { panic!("nothing was heard") };
+            ours.send(&said).unwrap();
+            let ChannelEvent::HandoverMessage(heard) = theirs.receive(&mut buffer, None).unwrap() else {
+                panic!("nothing was heard")
+            };
             assert_eq!(heard, said);
         }
-        assert!(matches!(theirs.hear(&mut buffer, Some(Duration::ZERO)).unwrap(), Heard::Nothing));
+        assert!(matches!(theirs.receive(&mut buffer, Some(Duration::ZERO)).unwrap(), ChannelEvent::Nothing));
         drop(ours);
-        assert!(matches!(theirs.hear(&mut buffer, None).unwrap(), Heard::End));
-        assert!(theirs.say(&Said::Attached).is_err());
+        assert!(matches!(theirs.receive(&mut buffer, None).unwrap(), ChannelEvent::HandoverEnd));
+        assert!(theirs.send(&HandoverMessage::Attached).is_err());
     }
 
     #[test]
     fn peers_arrive_as_they_are_known() {
-        let known = Known {
+        let exported = ExportedPeer {
             config: PeerConfig {
                 key: PublicKey::from_bytes([3; 32]),
                 psk: Some(PresharedKey::from_bytes([4; 32])),
-                endpoint: Endpoint::Set("192.0.2.1:1".parse().unwrap()),
+                endpoint: EndpointUpdate::Set("192.0.2.1:1".parse().unwrap()),
                 keepalive: NonZeroU16::new(25),
                 allowed_ips: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
             },
@@ -309,11 +311,15 @@ mod tests {
             tx_bytes: 2,
             last_handshake: Some(SystemTime::UNIX_EPOCH),
             last_timestamp: [5; 12],
-            talks: true,
+            has_session: true,
         };
-        let text = serde_json::to_vec(&[Peer::from(&known)]).unwrap();
-        let arrived = peers_of(&text).unwrap().remove(0);
-        assert!(arrived.config == known.config && arrived.last_timestamp == known.last_timestamp && arrived.talks);
-        assert_eq!((arrived.rx_bytes, arrived.tx_bytes, arrived.last_handshake), (1, 2, known.last_handshake));
+        let text = serde_json::to_vec(&[PeerRecord::from(&exported)]).unwrap();
+        let arrived = parse_peers(&text).unwrap().remove(0);
+        assert!(
+            arrived.config == exported.config
+                && arrived.last_timestamp == exported.last_timestamp
+                && arrived.has_session
+        );
+        assert_eq!((arrived.rx_bytes, arrived.tx_bytes, arrived.last_handshake), (1, 2, exported.last_handshake));
     }
 }

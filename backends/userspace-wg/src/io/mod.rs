@@ -6,4 +6,4 @@ mod offloads;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{link, timer, tun, udp};
-pub use offloads::{Offloads, TunOffload, UdpReceive, UdpSend};
+pub use offloads::{KernelOffloads, TunOffload, UdpReceive, UdpSend};

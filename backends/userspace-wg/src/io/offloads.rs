@@ -1,6 +1,6 @@
 /// What a device may use of the kernel's offloads, at most. What the kernel does not have is found out and done without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offloads {
+pub struct KernelOffloads {
     /// Between the interface and the host.
     pub tun: TunOffload,
     /// Datagrams sent.
@@ -42,7 +42,7 @@ pub enum UdpReceive {
     Coalesced,
 }
 
-impl Offloads {
+impl KernelOffloads {
     /// Everything that the kernel has.
     pub const ALL: Self = Self { tun: TunOffload::TcpAndUdp, send: UdpSend::Segmented, receive: UdpReceive::Coalesced };
 
@@ -50,7 +50,7 @@ impl Offloads {
     pub const NONE: Self = Self { tun: TunOffload::None, send: UdpSend::Single, receive: UdpReceive::Single };
 }
 
-impl Default for Offloads {
+impl Default for KernelOffloads {
     fn default() -> Self {
         Self::ALL
     }

@@ -5,21 +5,21 @@ use std::net::SocketAddr;
 /// They lie one behind the other, so that a run of datagrams for one endpoint can be handed to the host as one
 /// (`UDP_SEGMENT`), and a batch of small packets touches little memory: what no packet ever reached is never resident.
 #[derive(Debug)]
-pub struct Batch {
+pub struct PacketBatch {
     store: Vec<u8>,
-    filled: Vec<Filled>,
+    filled: Vec<BatchEntry>,
     slots: usize,
     gap: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Filled {
+struct BatchEntry {
     start: usize,
     len: usize,
     endpoint: Option<SocketAddr>,
 }
 
-impl Batch {
+impl PacketBatch {
     /// Bytes offered for one packet: the largest datagram and room to pad and seal it.
     pub const SLOT: usize = 65_536 + 64;
     /// Largest packet that may be put into a slot and still be padded there.
@@ -32,7 +32,7 @@ impl Batch {
         Self::with_room(slots, slots * Self::SLOT)
     }
 
-    /// An empty batch for up to `slots` packets in `bytes` bytes, which are at least [`Batch::SLOT`].
+    /// An empty batch for up to `slots` packets in `bytes` bytes, which are at least [`PacketBatch::SLOT`].
     pub fn with_room(slots: usize, bytes: usize) -> Self {
         assert!(bytes >= Self::SLOT, "a batch takes at least one packet");
         Self { store: vec![0; bytes], filled: Vec::with_capacity(slots), slots, gap: 0 }
@@ -64,21 +64,21 @@ impl Batch {
         self.end()
     }
 
-    /// Memory for the next packet, [`Batch::SLOT`] bytes. Nothing is in the batch before [`Batch::push`].
+    /// Memory for the next packet, [`PacketBatch::SLOT`] bytes. Nothing is in the batch before [`PacketBatch::push`].
     ///
     /// # Panics
-    /// When the batch is full; callers ask [`Batch::room`] first.
+    /// When the batch is full; callers ask [`PacketBatch::room`] first.
     pub fn next_slot(&mut self) -> &mut [u8] {
         assert!(self.room() > 0, "a full batch was written to");
         let start = self.end();
         &mut self.store[start..start + Self::SLOT]
     }
 
-    /// Keeps the first `len` bytes of the slot that [`Batch::next_slot`] gave.
+    /// Keeps the first `len` bytes of the slot that [`PacketBatch::next_slot`] gave.
     pub fn push(&mut self, len: usize, endpoint: Option<SocketAddr>) {
         assert!(len + self.gap <= Self::SLOT && self.room() > 0, "more was written than fits");
         let start = self.end();
-        self.filled.push(Filled { start, len, endpoint });
+        self.filled.push(BatchEntry { start, len, endpoint });
     }
 
     /// Where the next packet begins. Each one takes at most a slot, so there is always a slot behind it.
@@ -88,7 +88,7 @@ impl Batch {
 
     /// The packet at `place`, and where it comes from or goes to.
     pub fn get(&self, place: usize) -> (&[u8], Option<SocketAddr>) {
-        let Filled { start, len, endpoint } = self.filled[place];
+        let BatchEntry { start, len, endpoint } = self.filled[place];
         (&self.store[start..start + len], endpoint)
     }
 
@@ -101,13 +101,13 @@ impl Batch {
 
     /// The packet at `place` with the room for padding behind it, and the length of the packet alone.
     pub fn padded_mut(&mut self, place: usize) -> (&mut [u8], usize) {
-        let Filled { start, len, .. } = self.filled[place];
+        let BatchEntry { start, len, .. } = self.filled[place];
         (&mut self.store[start..start + len + self.gap], len)
     }
 
     /// The packet at `place`, to be changed.
     pub(crate) fn get_mut(&mut self, place: usize) -> &mut [u8] {
-        let Filled { start, len, .. } = self.filled[place];
+        let BatchEntry { start, len, .. } = self.filled[place];
         &mut self.store[start..start + len]
     }
 
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_cleared_batch_takes_as_many_packets_again() {
-        let mut batch = Batch::with_slots(2);
+        let mut batch = PacketBatch::with_slots(2);
         for round in 0..3u8 {
             for packet in 0..2u8 {
                 batch.next_slot()[..2].copy_from_slice(&[round, packet]);
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn datagrams_lie_side_by_side_and_packets_leave_room_for_padding() {
-        for (mut batch, gap) in [(Batch::with_slots(3), 0), (Batch::with_padding(3), 16)] {
-            for len in [100, 1, Batch::LARGEST_PACKET] {
+        for (mut batch, gap) in [(PacketBatch::with_slots(3), 0), (PacketBatch::with_padding(3), 16)] {
+            for len in [100, 1, PacketBatch::LARGEST_PACKET] {
                 batch.next_slot().fill(len.to_le_bytes()[0]);
                 batch.push(len, None);
             }

@@ -2,48 +2,48 @@ use std::time::Duration;
 
 use super::{
     cookie::CookieChecker,
-    deadlines::Deadlines,
-    drops::Drops,
-    handover::Aside,
-    index::Indices,
-    keypair::Identity,
-    load::{Limits, Load},
+    deadlines::DeadlineQueue,
+    drops::DropCounts,
+    handover::HandoverState,
+    index::IndexTable,
+    keypair::DeviceIdentity,
+    load::{HandshakeLimits, HandshakeLoad},
     peer::{Peer, PeerId},
-    time::Moment,
+    time::SteadyTime,
 };
 
 /// Packets that wait for a handshake with any peer of a device, at most.
 pub(crate) const MOST_STAGED_IN_ALL: usize = 4096;
 
 /// What a device's peers share.
-pub(crate) struct Env {
-    pub(crate) identity: Identity,
+pub(crate) struct TunnelContext {
+    pub(crate) identity: DeviceIdentity,
     pub(crate) checker: CookieChecker,
-    pub(crate) load: Load,
-    pub(crate) indices: Indices,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) drops: Drops,
+    pub(crate) load: HandshakeLoad,
+    pub(crate) indices: IndexTable,
+    pub(crate) deadlines: DeadlineQueue,
+    pub(crate) drops: DropCounts,
     pub(crate) mtu: usize,
     /// Packets that wait for a handshake, over all peers.
     pub(crate) staged: usize,
     /// Present while the engine of another process is about to follow.
-    pub(crate) aside: Option<Aside>,
+    pub(crate) handover: Option<HandoverState>,
 }
 
-impl Env {
-    pub(crate) fn new(private: [u8; 32], mtu: u16, limits: Limits) -> Self {
-        let identity = Identity::new(private);
+impl TunnelContext {
+    pub(crate) fn new(private: [u8; 32], mtu: u16, limits: HandshakeLimits) -> Self {
+        let identity = DeviceIdentity::new(private);
         let checker = CookieChecker::new(identity.public.as_bytes());
         Self {
             identity,
             checker,
-            load: Load::new(limits),
-            indices: Indices::default(),
-            deadlines: Deadlines::default(),
-            drops: Drops::default(),
+            load: HandshakeLoad::new(limits),
+            indices: IndexTable::default(),
+            deadlines: DeadlineQueue::default(),
+            drops: DropCounts::default(),
             mtu: mtu.into(),
             staged: 0,
-            aside: None,
+            handover: None,
         }
     }
 
@@ -57,7 +57,7 @@ impl Env {
     }
 
     /// The peer was woken by the entry at `at`; a later one of the same peer may still be queued.
-    pub(crate) fn woken(peer: &mut Peer, at: Moment) {
+    pub(crate) fn woken(peer: &mut Peer, at: SteadyTime) {
         if peer.queued == Some(at) {
             peer.queued = None;
         }

@@ -13,7 +13,7 @@ use zeroize::Zeroize;
 use super::{
     mac::{cookie_key, mac, mac1_key, same},
     message::COOKIE_REPLY,
-    time::Moment,
+    time::SteadyTime,
 };
 
 /// How long a cookie is good for (whitepaper, section 5.4.7).
@@ -29,7 +29,7 @@ pub(crate) struct CookieChecker {
     mac1_key: [u8; 32],
     cookie_key: [u8; 32],
     secret: [u8; 32],
-    secret_since: Option<Moment>,
+    secret_since: Option<SteadyTime>,
 }
 
 impl Drop for CookieChecker {
@@ -51,7 +51,7 @@ impl CookieChecker {
     }
 
     /// Whether the sender has proved that it receives what is sent to `from`.
-    pub(crate) fn mac2_fits(&mut self, now: Moment, from: SocketAddr, message: &[u8]) -> bool {
+    pub(crate) fn mac2_fits(&mut self, now: SteadyTime, from: SocketAddr, message: &[u8]) -> bool {
         let (body, given) = message.split_at(message.len() - 16);
         same(&mac(&self.cookie(now, from), &[body]), given)
     }
@@ -59,7 +59,7 @@ impl CookieChecker {
     /// Writes the demand for a proof into `out` and returns its length.
     pub(crate) fn reply(
         &mut self,
-        now: Moment,
+        now: SteadyTime,
         from: SocketAddr,
         message: &[u8],
         sender: u32,
@@ -78,7 +78,7 @@ impl CookieChecker {
         COOKIE_REPLY
     }
 
-    fn cookie(&mut self, now: Moment, from: SocketAddr) -> Cookie {
+    fn cookie(&mut self, now: SteadyTime, from: SocketAddr) -> Cookie {
         if self.secret_since.is_none_or(|since| now.since(since) >= COOKIE_LIFE) {
             OsRng.fill_bytes(&mut self.secret);
             self.secret_since = Some(now);
@@ -94,11 +94,11 @@ impl CookieChecker {
 /// The initiator's side: keeps the cookie of one peer and proves our address with it.
 #[derive(Default)]
 pub(crate) struct CookieJar {
-    cookie: Option<(Cookie, Moment)>,
-    last: Option<Sent>,
+    cookie: Option<(Cookie, SteadyTime)>,
+    last: Option<SentHandshake>,
 }
 
-struct Sent {
+struct SentHandshake {
     mac1: [u8; 16],
     index: u32,
 }
@@ -106,18 +106,18 @@ struct Sent {
 impl CookieJar {
     /// Writes the second MAC of a handshake message that is ready but for it, and remembers what a cookie reply will
     /// refer to.
-    pub(crate) fn sign(&mut self, now: Moment, index: u32, message: &mut [u8]) {
+    pub(crate) fn sign(&mut self, now: SteadyTime, index: u32, message: &mut [u8]) {
         let (body, mac2) = message.split_at_mut(message.len() - 16);
         match self.cookie {
             Some((cookie, since)) if now.since(since) < COOKIE_LIFE => mac2.copy_from_slice(&mac(&cookie, &[body])),
             _ => mac2.fill(0),
         }
         let mac1 = body[body.len() - 16..].try_into().expect("16 bytes were taken");
-        self.last = Some(Sent { mac1, index });
+        self.last = Some(SentHandshake { mac1, index });
     }
 
     /// Keeps the cookie of a reply by `peer` to our last handshake message; `false` when it is not genuine.
-    pub(crate) fn keep(&mut self, now: Moment, peer: &[u8; 32], reply: &[u8]) -> bool {
+    pub(crate) fn keep(&mut self, now: SteadyTime, peer: &[u8; 32], reply: &[u8]) -> bool {
         let Some(cookie) = self.open(peer, reply) else { return false };
         self.cookie = Some((cookie, now));
         self.last = None;
@@ -140,7 +140,7 @@ impl CookieJar {
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment::from_nanos(1);
+    const NOW: SteadyTime = SteadyTime::from_nanos(1);
 
     fn message() -> Vec<u8> {
         let mut message = vec![7; 148];

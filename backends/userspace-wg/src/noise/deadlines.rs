@@ -1,27 +1,27 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{peer::PeerId, time::Moment};
+use super::{peer::PeerId, time::SteadyTime};
 
 /// The peers that have something to do, by when.
 ///
 /// A deadline that moves to a later time (every packet does that) leaves its old entry in place; when that one comes
 /// up, the peer is asked again. So a packet costs a comparison, and an idle peer has no entry at all.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlines(BinaryHeap<Reverse<(Moment, PeerId)>>);
+pub(crate) struct DeadlineQueue(BinaryHeap<Reverse<(SteadyTime, PeerId)>>);
 
-impl Deadlines {
+impl DeadlineQueue {
     /// Wakes `peer` at `at`.
-    pub(crate) fn add(&mut self, at: Moment, peer: PeerId) {
+    pub(crate) fn add(&mut self, at: SteadyTime, peer: PeerId) {
         self.0.push(Reverse((at, peer)));
     }
 
     /// The earliest entry.
-    pub(crate) fn next(&self) -> Option<Moment> {
+    pub(crate) fn next(&self) -> Option<SteadyTime> {
         self.0.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes the earliest entry that has come up by `now`.
-    pub(crate) fn take_due(&mut self, now: Moment) -> Option<(Moment, PeerId)> {
+    pub(crate) fn take_due(&mut self, now: SteadyTime) -> Option<(SteadyTime, PeerId)> {
         if self.next()? > now {
             return None;
         }

@@ -61,9 +61,9 @@ const ALL: [(DropReason, &str); 17] = [
 
 /// Dropped packets, counted by reason.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Drops([u64; ALL.len()]);
+pub(crate) struct DropCounts([u64; ALL.len()]);
 
-impl Drops {
+impl DropCounts {
     pub(crate) fn count(&mut self, reason: DropReason) {
         self.add(reason, 1);
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_reason_has_its_own_place_and_name() {
-        let mut drops = Drops::default();
+        let mut drops = DropCounts::default();
         for (place, (reason, _)) in ALL.iter().enumerate() {
             assert_eq!(*reason as usize, place);
             drops.add(*reason, place as u64 + 1);

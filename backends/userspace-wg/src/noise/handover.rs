@@ -4,16 +4,16 @@ use std::{
 };
 
 use super::{
-    context::Env,
-    message::Message,
-    peer_config::{Endpoint, PeerConfig},
-    time::Moment,
-    tunnel::Engine,
+    context::TunnelContext,
+    message::MessageHeader,
+    peer_config::{EndpointUpdate, PeerConfig},
+    time::SteadyTime,
+    tunnel::Tunnel,
 };
 
 /// What an engine that stands aside leaves to the one that follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stray {
+pub enum SuccessorTraffic {
     /// Came from outside, and is for no session of ours.
     Datagram(SocketAddr, Vec<u8>),
     /// Came from inside, and there is no session to send it on.
@@ -22,14 +22,14 @@ pub enum Stray {
 
 /// The state of an engine that stands aside.
 #[derive(Debug)]
-pub(crate) struct Aside {
-    strays: Vec<Stray>,
+pub(crate) struct HandoverState {
+    traffic: Vec<SuccessorTraffic>,
     /// When something last came on a session of ours.
-    heard: Moment,
+    note_received: SteadyTime,
 }
 
 /// What is known of a peer beyond its settings, and goes to the engine that follows. No `Debug`: it holds a key.
-pub struct Known {
+pub struct ExportedPeer {
     /// Its settings; the endpoint is where it was last heard.
     pub config: PeerConfig,
     /// Bytes received, as on the wire.
@@ -41,120 +41,122 @@ pub struct Known {
     /// Time stamp of the last initiation that was answered, so that a captured one stays useless.
     pub last_timestamp: [u8; 12],
     /// Whether there is a session, or packets wait for one.
-    pub talks: bool,
+    pub has_session: bool,
 }
 
-impl Engine {
+impl Tunnel {
     /// Peers answer no two initiations of one key at once, whichever process sends them (the kernel's WireGuard: 20 ms).
-    pub const BETWEEN_HANDSHAKES: Duration = Duration::from_millis(25);
+    pub const HANDSHAKE_SPACING: Duration = Duration::from_millis(25);
 
     /// From now on this engine carries what its sessions can carry and begins no handshake; everything else is a
-    /// [`Stray`]. Returns the peers as they are.
-    pub fn stand_aside(&mut self, now: Moment) -> Vec<Known> {
-        let mut strays = Vec::new();
-        let mut known = Vec::new();
+    /// [`SuccessorTraffic`]. Returns the peers as they are.
+    pub fn begin_handover(&mut self, now: SteadyTime) -> Vec<ExportedPeer> {
+        let mut traffic = Vec::new();
+        let mut exported = Vec::new();
         for (_, peer) in self.peers.iter_mut() {
-            let mut talks = false;
-            if let Some(talk) = &mut peer.talk {
-                talks = talk.current.is_some() || talk.next.is_some() || talk.pending.is_some();
-                if let Some(pending) = talk.pending.take() {
-                    self.env.indices.release(pending.index);
+            let mut has_session = false;
+            if let Some(sessions) = &mut peer.sessions {
+                has_session = sessions.current.is_some() || sessions.next.is_some() || sessions.pending.is_some();
+                if let Some(pending) = sessions.pending.take() {
+                    self.context.indices.release(pending.index);
                 }
-                self.env.staged -= talk.staged.len();
-                strays.extend(talk.staged.drain(..).map(Stray::Packet));
+                self.context.staged -= sessions.staged.len();
+                traffic.extend(sessions.staged.drain(..).map(SuccessorTraffic::Packet));
             }
             let config = PeerConfig {
                 key: peer.key,
                 psk: peer.psk.clone(),
-                endpoint: peer.endpoint.map_or(Endpoint::Keep, Endpoint::Set),
+                endpoint: peer.endpoint.map_or(EndpointUpdate::Keep, EndpointUpdate::Set),
                 keepalive: peer.keepalive,
                 allowed_ips: peer.allowed_ips.iter().copied().collect(),
             };
-            known.push(Known {
+            exported.push(ExportedPeer {
                 config,
                 rx_bytes: peer.rx_bytes,
                 tx_bytes: peer.tx_bytes,
                 last_handshake: peer.last_handshake,
                 last_timestamp: peer.last_timestamp,
-                talks,
+                has_session,
             });
         }
-        self.env.aside = Some(Aside { strays, heard: now });
-        known
+        self.context.handover = Some(HandoverState { traffic, note_received: now });
+        exported
     }
 
     /// The engine that was to follow is gone: everything is this one's again. Peers may by now hold a session with the
     /// other one, so each that has one is met by a handshake at once.
-    pub fn come_back(&mut self, now: Moment) {
-        let now = now.after(Self::BETWEEN_HANDSHAKES);
-        if self.env.aside.take().is_none() {
+    pub fn cancel_handover(&mut self, now: SteadyTime) {
+        let now = now.after(Self::HANDSHAKE_SPACING);
+        if self.context.handover.take().is_none() {
             return;
         }
         for (id, peer) in self.peers.iter_mut() {
-            if peer.talk.is_some() && peer.endpoint.is_some() {
+            if peer.sessions.is_some() && peer.endpoint.is_some() {
                 peer.timers.begin_anew(now);
-                self.env.watch(id, peer);
+                self.context.watch(id, peer);
             }
         }
     }
 
     /// Takes what has been left aside since the last time.
-    pub fn take_strays(&mut self) -> Vec<Stray> {
-        self.env.aside.as_mut().map_or_else(Vec::new, |aside| std::mem::take(&mut aside.strays))
+    pub fn take_successor_traffic(&mut self) -> Vec<SuccessorTraffic> {
+        self.context.handover.as_mut().map_or_else(Vec::new, |handover| std::mem::take(&mut handover.traffic))
     }
 
     /// When something last came on a session of an engine that stands aside.
-    pub fn last_heard(&self) -> Option<Moment> {
-        self.env.aside.as_ref().map(|aside| aside.heard)
+    pub fn last_received(&self) -> Option<SteadyTime> {
+        self.context.handover.as_ref().map(|handover| handover.note_received)
     }
 
-    /// Makes a peer be as another engine has known it. Nothing is sent yet; [`Engine::greet_peer`] begins.
-    pub fn take_on(&mut self, now: Moment, known: &Known) {
-        self.set_peer(now, &known.config);
-        let Some(peer) = self.peers.find(&known.config.key).and_then(|id| self.peers.get_mut(id)) else { return };
-        peer.rx_bytes = known.rx_bytes;
-        peer.tx_bytes = known.tx_bytes;
-        peer.last_handshake = known.last_handshake;
-        peer.last_timestamp = known.last_timestamp;
+    /// Makes a peer be as another engine has known it. Nothing is sent yet; [`Tunnel::start_handshake`] begins.
+    pub fn import_peer(&mut self, now: SteadyTime, exported: &ExportedPeer) {
+        self.set_peer(now, &exported.config);
+        let Some(peer) = self.peers.find(&exported.config.key).and_then(|id| self.peers.get_mut(id)) else { return };
+        peer.rx_bytes = exported.rx_bytes;
+        peer.tx_bytes = exported.tx_bytes;
+        peer.last_handshake = exported.last_handshake;
+        peer.last_timestamp = exported.last_timestamp;
     }
 
     /// Whether packets for the peer can be sent at once. A peer that is not there needs none.
-    pub fn is_connected(&mut self, now: Moment, key: &overlayd_core::keys::PublicKey) -> bool {
+    pub fn is_connected(&mut self, now: SteadyTime, key: &overlayd_core::keys::PublicKey) -> bool {
         let Some(peer) = self.peers.find(key).and_then(|id| self.peers.get_mut(id)) else { return true };
-        let current = peer.talk.as_ref().and_then(|talk| talk.current.as_ref());
+        let current = peer.sessions.as_ref().and_then(|sessions| sessions.current.as_ref());
         current.is_some_and(|current| current.is_usable(now))
     }
 
     /// Leaves a datagram that is for no session of ours to the engine that follows, if there is one.
-    pub(crate) fn is_left_aside(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
-        let Some(aside) = &mut self.env.aside else { return false };
-        let receiver = match Message::parse(datagram) {
+    pub(crate) fn is_for_successor(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let Some(handover) = &mut self.context.handover else { return false };
+        let receiver = match MessageHeader::parse(datagram) {
             None => return false,
-            Some(Message::Initiation { .. }) => None,
+            Some(MessageHeader::OpenedInitiation { .. }) => None,
             Some(
-                Message::Response { receiver, .. } | Message::CookieReply { receiver } | Message::Data { receiver, .. },
+                MessageHeader::Response { receiver, .. }
+                | MessageHeader::CookieReply { receiver }
+                | MessageHeader::Data { receiver, .. },
             ) => Some(receiver),
         };
-        if receiver.is_some_and(|receiver| self.env.indices.owner(receiver).is_some()) {
+        if receiver.is_some_and(|receiver| self.context.indices.owner(receiver).is_some()) {
             return false;
         }
-        aside.strays.push(Stray::Datagram(from, datagram.to_vec()));
+        handover.traffic.push(SuccessorTraffic::Datagram(from, datagram.to_vec()));
         true
     }
 }
 
-impl Env {
+impl TunnelContext {
     /// Leaves a packet without a session to the engine that follows, if there is one.
-    pub(crate) fn leave_aside(&mut self, packet: &[u8]) -> bool {
-        let Some(aside) = &mut self.aside else { return false };
-        aside.strays.push(Stray::Packet(packet.to_vec()));
+    pub(crate) fn leave_to_successor(&mut self, packet: &[u8]) -> bool {
+        let Some(handover) = &mut self.handover else { return false };
+        handover.traffic.push(SuccessorTraffic::Packet(packet.to_vec()));
         true
     }
 
     /// A session of ours was used by its peer.
-    pub(crate) fn heard(&mut self, now: Moment) {
-        if let Some(aside) = &mut self.aside {
-            aside.heard = now;
+    pub(crate) fn note_received(&mut self, now: SteadyTime) {
+        if let Some(handover) = &mut self.handover {
+            handover.note_received = now;
         }
     }
 }

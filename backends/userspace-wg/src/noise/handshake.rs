@@ -1,32 +1,32 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    batch::Batch,
-    context::{Env, jitter},
+    batch::PacketBatch,
+    context::{TunnelContext, jitter},
     drops::DropReason,
-    initiation::Initiation,
-    keypair::{Keypair, Pending},
-    message::Message,
+    initiation::OpenedInitiation,
+    keypair::{Keypair, PendingHandshake},
+    message::MessageHeader,
     peer::{Peer, PeerId},
-    time::{Moment, Now},
-    tunnel::Engine,
+    time::{CurrentTime, SteadyTime},
+    tunnel::Tunnel,
 };
 
 /// Pause between two initiations of one peer that are answered.
 const ANSWER_PAUSE: Duration = Duration::from_millis(20);
 
-impl Engine {
+impl Tunnel {
     /// Whether a handshake message deserves the work it asks for: it is for our key, and its sender has proved its
     /// address if there are many.
     pub(crate) fn admit(
         &mut self,
-        now: Moment,
+        now: SteadyTime,
         from: SocketAddr,
         message: &[u8],
         sender: u32,
-        out: &mut Batch,
+        out: &mut PacketBatch,
     ) -> Result<(), DropReason> {
-        let Env { checker, load, .. } = &mut self.env;
+        let TunnelContext { checker, load, .. } = &mut self.context;
         if !checker.mac1_fits(message) {
             return Err(DropReason::BadMac);
         }
@@ -47,13 +47,13 @@ impl Engine {
     /// Answers an initiation.
     pub(crate) fn initiation(
         &mut self,
-        now: Now,
+        now: CurrentTime,
         from: SocketAddr,
         message: &[u8],
-        out: &mut Batch,
+        out: &mut PacketBatch,
     ) -> Result<(), DropReason> {
-        let identity = &self.env.identity;
-        let opened = Initiation::open(&identity.private, &identity.public, message).ok_or(DropReason::BadAuth)?;
+        let identity = &self.context.identity;
+        let opened = OpenedInitiation::open(&identity.private, &identity.public, message).ok_or(DropReason::BadAuth)?;
         let id = self.peers.find(&opened.peer).ok_or(DropReason::UnknownPeer)?;
         let timestamp = opened.timestamp(&identity.private).ok_or(DropReason::BadAuth)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
@@ -63,7 +63,7 @@ impl Engine {
         if peer.last_answered.is_some_and(|last| now.steady.since(last) < ANSWER_PAUSE) {
             return Err(DropReason::RateLimited);
         }
-        peer.answer(&mut self.env, id, now.steady, message, out)?;
+        peer.answer(&mut self.context, id, now.steady, message, out)?;
         peer.last_timestamp = timestamp;
         peer.last_answered = Some(now.steady);
         peer.rx_bytes += message.len() as u64;
@@ -72,27 +72,27 @@ impl Engine {
             peer.tx_bytes += len as u64;
             out.redirect_last(from);
         }
-        self.env.watch(id, peer);
+        self.context.watch(id, peer);
         Ok(())
     }
 
     /// Completes a handshake that we began.
     pub(crate) fn response(
         &mut self,
-        now: Now,
+        now: CurrentTime,
         from: SocketAddr,
         receiver: u32,
         message: &[u8],
-        out: &mut Batch,
+        out: &mut PacketBatch,
     ) -> Result<(), DropReason> {
-        let id = self.env.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
+        let id = self.context.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
-        let talk = peer.talk.as_mut().ok_or(DropReason::UnknownIndex)?;
+        let sessions = peer.sessions.as_mut().ok_or(DropReason::UnknownIndex)?;
         let pending =
-            talk.pending.as_mut().filter(|pending| pending.index == receiver).ok_or(DropReason::UnknownIndex)?;
+            sessions.pending.as_mut().filter(|pending| pending.index == receiver).ok_or(DropReason::UnknownIndex)?;
         let len = pending.complete(message, out.next_slot())?;
-        if let Some(pending) = talk.pending.take() {
-            talk.install_as_initiator(&mut self.env, pending.into_keypair(now.steady));
+        if let Some(pending) = sessions.pending.take() {
+            sessions.install_as_initiator(&mut self.context, pending.into_keypair(now.steady));
         }
         peer.rx_bytes += message.len() as u64;
         peer.roam(from);
@@ -101,43 +101,43 @@ impl Engine {
         peer.timers.handshake_complete();
         peer.timers.anything_received(now.steady, peer.keepalive);
         // Whatever waits confirms the session as well as the keepalive that the library wrote.
-        if peer.talk.as_ref().is_some_and(|talk| !talk.staged.is_empty()) {
-            peer.flush(&mut self.env, id, now.steady, out);
+        if peer.sessions.as_ref().is_some_and(|sessions| !sessions.staged.is_empty()) {
+            peer.flush(&mut self.context, id, now.steady, out);
         } else {
             out.push(len, Some(from));
             peer.tx_bytes += len as u64;
             peer.timers.anything_sent(now.steady, peer.keepalive);
         }
-        self.env.watch(id, peer);
+        self.context.watch(id, peer);
         Ok(())
     }
 
     /// Keeps a cookie for the next attempt. A cookie reply proves nothing about where the peer is.
-    pub(crate) fn cookie_reply(&mut self, now: Moment, receiver: u32, message: &[u8]) -> Result<(), DropReason> {
-        let id = self.env.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
+    pub(crate) fn cookie_reply(&mut self, now: SteadyTime, receiver: u32, message: &[u8]) -> Result<(), DropReason> {
+        let id = self.context.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
         peer.rx_bytes += message.len() as u64;
         let key = *peer.key.as_bytes();
-        if peer.talk().cookies.keep(now, &key, message) { Ok(()) } else { Err(DropReason::BadAuth) }
+        if peer.sessions().cookies.keep(now, &key, message) { Ok(()) } else { Err(DropReason::BadAuth) }
     }
 }
 
 impl Peer {
     fn answer(
         &mut self,
-        env: &mut Env,
+        context: &mut TunnelContext,
         id: PeerId,
-        now: Moment,
+        now: SteadyTime,
         message: &[u8],
-        out: &mut Batch,
+        out: &mut PacketBatch,
     ) -> Result<(), DropReason> {
-        let seed = env.indices.take(id);
+        let seed = context.indices.take(id);
         let slot = out.next_slot();
-        let answered = Keypair::respond(&env.identity, &self.key, self.psk.as_ref(), seed, now, message, slot);
-        let (keypair, len) = answered.inspect_err(|_| env.indices.release(seed.index()))?;
-        let talk = self.talk();
-        talk.cookies.sign(now, keypair.index, &mut slot[..len]);
-        talk.install_as_responder(env, keypair);
+        let answered = Keypair::respond(&context.identity, &self.key, self.psk.as_ref(), seed, now, message, slot);
+        let (keypair, len) = answered.inspect_err(|_| context.indices.release(seed.index()))?;
+        let sessions = self.sessions();
+        sessions.cookies.sign(now, keypair.index, &mut slot[..len]);
+        sessions.install_as_responder(context, keypair);
         out.push(len, None);
         self.timers.keys_derived(now);
         self.timers.anything_received(now, self.keepalive);
@@ -146,20 +146,21 @@ impl Peer {
     }
 
     /// Begins a handshake, unless one was begun a moment ago. An earlier one that waits for its answer ends.
-    pub(crate) fn initiate(&mut self, env: &mut Env, id: PeerId, now: Moment, out: &mut Batch) {
+    pub(crate) fn initiate(&mut self, context: &mut TunnelContext, id: PeerId, now: SteadyTime, out: &mut PacketBatch) {
         let Some(endpoint) = self.endpoint else { return };
-        if env.aside.is_some() || !self.timers.may_initiate(now) {
+        if context.handover.is_some() || !self.timers.may_initiate(now) {
             return;
         }
-        let seed = env.indices.take(id);
+        let seed = context.indices.take(id);
         let slot = out.next_slot();
-        let Some((pending, len)) = Pending::begin(&env.identity, &self.key, self.psk.as_ref(), seed, slot) else {
-            return env.indices.release(seed.index());
+        let Some((pending, len)) = PendingHandshake::begin(&context.identity, &self.key, self.psk.as_ref(), seed, slot)
+        else {
+            return context.indices.release(seed.index());
         };
-        let talk = self.talk();
-        talk.cookies.sign(now, pending.index, &mut slot[..len]);
-        if let Some(abandoned) = talk.pending.replace(pending) {
-            env.indices.release(abandoned.index);
+        let sessions = self.sessions();
+        sessions.cookies.sign(now, pending.index, &mut slot[..len]);
+        if let Some(abandoned) = sessions.pending.replace(pending) {
+            context.indices.release(abandoned.index);
         }
         out.push(len, Some(endpoint));
         self.tx_bytes += len as u64;
@@ -168,11 +169,11 @@ impl Peer {
     }
 }
 
-impl Message {
+impl MessageHeader {
     /// The sender's index of a handshake message that must be admitted before it is looked at.
     pub(crate) fn asks_for_work(self) -> Option<u32> {
         match self {
-            Self::Initiation { sender } | Self::Response { sender, .. } => Some(sender),
+            Self::OpenedInitiation { sender } | Self::Response { sender, .. } => Some(sender),
             Self::CookieReply { .. } | Self::Data { .. } => None,
         }
     }

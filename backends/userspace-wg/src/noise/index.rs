@@ -7,9 +7,9 @@ use super::peer::PeerId;
 ///
 /// Indices are random, so that an observer cannot count our peers or tell one's sessions from another's.
 #[derive(Debug, Default)]
-pub(crate) struct Indices(FnvHashMap<u32, PeerId>);
+pub(crate) struct IndexTable(FnvHashMap<u32, PeerId>);
 
-impl Indices {
+impl IndexTable {
     /// Takes a free index for `peer`, as the 24 bits that the library asks for.
     ///
     /// The library appends a cyclic byte, which is 1 for the first and only handshake of each of our tunnels.

@@ -15,9 +15,9 @@ pub(crate) type Timestamp = [u8; 12];
 
 /// Who asks for a handshake, read before any state of a peer is touched.
 ///
-/// The library keeps the last time stamp of a peer inside a tunnel object that we drop with its session; reading it
+/// The library keeps the last time stamp of a peer inside a `Tunn` that we drop with its session; reading it
 /// here lets a peer keep it for as long as the peer exists, so that an old initiation is never taken for a new one.
-pub(crate) struct Initiation<'a> {
+pub(crate) struct OpenedInitiation<'a> {
     /// The initiator's key, not yet proved.
     pub(crate) peer: PublicKey,
     chain: [u8; 32],
@@ -25,7 +25,7 @@ pub(crate) struct Initiation<'a> {
     datagram: &'a [u8],
 }
 
-impl<'a> Initiation<'a> {
+impl<'a> OpenedInitiation<'a> {
     /// Decrypts the initiator's key; `None` when the message is not meant for `private`.
     pub(crate) fn open(private: &x25519::StaticSecret, public: &x25519::PublicKey, datagram: &'a [u8]) -> Option<Self> {
         let ephemeral: [u8; 32] = datagram.get(8..40)?.try_into().ok()?;

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use super::time::Moment;
+use super::time::SteadyTime;
 
 const WINDOW: Duration = Duration::from_secs(1);
 /// Addresses counted one by one; what comes from more of them only counts towards the total.
@@ -8,7 +8,7 @@ const MOST_SOURCES: usize = 8192;
 
 /// Handshake messages per second that are answered without more ado.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct HandshakeLimits {
     /// From one address (IPv6: one /64) before it must prove itself with a cookie.
     pub unproved_per_source: u32,
     /// From one address that has proved itself.
@@ -19,7 +19,7 @@ pub struct Limits {
     pub total: u32,
 }
 
-impl Default for Limits {
+impl Default for HandshakeLimits {
     fn default() -> Self {
         Self { unproved_per_source: 10, proved_per_source: 50, demands_per_source: 50, total: 400 }
     }
@@ -27,28 +27,28 @@ impl Default for Limits {
 
 /// Counts handshake messages per second, so that a flood from one address makes only that address prove itself.
 #[derive(Debug)]
-pub(crate) struct Load {
-    limits: Limits,
-    since: Moment,
+pub(crate) struct HandshakeLoad {
+    limits: HandshakeLimits,
+    since: SteadyTime,
     total: u32,
     /// Whoever sends chooses these keys, so they are hashed with a secret.
-    sources: HashMap<IpAddr, Source>,
+    sources: HashMap<IpAddr, SourceCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Source {
+struct SourceCounts {
     unproved: u32,
     proved: u32,
     demands: u32,
 }
 
-impl Load {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, since: Moment::from_nanos(0), total: 0, sources: HashMap::new() }
+impl HandshakeLoad {
+    pub(crate) fn new(limits: HandshakeLimits) -> Self {
+        Self { limits, since: SteadyTime::from_nanos(0), total: 0, sources: HashMap::new() }
     }
 
     /// Counts a message from `from`; `true` when it needs a proof of its address to be answered.
-    pub(crate) fn needs_proof(&mut self, now: Moment, from: IpAddr) -> bool {
+    pub(crate) fn needs_proof(&mut self, now: SteadyTime, from: IpAddr) -> bool {
         self.roll(now);
         let limit = self.limits.unproved_per_source;
         let over_own_limit = self.source(from).is_some_and(|source| {
@@ -62,7 +62,7 @@ impl Load {
     }
 
     /// Counts a message whose address is proved; `false` when this address asks too often nevertheless.
-    pub(crate) fn proved_may_pass(&mut self, now: Moment, from: IpAddr) -> bool {
+    pub(crate) fn proved_may_pass(&mut self, now: SteadyTime, from: IpAddr) -> bool {
         self.roll(now);
         let limit = self.limits.proved_per_source;
         self.source(from).is_none_or(|source| {
@@ -73,7 +73,7 @@ impl Load {
 
     /// Counts a demand for a proof; `false` when this address has had enough of them, so that a flood costs no more than
     /// looking at it, and we flood nobody whose address was forged.
-    pub(crate) fn may_demand_proof(&mut self, now: Moment, from: IpAddr) -> bool {
+    pub(crate) fn may_demand_proof(&mut self, now: SteadyTime, from: IpAddr) -> bool {
         self.roll(now);
         let limit = self.limits.demands_per_source;
         self.source(from).is_none_or(|source| {
@@ -82,7 +82,7 @@ impl Load {
         })
     }
 
-    fn roll(&mut self, now: Moment) {
+    fn roll(&mut self, now: SteadyTime) {
         if now.since(self.since) >= WINDOW {
             self.since = now;
             self.total = 0;
@@ -90,7 +90,7 @@ impl Load {
         }
     }
 
-    fn source(&mut self, from: IpAddr) -> Option<&mut Source> {
+    fn source(&mut self, from: IpAddr) -> Option<&mut SourceCounts> {
         let key = prefix(from);
         if self.sources.len() >= MOST_SOURCES && !self.sources.contains_key(&key) {
             return None;
@@ -111,8 +111,9 @@ fn prefix(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const START: Moment = Moment::from_nanos(5_000_000_000);
-    const LIMITS: Limits = Limits { unproved_per_source: 3, proved_per_source: 2, demands_per_source: 5, total: 10 };
+    const START: SteadyTime = SteadyTime::from_nanos(5_000_000_000);
+    const LIMITS: HandshakeLimits =
+        HandshakeLimits { unproved_per_source: 3, proved_per_source: 2, demands_per_source: 5, total: 10 };
 
     fn ip(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
@@ -120,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_address_leaves_the_others_alone() {
-        let mut load = Load::new(LIMITS);
+        let mut load = HandshakeLoad::new(LIMITS);
         let refused = (0..1000).filter(|_| load.needs_proof(START, ip(1))).count();
         assert_eq!(refused, 997);
         assert!(!load.needs_proof(START, ip(2)));
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_flood_from_everywhere_makes_all_prove_themselves_until_it_ends() {
-        let mut load = Load::new(LIMITS);
+        let mut load = HandshakeLoad::new(LIMITS);
         for host in 0..=255 {
             load.needs_proof(START, ip(host));
         }
@@ -138,21 +139,21 @@ mod tests {
 
     #[test]
     fn even_a_proved_address_may_not_ask_for_ever() {
-        let mut load = Load::new(LIMITS);
+        let mut load = HandshakeLoad::new(LIMITS);
         let passed = (0..100).filter(|_| load.proved_may_pass(START, ip(1))).count();
         assert_eq!(passed, 2);
     }
 
     #[test]
     fn a_flood_is_not_answered_message_by_message() {
-        let mut load = Load::new(LIMITS);
+        let mut load = HandshakeLoad::new(LIMITS);
         assert_eq!((0..1000).filter(|_| load.may_demand_proof(START, ip(1))).count(), 5);
         assert!(load.may_demand_proof(START, ip(2)));
     }
 
     #[test]
     fn the_number_of_counted_addresses_is_bounded() {
-        let mut load = Load::new(LIMITS);
+        let mut load = HandshakeLoad::new(LIMITS);
         for host in 0..100_000u32 {
             load.needs_proof(START, std::net::Ipv4Addr::from(host).into());
         }

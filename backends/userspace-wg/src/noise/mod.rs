@@ -31,13 +31,13 @@ mod wake;
 #[cfg(test)]
 mod tests;
 
-pub use batch::Batch;
+pub use batch::PacketBatch;
 pub use drops::DropReason;
-pub use handover::{Known, Stray};
-pub use load::Limits;
-pub use outbound::{Freight, Lane};
-pub use peer_config::{Endpoint, PeerConfig, PeerEdit};
-pub use receive_run::Run;
-pub use snapshot::{EngineSnapshot, PeerSnapshot};
-pub use time::{Moment, Now};
-pub use tunnel::Engine;
+pub use handover::{ExportedPeer, SuccessorTraffic};
+pub use load::HandshakeLimits;
+pub use outbound::{SendBurst, SendSession};
+pub use peer_config::{EndpointUpdate, PeerConfig, PeerEdit};
+pub use receive_run::ReceiveRun;
+pub use snapshot::{PeerSnapshot, TunnelSnapshot};
+pub use time::{CurrentTime, SteadyTime};
+pub use tunnel::Tunnel;

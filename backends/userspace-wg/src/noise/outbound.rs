@@ -1,20 +1,20 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    batch::Batch,
-    context::{Env, MOST_STAGED_IN_ALL, jitter},
+    batch::PacketBatch,
+    context::{MOST_STAGED_IN_ALL, TunnelContext, jitter},
     drops::DropReason,
     ip,
     message::DATA_OVERHEAD,
     peer::{MOST_STAGED, Peer, PeerId},
     session::Session,
-    time::{Moment, Now},
-    tunnel::Engine,
+    time::{CurrentTime, SteadyTime},
+    tunnel::Tunnel,
 };
 
 /// What is about to be sent to one peer: the packets of one frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Freight {
+pub struct SendBurst {
     /// Packets.
     pub packets: usize,
     /// Length of all of them but the last, in bytes.
@@ -25,7 +25,7 @@ pub struct Freight {
 
 /// A session that packets may be sent on, and where to. It needs no engine, so that another thread can have it meanwhile.
 #[derive(Clone)]
-pub struct Lane {
+pub struct SendSession {
     session: Arc<Session>,
     peer: PeerId,
     endpoint: SocketAddr,
@@ -33,7 +33,7 @@ pub struct Lane {
     ageing: bool,
 }
 
-impl Freight {
+impl SendBurst {
     /// One packet.
     pub fn one(len: usize) -> Self {
         Self { packets: 1, len, last: len }
@@ -46,89 +46,100 @@ impl Freight {
     }
 }
 
-impl Lane {
+impl SendSession {
     /// Encrypts the first `len` bytes of `slot`, whose other 15 or more are scratch for padding
-    /// ([`Batch::padded_mut`]), into `out`, which has room for it.
-    pub fn seal(&self, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
+    /// ([`PacketBatch::padded_mut`]), into `out`, which has room for it.
+    pub fn seal(&self, slot: &mut [u8], len: usize, out: &mut PacketBatch) -> Result<(), DropReason> {
         let padded = pad(slot, len, self.mtu);
         let sealed = self.session.seal(padded, out.next_slot()).ok_or(DropReason::Expired)?;
         out.push(sealed, Some(self.endpoint));
         Ok(())
     }
 
-    /// Whether [`Engine::renew`] is to be called once everything is sealed: the peer may hold this session only until it
+    /// Whether [`Tunnel::renew`] is to be called once everything is sealed: the peer may hold this session only until it
     /// hears of a newer one.
     pub fn is_ageing(&self) -> bool {
         self.ageing
     }
 }
 
-impl Engine {
+impl Tunnel {
     /// Takes a packet from the TUN device: the first `len` bytes of `slot`, whose other 15 or more are
-    /// scratch for padding ([`Batch::padded_mut`]). Puts at most two datagrams into `out`.
-    pub fn packet(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) {
+    /// scratch for padding ([`PacketBatch::padded_mut`]). Puts at most two datagrams into `out`.
+    pub fn packet(&mut self, now: CurrentTime, slot: &mut [u8], len: usize, out: &mut PacketBatch) {
         if let Err(reason) = self.send(now, slot, len, out) {
-            self.env.drops.count(reason);
+            self.context.drops.count(reason);
         }
     }
 
-    fn send(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
-        let Some(lane) = self.lane(now, &slot[..len], Freight::one(len))? else {
+    fn send(&mut self, now: CurrentTime, slot: &mut [u8], len: usize, out: &mut PacketBatch) -> Result<(), DropReason> {
+        let Some(send_session) = self.send_session(now, &slot[..len], SendBurst::one(len))? else {
             return self.stage(now, slot, len, out);
         };
-        lane.seal(slot, len, out)?;
-        if lane.is_ageing() {
-            self.renew(now, &lane, out);
+        send_session.seal(slot, len, out)?;
+        if send_session.is_ageing() {
+            self.renew(now, &send_session, out);
         }
         Ok(())
     }
 
     /// The lane for packets to where `packet`, the first of them, goes to. They count as sent. `None` when there is no
-    /// session yet, or others wait for one: give each packet to [`Engine::packet`] then.
-    pub fn lane(&mut self, now: Now, packet: &[u8], freight: Freight) -> Result<Option<Lane>, DropReason> {
-        let (peer, endpoint) = self.way(packet)?;
+    /// session yet, or others wait for one: give each packet to [`Tunnel::packet`] then.
+    pub fn send_session(
+        &mut self,
+        now: CurrentTime,
+        packet: &[u8],
+        burst: SendBurst,
+    ) -> Result<Option<SendSession>, DropReason> {
+        let (peer, endpoint) = self.route(packet)?;
         let Some(found) = self.peers.get_mut(peer) else { return Ok(None) };
         let Some((session, ageing)) = found.open_session(now.steady) else { return Ok(None) };
-        let mtu = self.env.mtu;
-        found.sent(now.steady, Content::Data, freight.sealed(mtu));
-        self.env.watch(peer, found);
-        Ok(Some(Lane { session, peer, endpoint, mtu, ageing }))
+        let mtu = self.context.mtu;
+        found.sent(now.steady, MessageContent::Data, burst.sealed(mtu));
+        self.context.watch(peer, found);
+        Ok(Some(SendSession { session, peer, endpoint, mtu, ageing }))
     }
 
     /// Begins a handshake, by one datagram in `out`, with the peer of a lane that is ageing.
-    pub fn renew(&mut self, now: Now, lane: &Lane, out: &mut Batch) {
-        if let Some(peer) = self.peers.get_mut(lane.peer) {
+    pub fn renew(&mut self, now: CurrentTime, send_session: &SendSession, out: &mut PacketBatch) {
+        if let Some(peer) = self.peers.get_mut(send_session.peer) {
             peer.timers.handshake_wanted();
-            peer.initiate(&mut self.env, lane.peer, now.steady, out);
-            self.env.watch(lane.peer, peer);
+            peer.initiate(&mut self.context, send_session.peer, now.steady, out);
+            self.context.watch(send_session.peer, peer);
         }
     }
 
-    fn way(&mut self, packet: &[u8]) -> Result<(PeerId, SocketAddr), DropReason> {
+    fn route(&mut self, packet: &[u8]) -> Result<(PeerId, SocketAddr), DropReason> {
         let destination = ip::destination(packet).ok_or(DropReason::Malformed)?;
-        let id = self.routes.holder(destination).ok_or(DropReason::NoRoute)?;
+        let id = self.allowed_ips.holder(destination).ok_or(DropReason::NoRoute)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::NoRoute)?;
         Ok((id, peer.endpoint.ok_or(DropReason::NoEndpoint)?))
     }
 
     /// Keeps a packet for a session and asks for one.
-    fn stage(&mut self, now: Now, slot: &mut [u8], len: usize, out: &mut Batch) -> Result<(), DropReason> {
-        let (id, _) = self.way(&slot[..len])?;
+    fn stage(
+        &mut self,
+        now: CurrentTime,
+        slot: &mut [u8],
+        len: usize,
+        out: &mut PacketBatch,
+    ) -> Result<(), DropReason> {
+        let (id, _) = self.route(&slot[..len])?;
         let Some(peer) = self.peers.get_mut(id) else { return Err(DropReason::NoRoute) };
-        let packet = pad(slot, len, self.env.mtu);
-        let staged = peer.stage(&mut self.env, packet);
+        let packet = pad(slot, len, self.context.mtu);
+        let staged = peer.stage(&mut self.context, packet);
         if staged.is_ok() {
             peer.timers.handshake_wanted();
-            peer.initiate(&mut self.env, id, now.steady, out);
+            peer.initiate(&mut self.context, id, now.steady, out);
         }
-        self.env.watch(id, peer);
+        self.context.watch(id, peer);
         staged
     }
 }
 
 /// Whether a message says anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Content {
+enum MessageContent {
     Data,
     Keepalive,
 }
@@ -141,16 +152,16 @@ fn pad(slot: &mut [u8], len: usize, mtu: usize) -> &[u8] {
 
 impl Peer {
     /// The session to send on, if it may be used and nothing waits for its turn, and whether it should be renewed.
-    fn open_session(&self, now: Moment) -> Option<(Arc<Session>, bool)> {
-        let talk = self.talk.as_ref().filter(|talk| talk.staged.is_empty())?;
-        let current = talk.current.as_ref().filter(|current| current.is_usable(now))?;
+    fn open_session(&self, now: SteadyTime) -> Option<(Arc<Session>, bool)> {
+        let sessions = self.sessions.as_ref().filter(|sessions| sessions.staged.is_empty())?;
+        let current = sessions.current.as_ref().filter(|current| current.is_usable(now))?;
         Some((current.session.clone(), current.wants_rekey_on_send(now)))
     }
 
     /// Messages of so many bytes in all go out.
-    fn sent(&mut self, now: Moment, content: Content, bytes: u64) {
+    fn sent(&mut self, now: SteadyTime, content: MessageContent, bytes: u64) {
         self.tx_bytes += bytes;
-        if content == Content::Data {
+        if content == MessageContent::Data {
             self.timers.data_sent(now, jitter);
         }
         self.timers.anything_sent(now, self.keepalive);
@@ -159,69 +170,75 @@ impl Peer {
     /// Encrypts onto the current session; `false` when there is none that may be used.
     pub(crate) fn seal(
         &mut self,
-        env: &mut Env,
+        context: &mut TunnelContext,
         id: PeerId,
-        now: Moment,
+        now: SteadyTime,
         packet: &[u8],
         endpoint: SocketAddr,
-        out: &mut Batch,
+        out: &mut PacketBatch,
     ) -> bool {
-        let Some(current) = self.talk.as_ref().and_then(|talk| talk.current.as_ref()) else { return false };
+        let Some(current) = self.sessions.as_ref().and_then(|sessions| sessions.current.as_ref()) else { return false };
         if !current.is_usable(now) {
             return false;
         }
         let Some(len) = current.session.seal(packet, out.next_slot()) else { return false };
         let ageing = current.wants_rekey_on_send(now);
         out.push(len, Some(endpoint));
-        self.sent(now, if packet.is_empty() { Content::Keepalive } else { Content::Data }, len as u64);
+        self.sent(now, if packet.is_empty() { MessageContent::Keepalive } else { MessageContent::Data }, len as u64);
         if ageing {
             self.timers.handshake_wanted();
-            self.initiate(env, id, now, out);
+            self.initiate(context, id, now, out);
         }
         true
     }
 
     /// Keeps a padded packet until there is a session. The oldest one makes room, as it is the least use by now.
-    fn stage(&mut self, env: &mut Env, packet: &[u8]) -> Result<(), DropReason> {
-        if env.leave_aside(packet) {
+    fn stage(&mut self, context: &mut TunnelContext, packet: &[u8]) -> Result<(), DropReason> {
+        if context.leave_to_successor(packet) {
             return Ok(());
         }
-        let staged = &mut self.talk().staged;
+        let staged = &mut self.sessions().staged;
         let mut result = Ok(());
         if staged.len() >= MOST_STAGED {
             staged.pop_front();
-            env.staged -= 1;
+            context.staged -= 1;
             result = Err(DropReason::QueueFull);
         }
-        if env.staged >= MOST_STAGED_IN_ALL {
+        if context.staged >= MOST_STAGED_IN_ALL {
             return Err(DropReason::QueueFull);
         }
         staged.push_back(packet.to_vec());
-        env.staged += 1;
+        context.staged += 1;
         if let Err(reason) = result {
-            env.drops.count(reason);
+            context.drops.count(reason);
         }
         Ok(())
     }
 
     /// Sends what waited for a session.
-    pub(crate) fn flush(&mut self, env: &mut Env, id: PeerId, now: Moment, out: &mut Batch) {
+    pub(crate) fn flush(&mut self, context: &mut TunnelContext, id: PeerId, now: SteadyTime, out: &mut PacketBatch) {
         let Some(endpoint) = self.endpoint else { return };
         while out.room() > 1 {
-            let Some(packet) = self.talk.as_mut().and_then(|talk| talk.staged.pop_front()) else { return };
-            env.staged -= 1;
-            if !self.seal(env, id, now, &packet, endpoint, out) {
-                env.drops.count(DropReason::Expired);
+            let Some(packet) = self.sessions.as_mut().and_then(|sessions| sessions.staged.pop_front()) else { return };
+            context.staged -= 1;
+            if !self.seal(context, id, now, &packet, endpoint, out) {
+                context.drops.count(DropReason::Expired);
             }
         }
     }
 
     /// Sends a keepalive, or what waits in its place, or an initiation where there is no session.
-    pub(crate) fn send_keepalive(&mut self, env: &mut Env, id: PeerId, now: Moment, out: &mut Batch) {
+    pub(crate) fn send_keepalive(
+        &mut self,
+        context: &mut TunnelContext,
+        id: PeerId,
+        now: SteadyTime,
+        out: &mut PacketBatch,
+    ) {
         let Some(endpoint) = self.endpoint else { return };
-        if !self.seal(env, id, now, &[], endpoint, out) {
+        if !self.seal(context, id, now, &[], endpoint, out) {
             self.timers.handshake_wanted();
-            self.initiate(env, id, now, out);
+            self.initiate(context, id, now, out);
         }
     }
 }

@@ -9,12 +9,12 @@ use ipnet::IpNet;
 use overlayd_core::keys::{PresharedKey, PublicKey};
 
 use super::{
-    context::Env,
+    context::TunnelContext,
     cookie::CookieJar,
     initiation::Timestamp,
-    keypair::{Keypair, Pending},
-    time::Moment,
-    timers::Timers,
+    keypair::{Keypair, PendingHandshake},
+    time::SteadyTime,
+    timers::PeerTimers,
 };
 
 /// Place of a peer in its device's table; given to another peer once this one is removed.
@@ -36,17 +36,17 @@ pub(crate) struct Peer {
     pub(crate) last_handshake: Option<SystemTime>,
     /// Time stamp of the last initiation that was answered; kept as long as the peer.
     pub(crate) last_timestamp: Timestamp,
-    pub(crate) last_answered: Option<Moment>,
-    pub(crate) timers: Timers,
+    pub(crate) last_answered: Option<SteadyTime>,
+    pub(crate) timers: PeerTimers,
     /// The earliest entry of this peer among the device's deadlines.
-    pub(crate) queued: Option<Moment>,
+    pub(crate) queued: Option<SteadyTime>,
     /// Absent until the peer is spoken to, so that a thousand silent peers weigh little.
-    pub(crate) talk: Option<Box<Talk>>,
+    pub(crate) sessions: Option<Box<PeerSessions>>,
 }
 
 /// Sessions, handshake and waiting packets of a peer that is, or was, spoken to.
 #[derive(Default)]
-pub(crate) struct Talk {
+pub(crate) struct PeerSessions {
     /// What we send on.
     pub(crate) current: Option<Keypair>,
     /// What was current before: late packets still arrive on it.
@@ -54,7 +54,7 @@ pub(crate) struct Talk {
     /// The answer to the peer's initiation; current once the peer has used it.
     pub(crate) next: Option<Keypair>,
     /// Our own initiation that waits for an answer.
-    pub(crate) pending: Option<Pending>,
+    pub(crate) pending: Option<PendingHandshake>,
     /// Packets that wait for a session.
     pub(crate) staged: VecDeque<Vec<u8>>,
     pub(crate) cookies: CookieJar,
@@ -73,35 +73,35 @@ impl Peer {
             last_handshake: None,
             last_timestamp: [0; 12],
             last_answered: None,
-            timers: Timers::default(),
+            timers: PeerTimers::default(),
             queued: None,
-            talk: None,
+            sessions: None,
         }
     }
 
-    pub(crate) fn talk(&mut self) -> &mut Talk {
-        self.talk.get_or_insert_default()
+    pub(crate) fn sessions(&mut self) -> &mut PeerSessions {
+        self.sessions.get_or_insert_default()
     }
 
     /// Wipes all sessions and what waits for one.
-    pub(crate) fn hang_up(&mut self, env: &mut Env) {
-        self.drop_staged(env);
-        let Some(talk) = self.talk.take() else { return };
-        let Talk { current, previous, next, pending, .. } = *talk;
+    pub(crate) fn drop_sessions(&mut self, context: &mut TunnelContext) {
+        self.drop_staged(context);
+        let Some(sessions) = self.sessions.take() else { return };
+        let PeerSessions { current, previous, next, pending, .. } = *sessions;
         for keypair in [current, previous, next].into_iter().flatten() {
-            keypair.retire(&mut env.indices);
+            keypair.retire(&mut context.indices);
         }
         if let Some(pending) = pending {
-            env.indices.release(pending.index);
+            context.indices.release(pending.index);
         }
     }
 
     /// Forgets the packets that wait for a session; returns how many there were.
-    pub(crate) fn drop_staged(&mut self, env: &mut Env) -> usize {
-        let Some(talk) = &mut self.talk else { return 0 };
-        let dropped = talk.staged.len();
-        env.staged -= dropped;
-        talk.staged.clear();
+    pub(crate) fn drop_staged(&mut self, context: &mut TunnelContext) -> usize {
+        let Some(sessions) = &mut self.sessions else { return 0 };
+        let dropped = sessions.staged.len();
+        context.staged -= dropped;
+        sessions.staged.clear();
         dropped
     }
 
@@ -114,47 +114,47 @@ impl Peer {
     }
 }
 
-impl Talk {
+impl PeerSessions {
     /// The session of ours with this index.
     pub(crate) fn keypair(&self, index: u32) -> Option<&Keypair> {
         [&self.current, &self.next, &self.previous].into_iter().flatten().find(|keypair| keypair.index == index)
     }
 
     /// Takes the session that our initiation led to.
-    pub(crate) fn install_as_initiator(&mut self, env: &mut Env, new: Keypair) {
+    pub(crate) fn install_as_initiator(&mut self, context: &mut TunnelContext, new: Keypair) {
         // A confirmed current session may still carry late packets; an unconfirmed next one is the younger of the two.
         let older = match self.next.take() {
             Some(next) => {
-                retire(env, self.current.take());
+                retire(context, self.current.take());
                 Some(next)
             }
             None => self.current.take(),
         };
-        retire(env, std::mem::replace(&mut self.previous, older));
+        retire(context, std::mem::replace(&mut self.previous, older));
         self.current = Some(new);
     }
 
     /// Takes the session that the peer's initiation led to; it is used once the peer has.
-    pub(crate) fn install_as_responder(&mut self, env: &mut Env, new: Keypair) {
-        retire(env, self.previous.take());
-        retire(env, self.next.replace(new));
+    pub(crate) fn install_as_responder(&mut self, context: &mut TunnelContext, new: Keypair) {
+        retire(context, self.previous.take());
+        retire(context, self.next.replace(new));
     }
 
     /// The peer has used the session `index`; `true` when it becomes the current one by that.
-    pub(crate) fn confirm(&mut self, env: &mut Env, index: u32) -> bool {
+    pub(crate) fn confirm(&mut self, context: &mut TunnelContext, index: u32) -> bool {
         if self.next.as_ref().is_none_or(|next| next.index != index) {
             return false;
         }
         let next = self.next.take();
         let before = std::mem::replace(&mut self.current, next);
-        retire(env, std::mem::replace(&mut self.previous, before));
+        retire(context, std::mem::replace(&mut self.previous, before));
         true
     }
 }
 
-fn retire(env: &mut Env, keypair: Option<Keypair>) {
+fn retire(context: &mut TunnelContext, keypair: Option<Keypair>) {
     if let Some(keypair) = keypair {
-        keypair.retire(&mut env.indices);
+        keypair.retire(&mut context.indices);
     }
 }
 

@@ -5,13 +5,13 @@ use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
 use super::{
     peer::{Peer, PeerId},
-    time::Moment,
-    tunnel::Engine,
+    time::SteadyTime,
+    tunnel::Tunnel,
 };
 
 /// What to do with a peer's endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum EndpointUpdate {
     /// Leaves what is known.
     Keep,
     /// Sends there until the peer roams.
@@ -26,7 +26,7 @@ pub struct PeerConfig {
     /// Additional symmetric key.
     pub psk: Option<PresharedKey>,
     /// Where.
-    pub endpoint: Endpoint,
+    pub endpoint: EndpointUpdate,
     /// Seconds between persistent keepalives.
     pub keepalive: Option<NonZeroU16>,
     /// All ranges of the peer.
@@ -39,7 +39,7 @@ pub enum PeerEdit {
     /// Sets or (with `None`) clears the pre-shared key.
     Psk(Option<PresharedKey>),
     /// Sends there until the peer roams.
-    Endpoint(SocketAddr),
+    EndpointUpdate(SocketAddr),
     /// Sets or clears the persistent keepalive.
     Keepalive(Option<NonZeroU16>),
     /// Takes all ranges from the peer.
@@ -50,13 +50,13 @@ pub enum PeerEdit {
     RemoveAllowedIp(IpNet),
 }
 
-impl Engine {
+impl Tunnel {
     /// Makes the peer be as given, whether known or new. Sessions go on; a new pre-shared key counts from the next
     /// handshake. Costs what changes.
-    pub fn set_peer(&mut self, now: Moment, config: &PeerConfig) {
+    pub fn set_peer(&mut self, now: SteadyTime, config: &PeerConfig) {
         let id = self.add_peer(&config.key);
-        if let Endpoint::Set(endpoint) = config.endpoint {
-            self.edit(now, id, &PeerEdit::Endpoint(endpoint));
+        if let EndpointUpdate::Set(endpoint) = config.endpoint {
+            self.edit(now, id, &PeerEdit::EndpointUpdate(endpoint));
         }
         self.edit(now, id, &PeerEdit::Psk(config.psk.clone()));
         self.edit(now, id, &PeerEdit::Keepalive(config.keepalive));
@@ -84,17 +84,17 @@ impl Engine {
 
     /// Begins a handshake with a peer whose endpoint is known, so that a peer that still holds a session with a process
     /// before us need not find out by itself that it is gone.
-    pub fn greet_peer(&mut self, now: Moment, key: &PublicKey) {
+    pub fn start_handshake(&mut self, now: SteadyTime, key: &PublicKey) {
         let Some(id) = self.peers.find(key) else { return };
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.endpoint.is_some() {
-            peer.timers.greet(now);
-            self.env.watch(id, peer);
+            peer.timers.request_handshake(now);
+            self.context.watch(id, peer);
         }
     }
 
     /// Changes one thing of a peer; one that is not there is left alone.
-    pub fn edit_peer(&mut self, now: Moment, key: &PublicKey, edit: &PeerEdit) {
+    pub fn edit_peer(&mut self, now: SteadyTime, key: &PublicKey, edit: &PeerEdit) {
         if let Some(id) = self.peers.find(key) {
             self.edit(now, id, edit);
         }
@@ -104,9 +104,9 @@ impl Engine {
     pub fn remove_peer(&mut self, key: &PublicKey) {
         let Some(mut peer) = self.peers.remove(key) else { return };
         for range in &peer.allowed_ips {
-            self.routes.remove(*range);
+            self.allowed_ips.remove(*range);
         }
-        peer.hang_up(&mut self.env);
+        peer.drop_sessions(&mut self.context);
     }
 
     /// Removes all peers.
@@ -119,55 +119,55 @@ impl Engine {
     /// Takes another private key. All sessions end, and a peer of that very key is removed.
     pub fn set_private_key(&mut self, private: [u8; 32]) {
         for (_, peer) in self.peers.iter_mut() {
-            peer.hang_up(&mut self.env);
+            peer.drop_sessions(&mut self.context);
             peer.timers.stop();
         }
-        self.env.set_identity(private);
+        self.context.set_identity(private);
         self.remove_peer(&self.public_key());
     }
 
     /// The device's private key.
     pub fn private_key(&self) -> PrivateKey {
-        PrivateKey::from_bytes(self.env.identity.private.to_bytes())
+        PrivateKey::from_bytes(self.context.identity.private.to_bytes())
     }
 
     /// The device's public key.
     pub fn public_key(&self) -> PublicKey {
-        PublicKey::from_bytes(*self.env.identity.public.as_bytes())
+        PublicKey::from_bytes(*self.context.identity.public.as_bytes())
     }
 
     /// Pads to another MTU from now on.
     pub fn set_mtu(&mut self, mtu: u16) {
-        self.env.mtu = mtu.into();
+        self.context.mtu = mtu.into();
     }
 
     fn add_peer(&mut self, key: &PublicKey) -> PeerId {
         self.peers.find(key).unwrap_or_else(|| self.peers.insert(Peer::new(*key)))
     }
 
-    fn edit(&mut self, now: Moment, id: PeerId, edit: &PeerEdit) {
+    fn edit(&mut self, now: SteadyTime, id: PeerId, edit: &PeerEdit) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         match edit {
             PeerEdit::Psk(psk) => peer.psk.clone_from(psk),
-            PeerEdit::Endpoint(endpoint) => set_endpoint(peer, now, canonical(*endpoint)),
+            PeerEdit::EndpointUpdate(endpoint) => set_endpoint(peer, now, canonical(*endpoint)),
             PeerEdit::Keepalive(keepalive) => set_keepalive(peer, now, *keepalive),
             PeerEdit::ClearAllowedIps => {
                 for range in std::mem::take(&mut peer.allowed_ips) {
-                    self.routes.remove(range);
+                    self.allowed_ips.remove(range);
                 }
             }
             PeerEdit::AddAllowedIp(range) => return self.give(range.trunc(), id),
             PeerEdit::RemoveAllowedIp(range) => {
                 if peer.allowed_ips.remove(&range.trunc()) {
-                    self.routes.remove(*range);
+                    self.allowed_ips.remove(*range);
                 }
             }
         }
-        self.env.watch(id, peer);
+        self.context.watch(id, peer);
     }
 
     fn give(&mut self, range: IpNet, id: PeerId) {
-        if let Some(before) = self.routes.insert(range, id).filter(|before| *before != id)
+        if let Some(before) = self.allowed_ips.insert(range, id).filter(|before| *before != id)
             && let Some(peer) = self.peers.get_mut(before)
         {
             peer.allowed_ips.remove(&range);
@@ -178,7 +178,7 @@ impl Engine {
     }
 }
 
-fn set_endpoint(peer: &mut Peer, now: Moment, endpoint: SocketAddr) {
+fn set_endpoint(peer: &mut Peer, now: SteadyTime, endpoint: SocketAddr) {
     if peer.endpoint != Some(endpoint) {
         peer.endpoint = Some(endpoint);
         peer.timers.endpoint_changed(now);
@@ -188,7 +188,7 @@ fn set_endpoint(peer: &mut Peer, now: Moment, endpoint: SocketAddr) {
     }
 }
 
-fn set_keepalive(peer: &mut Peer, now: Moment, keepalive: Option<NonZeroU16>) {
+fn set_keepalive(peer: &mut Peer, now: SteadyTime, keepalive: Option<NonZeroU16>) {
     if peer.keepalive != keepalive {
         peer.keepalive = keepalive;
         peer.timers.persistent_changed(now, keepalive);

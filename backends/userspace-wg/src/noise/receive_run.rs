@@ -1,18 +1,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    batch::Batch,
-    drops::{DropReason, Drops},
+    batch::PacketBatch,
+    drops::{DropCounts, DropReason},
     message::DATA_OVERHEAD,
     peer::PeerId,
-    session::{Opened, Session},
+    session::{OpenedMessage, Session},
 };
 
 /// Messages of one session that arrived one after the other from one address.
 ///
-/// It begins and ends with the engine ([`Engine::begin_run`](super::Engine::begin_run),
-/// [`Engine::end_run`](super::Engine::end_run)); the work in between needs none, so that another thread can have it.
-pub struct Run {
+/// It begins and ends with the engine ([`Tunnel::begin_run`](super::Engine::begin_run),
+/// [`Tunnel::end_run`](super::Engine::end_run)); the work in between needs none, so that another thread can have it.
+pub struct ReceiveRun {
     pub(super) from: SocketAddr,
     pub(super) peer: PeerId,
     pub(super) session: Arc<Session>,
@@ -26,12 +26,22 @@ pub struct Run {
     pub(super) packets: u64,
     /// Bytes of the authentic messages, as on the wire.
     pub(super) bytes: u64,
-    pub(super) drops: Drops,
+    pub(super) drops: DropCounts,
 }
 
-impl Run {
+impl ReceiveRun {
     pub(super) fn new(from: SocketAddr, peer: PeerId, session: Arc<Session>, first: usize) -> Self {
-        Self { from, peer, session, first, messages: 0, contents: 0, packets: 0, bytes: 0, drops: Drops::default() }
+        Self {
+            from,
+            peer,
+            session,
+            first,
+            messages: 0,
+            contents: 0,
+            packets: 0,
+            bytes: 0,
+            drops: DropCounts::default(),
+        }
     }
 
     /// Whether the datagram goes on with this run.
@@ -44,7 +54,7 @@ impl Run {
     }
 
     /// Decrypts one message; its packet goes into `packets`, which has room for one.
-    pub fn open(&mut self, datagram: &[u8], packets: &mut Batch) {
+    pub fn open(&mut self, datagram: &[u8], packets: &mut PacketBatch) {
         let opened = match self.session.open(datagram, packets.next_slot()) {
             Ok(opened) => opened,
             Err(reason) => return self.drops.count(reason),
@@ -52,9 +62,9 @@ impl Run {
         self.messages += 1;
         self.bytes += datagram.len() as u64;
         match opened {
-            Opened::Keepalive => return,
-            Opened::Garbage => self.drops.count(DropReason::Malformed),
-            Opened::Packet { len, .. } => {
+            OpenedMessage::Keepalive => return,
+            OpenedMessage::Garbage => self.drops.count(DropReason::Malformed),
+            OpenedMessage::Packet { len, .. } => {
                 packets.push(len, None);
                 self.packets += 1;
             }

@@ -10,25 +10,25 @@ use boringtun::noise::{Tunn, TunnResult, errors::WireGuardError};
 
 use super::{
     drops::DropReason,
-    message::{DATA_OVERHEAD, Message},
+    message::{DATA_OVERHEAD, MessageHeader},
 };
 
 /// After as many messages a session carries nothing any more, long before a nonce could repeat.
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The keys of a session: one tunnel object of the library that went through one handshake.
+/// The keys of a session: one `Tunn` of the library that went through one handshake.
 ///
 /// It can be held on to and used without the engine's lock. The library wants its object exclusively for each message, so
 /// there is a lock in here, held for as long as one message takes.
 pub(crate) struct Session {
-    tunnel: Mutex<Box<Tunn>>,
+    tunn: Mutex<Box<Tunn>>,
     index: u32,
     sent: AtomicU64,
 }
 
 /// What a transport message held.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
+pub(crate) enum OpenedMessage {
     /// Nothing: a keepalive.
     Keepalive,
     /// An IP packet, at the start of the output.
@@ -38,8 +38,8 @@ pub(crate) enum Opened {
 }
 
 impl Session {
-    pub(super) fn new(tunnel: Box<Tunn>, index: u32, sent: u64) -> Self {
-        Self { tunnel: Mutex::new(tunnel), index, sent: sent.into() }
+    pub(super) fn new(tunn: Box<Tunn>, index: u32, sent: u64) -> Self {
+        Self { tunn: Mutex::new(tunn), index, sent: sent.into() }
     }
 
     /// Our index of the session.
@@ -54,7 +54,7 @@ impl Session {
 
     /// Encrypts `packet`, which is padded already, into `out`; returns the message's length.
     pub(crate) fn seal(&self, packet: &[u8], out: &mut [u8]) -> Option<usize> {
-        match self.tunnel().encapsulate(packet, out) {
+        match self.tunn().encapsulate(packet, out) {
             TunnResult::WriteToNetwork(message) if message.len() == packet.len() + DATA_OVERHEAD => {
                 let counter = u64::from_le_bytes(message[8..16].try_into().ok()?);
                 let len = message.len();
@@ -67,30 +67,30 @@ impl Session {
 
     /// Decrypts a transport message into `out`, which is at least as long. The window of accepted counters is the
     /// library's (the last 1,024).
-    pub(crate) fn open(&self, message: &[u8], out: &mut [u8]) -> Result<Opened, DropReason> {
-        match Message::parse(message) {
-            Some(Message::Data { counter, .. }) if counter < REJECT_AFTER_MESSAGES => {}
-            Some(Message::Data { .. }) => return Err(DropReason::Expired),
+    pub(crate) fn open(&self, message: &[u8], out: &mut [u8]) -> Result<OpenedMessage, DropReason> {
+        match MessageHeader::parse(message) {
+            Some(MessageHeader::Data { counter, .. }) if counter < REJECT_AFTER_MESSAGES => {}
+            Some(MessageHeader::Data { .. }) => return Err(DropReason::Expired),
             _ => return Err(DropReason::Malformed),
         }
-        match self.tunnel().decapsulate(None, message, out) {
-            TunnResult::Done => Ok(Opened::Keepalive),
+        match self.tunn().decapsulate(None, message, out) {
+            TunnResult::Done => Ok(OpenedMessage::Keepalive),
             TunnResult::WriteToTunnelV4(packet, source) => {
-                Ok(Opened::Packet { len: packet.len(), source: source.into() })
+                Ok(OpenedMessage::Packet { len: packet.len(), source: source.into() })
             }
             TunnResult::WriteToTunnelV6(packet, source) => {
-                Ok(Opened::Packet { len: packet.len(), source: source.into() })
+                Ok(OpenedMessage::Packet { len: packet.len(), source: source.into() })
             }
             // The header was parsed before, so this is said of the decrypted content.
-            TunnResult::Err(WireGuardError::InvalidPacket) => Ok(Opened::Garbage),
+            TunnResult::Err(WireGuardError::InvalidPacket) => Ok(OpenedMessage::Garbage),
             TunnResult::Err(error) => Err(reason(&error)),
             TunnResult::WriteToNetwork(_) => Err(DropReason::Malformed),
         }
     }
 
     /// A thread that panicked with it in hand has ended its device.
-    fn tunnel(&self) -> MutexGuard<'_, Box<Tunn>> {
-        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tunn(&self) -> MutexGuard<'_, Box<Tunn>> {
+        self.tunn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pretends that `sent` messages were sent.

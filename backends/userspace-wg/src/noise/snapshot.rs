@@ -6,10 +6,10 @@ use overlayd_core::{
     keys::{PresharedKey, PublicKey},
 };
 
-use super::{peer::Peer, tunnel::Engine};
+use super::{peer::Peer, tunnel::Tunnel};
 
 /// A device as it is at one moment. No `Debug`: it holds keys.
-pub struct EngineSnapshot {
+pub struct TunnelSnapshot {
     /// The device's own key.
     pub public_key: PublicKey,
     /// All peers.
@@ -38,7 +38,7 @@ pub struct PeerSnapshot {
     pub tx_bytes: u64,
 }
 
-impl Engine {
+impl Tunnel {
     /// The version of the peers, which is another one whenever something about them may have changed; 0 is that of a
     /// device that never had any.
     pub fn peers_version(&self) -> u64 {
@@ -52,11 +52,11 @@ impl Engine {
 
     /// Dropped packets by reason.
     pub fn dropped(&self) -> BTreeMap<&'static str, u64> {
-        self.env.drops.by_reason()
+        self.context.drops.by_reason()
     }
 
     /// Copies what can be told about the device.
-    pub fn snapshot(&self) -> EngineSnapshot {
+    pub fn snapshot(&self) -> TunnelSnapshot {
         let peers = self.peers.iter().map(|peer| PeerSnapshot {
             key: peer.key,
             psk: peer.psk.clone(),
@@ -67,12 +67,12 @@ impl Engine {
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });
-        EngineSnapshot { public_key: self.public_key(), peers: peers.collect(), dropped: self.dropped() }
+        TunnelSnapshot { public_key: self.public_key(), peers: peers.collect(), dropped: self.dropped() }
     }
 
     /// Counts packets that were lost outside, between the engine and the host.
     pub fn count_drops(&mut self, reason: super::DropReason, packets: u64) {
-        self.env.drops.add(reason, packets);
+        self.context.drops.add(reason, packets);
     }
 }
 

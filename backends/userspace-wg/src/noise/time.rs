@@ -2,9 +2,9 @@ use std::time::{Duration, SystemTime};
 
 /// A point on a clock that never goes back and counts suspended time (`CLOCK_BOOTTIME`), in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(u64);
+pub struct SteadyTime(u64);
 
-impl Moment {
+impl SteadyTime {
     /// The moment `nanos` nanoseconds after the clock's start.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
@@ -28,21 +28,21 @@ impl Moment {
 
 /// The time of an event: steady for intervals, wall clock for what people are shown.
 #[derive(Debug, Clone, Copy)]
-pub struct Now {
+pub struct CurrentTime {
     /// Steady clock.
-    pub steady: Moment,
+    pub steady: SteadyTime,
     /// Wall clock.
     pub wall: SystemTime,
 }
 
-impl Now {
+impl CurrentTime {
     /// Reads both clocks.
     pub fn read() -> Self {
-        Self { steady: Moment::boot_clock(), wall: SystemTime::now() }
+        Self { steady: SteadyTime::boot_clock(), wall: SystemTime::now() }
     }
 }
 
-impl Moment {
+impl SteadyTime {
     /// Reads the steady clock.
     pub fn boot_clock() -> Self {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -1,6 +1,6 @@
 use std::{num::NonZeroU16, time::Duration};
 
-use super::time::Moment;
+use super::time::SteadyTime;
 
 /// Pause between two initiations to the same peer (whitepaper, section 6.1).
 pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ const WIPE_AFTER: Duration = Duration::from_secs(3 * 180);
 
 /// What a timer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum TimerAction {
     /// Send another initiation: the last one was not answered.
     Retry,
     /// Nobody answers: drop what waits for the peer.
@@ -28,9 +28,9 @@ pub(crate) enum Due {
     Wipe,
 }
 
-/// Which timer, and so which field of [`Timers`].
+/// Which timer, and so which field of [`PeerTimers`].
 #[derive(Debug, Clone, Copy)]
-enum Slot {
+enum TimerKind {
     Retry,
     Keepalive,
     Silence,
@@ -40,7 +40,7 @@ enum Slot {
 
 /// Whether data arrived while a keepalive was already on its way to be sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Again {
+enum KeepaliveRepeat {
     #[default]
     No,
     Yes,
@@ -49,50 +49,51 @@ enum Again {
 /// The timers of one peer, as the events of its traffic set them (whitepaper, section 6; the same events as in the
 /// kernel's implementation). No timer runs for a peer that has never been spoken to.
 #[derive(Debug, Default)]
-pub(crate) struct Timers {
-    armed: [Option<Moment>; 5],
-    again: Again,
+pub(crate) struct PeerTimers {
+    armed: [Option<SteadyTime>; 5],
+    again: KeepaliveRepeat,
     attempts: u8,
-    last_initiation: Option<Moment>,
+    last_initiation: Option<SteadyTime>,
 }
 
-impl Timers {
+impl PeerTimers {
     /// The first deadline.
-    pub(crate) fn next(&self) -> Option<Moment> {
+    pub(crate) fn next(&self) -> Option<SteadyTime> {
         self.armed.iter().flatten().min().copied()
     }
 
     /// Takes one timer that has run out by `now`.
-    pub(crate) fn take_due(&mut self, now: Moment) -> Option<Due> {
-        let slots = [Slot::Retry, Slot::Keepalive, Slot::Silence, Slot::Wipe, Slot::Persistent];
+    pub(crate) fn take_due(&mut self, now: SteadyTime) -> Option<TimerAction> {
+        let slots =
+            [TimerKind::Retry, TimerKind::Keepalive, TimerKind::Silence, TimerKind::Wipe, TimerKind::Persistent];
         let slot = slots.into_iter().find(|slot| self.armed[*slot as usize].is_some_and(|at| at <= now))?;
         self.disarm(slot);
         Some(match slot {
-            Slot::Retry => self.retry_ran_out(now),
-            Slot::Keepalive => {
-                if std::mem::take(&mut self.again) == Again::Yes {
-                    self.arm(Slot::Keepalive, now.after(KEEPALIVE_TIMEOUT));
+            TimerKind::Retry => self.retry_ran_out(now),
+            TimerKind::Keepalive => {
+                if std::mem::take(&mut self.again) == KeepaliveRepeat::Yes {
+                    self.arm(TimerKind::Keepalive, now.after(KEEPALIVE_TIMEOUT));
                 }
-                Due::Keepalive
+                TimerAction::Keepalive
             }
-            Slot::Silence => Due::Handshake,
-            Slot::Wipe => Due::Wipe,
-            Slot::Persistent => Due::Keepalive,
+            TimerKind::Silence => TimerAction::Handshake,
+            TimerKind::Wipe => TimerAction::Wipe,
+            TimerKind::Persistent => TimerAction::Keepalive,
         })
     }
 
-    fn retry_ran_out(&mut self, now: Moment) -> Due {
+    fn retry_ran_out(&mut self, now: SteadyTime) -> TimerAction {
         if self.attempts < MOST_ATTEMPTS {
             self.attempts += 1;
-            return Due::Retry;
+            return TimerAction::Retry;
         }
-        self.disarm(Slot::Keepalive);
-        self.arm_if_idle(Slot::Wipe, now.after(WIPE_AFTER));
-        Due::GiveUp
+        self.disarm(TimerKind::Keepalive);
+        self.arm_if_idle(TimerKind::Wipe, now.after(WIPE_AFTER));
+        TimerAction::GiveUp
     }
 
     /// Whether enough time has passed since the last initiation for another one.
-    pub(crate) fn may_initiate(&self, now: Moment) -> bool {
+    pub(crate) fn may_initiate(&self, now: SteadyTime) -> bool {
         self.last_initiation.is_none_or(|last| now.since(last) >= REKEY_TIMEOUT)
     }
 
@@ -102,73 +103,73 @@ impl Timers {
     }
 
     /// The peer may be elsewhere now: the next initiation need not wait.
-    pub(crate) fn endpoint_changed(&mut self, now: Moment) {
+    pub(crate) fn endpoint_changed(&mut self, now: SteadyTime) {
         self.last_initiation = None;
-        if self.armed[Slot::Retry as usize].is_some() {
-            self.arm(Slot::Retry, now);
+        if self.armed[TimerKind::Retry as usize].is_some() {
+            self.arm(TimerKind::Retry, now);
         }
     }
 
     /// A handshake is wanted at once although nothing waits for it, but not for long.
-    pub(crate) fn greet(&mut self, now: Moment) {
+    pub(crate) fn request_handshake(&mut self, now: SteadyTime) {
         self.attempts = MOST_ATTEMPTS - GREETINGS;
-        self.arm(Slot::Retry, now);
+        self.arm(TimerKind::Retry, now);
     }
 
     /// A handshake is wanted at once, whenever the last one was begun.
-    pub(crate) fn begin_anew(&mut self, now: Moment) {
+    pub(crate) fn begin_anew(&mut self, now: SteadyTime) {
         self.last_initiation = None;
-        self.greet(now);
+        self.request_handshake(now);
     }
 
     /// An initiation was sent. `jitter` keeps two sides that began at once from doing so for ever.
-    pub(crate) fn initiation_sent(&mut self, now: Moment, jitter: Duration) {
+    pub(crate) fn initiation_sent(&mut self, now: SteadyTime, jitter: Duration) {
         self.last_initiation = Some(now);
-        self.arm(Slot::Retry, now.after(REKEY_TIMEOUT + jitter));
+        self.arm(TimerKind::Retry, now.after(REKEY_TIMEOUT + jitter));
     }
 
     /// New session keys exist.
-    pub(crate) fn keys_derived(&mut self, now: Moment) {
-        self.arm(Slot::Wipe, now.after(WIPE_AFTER));
+    pub(crate) fn keys_derived(&mut self, now: SteadyTime) {
+        self.arm(TimerKind::Wipe, now.after(WIPE_AFTER));
     }
 
     /// Both sides have the new keys.
     pub(crate) fn handshake_complete(&mut self) {
-        self.disarm(Slot::Retry);
+        self.disarm(TimerKind::Retry);
         self.attempts = 0;
     }
 
     /// A packet with content was sent. `jitter` is asked for only where a timer starts by that.
-    pub(crate) fn data_sent(&mut self, now: Moment, jitter: impl FnOnce() -> Duration) {
-        let silence = &mut self.armed[Slot::Silence as usize];
+    pub(crate) fn data_sent(&mut self, now: SteadyTime, jitter: impl FnOnce() -> Duration) {
+        let silence = &mut self.armed[TimerKind::Silence as usize];
         silence.get_or_insert_with(|| now.after(KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter()));
     }
 
     /// A packet with content arrived; a keepalive is none.
-    pub(crate) fn data_received(&mut self, now: Moment) {
-        if self.armed[Slot::Keepalive as usize].is_some() {
-            self.again = Again::Yes;
+    pub(crate) fn data_received(&mut self, now: SteadyTime) {
+        if self.armed[TimerKind::Keepalive as usize].is_some() {
+            self.again = KeepaliveRepeat::Yes;
         } else {
-            self.arm(Slot::Keepalive, now.after(KEEPALIVE_TIMEOUT));
+            self.arm(TimerKind::Keepalive, now.after(KEEPALIVE_TIMEOUT));
         }
     }
 
     /// Anything authenticated was sent, a keepalive or handshake message too.
-    pub(crate) fn anything_sent(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
-        self.disarm(Slot::Keepalive);
-        self.again = Again::No;
+    pub(crate) fn anything_sent(&mut self, now: SteadyTime, keepalive: Option<NonZeroU16>) {
+        self.disarm(TimerKind::Keepalive);
+        self.again = KeepaliveRepeat::No;
         self.put_off_persistent(now, keepalive);
     }
 
     /// Anything authenticated arrived, a keepalive or handshake message too.
-    pub(crate) fn anything_received(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
-        self.disarm(Slot::Silence);
+    pub(crate) fn anything_received(&mut self, now: SteadyTime, keepalive: Option<NonZeroU16>) {
+        self.disarm(TimerKind::Silence);
         self.put_off_persistent(now, keepalive);
     }
 
     /// The persistent keepalive was set: the first one is due at once, or never again.
-    pub(crate) fn persistent_changed(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
-        self.armed[Slot::Persistent as usize] = keepalive.map(|_| now);
+    pub(crate) fn persistent_changed(&mut self, now: SteadyTime, keepalive: Option<NonZeroU16>) {
+        self.armed[TimerKind::Persistent as usize] = keepalive.map(|_| now);
     }
 
     /// Stops everything.
@@ -176,21 +177,21 @@ impl Timers {
         *self = Self::default();
     }
 
-    fn put_off_persistent(&mut self, now: Moment, keepalive: Option<NonZeroU16>) {
+    fn put_off_persistent(&mut self, now: SteadyTime, keepalive: Option<NonZeroU16>) {
         if let Some(seconds) = keepalive {
-            self.arm(Slot::Persistent, now.after(Duration::from_secs(seconds.get().into())));
+            self.arm(TimerKind::Persistent, now.after(Duration::from_secs(seconds.get().into())));
         }
     }
 
-    fn arm(&mut self, slot: Slot, at: Moment) {
+    fn arm(&mut self, slot: TimerKind, at: SteadyTime) {
         self.armed[slot as usize] = Some(at);
     }
 
-    fn arm_if_idle(&mut self, slot: Slot, at: Moment) {
+    fn arm_if_idle(&mut self, slot: TimerKind, at: SteadyTime) {
         self.armed[slot as usize].get_or_insert(at);
     }
 
-    fn disarm(&mut self, slot: Slot) {
+    fn disarm(&mut self, slot: TimerKind) {
         self.armed[slot as usize] = None;
     }
 }
@@ -199,57 +200,57 @@ impl Timers {
 mod tests {
     use super::*;
 
-    const START: Moment = Moment::from_nanos(1_000_000_000);
+    const START: SteadyTime = SteadyTime::from_nanos(1_000_000_000);
     const CALM: Duration = Duration::ZERO;
 
-    fn at(seconds: u64) -> Moment {
+    fn at(seconds: u64) -> SteadyTime {
         START.after(Duration::from_secs(seconds))
     }
 
     #[test]
     fn a_peer_never_spoken_to_has_no_timer() {
-        assert_eq!(Timers::default().next(), None);
+        assert_eq!(PeerTimers::default().next(), None);
     }
 
     #[test]
     fn a_received_keepalive_asks_for_no_keepalive_in_return() {
-        let mut timers = Timers::default();
+        let mut timers = PeerTimers::default();
         timers.anything_received(START, None);
         assert_eq!(timers.next(), None);
     }
 
     #[test]
     fn a_passive_keepalive_waits_its_full_time_however_long_nothing_was_sent() {
-        let mut timers = Timers::default();
+        let mut timers = PeerTimers::default();
         timers.anything_sent(START, None);
         timers.data_received(at(100));
         assert_eq!(timers.take_due(at(109)), None);
-        assert_eq!(timers.take_due(at(110)), Some(Due::Keepalive));
+        assert_eq!(timers.take_due(at(110)), Some(TimerAction::Keepalive));
     }
 
     #[test]
     fn a_persistent_keepalive_is_put_off_by_traffic() {
-        let mut timers = Timers::default();
+        let mut timers = PeerTimers::default();
         let every = NonZeroU16::new(25);
         timers.persistent_changed(START, every);
-        assert_eq!(timers.take_due(START), Some(Due::Keepalive));
+        assert_eq!(timers.take_due(START), Some(TimerAction::Keepalive));
         timers.anything_sent(START, every);
         timers.anything_received(at(20), every);
         assert_eq!(timers.take_due(at(44)), None);
-        assert_eq!(timers.take_due(at(45)), Some(Due::Keepalive));
+        assert_eq!(timers.take_due(at(45)), Some(TimerAction::Keepalive));
     }
 
     #[test]
     fn an_unanswered_initiation_is_repeated_for_ninety_seconds_and_no_longer() {
-        let mut timers = Timers::default();
+        let mut timers = PeerTimers::default();
         let (mut now, mut sent) = (START, 0);
         loop {
             timers.initiation_sent(now, CALM);
             sent += 1;
             now = timers.next().unwrap();
             match timers.take_due(now) {
-                Some(Due::Retry) => assert!(timers.may_initiate(now)),
-                other => break assert_eq!(other, Some(Due::GiveUp)),
+                Some(TimerAction::Retry) => assert!(timers.may_initiate(now)),
+                other => break assert_eq!(other, Some(TimerAction::GiveUp)),
             }
         }
         assert_eq!(sent, 19);
@@ -258,10 +259,10 @@ mod tests {
 
     #[test]
     fn silence_after_sending_begins_a_handshake() {
-        let mut timers = Timers::default();
+        let mut timers = PeerTimers::default();
         timers.data_sent(START, || CALM);
         timers.data_sent(at(5), || CALM);
-        assert_eq!(timers.take_due(at(15)), Some(Due::Handshake), "counted from the first unanswered packet");
+        assert_eq!(timers.take_due(at(15)), Some(TimerAction::Handshake), "counted from the first unanswered packet");
         timers.data_sent(at(20), || CALM);
         timers.anything_received(at(21), None);
         assert_eq!(timers.take_due(at(60)), None);
@@ -269,10 +270,10 @@ mod tests {
 
     #[test]
     fn keys_are_wiped_three_lifetimes_after_the_last_handshake() {
-        let mut timers = Timers::default();
+        let mut timers = PeerTimers::default();
         timers.keys_derived(START);
         timers.keys_derived(at(100));
         assert_eq!(timers.take_due(at(540)), None);
-        assert_eq!(timers.take_due(at(640)), Some(Due::Wipe));
+        assert_eq!(timers.take_due(at(640)), Some(TimerAction::Wipe));
     }
 }

@@ -4,26 +4,26 @@ use overlayd_core::keys::PublicKey;
 
 use super::{
     allowed_ips::AllowedIps,
-    context::Env,
+    context::TunnelContext,
     cookie::CookieChecker,
-    keypair::Identity,
-    load::Limits,
+    keypair::DeviceIdentity,
+    load::HandshakeLimits,
     peer::{Peer, PeerId},
 };
 
 /// One WireGuard device: its key, its peers and their sessions, without any socket.
 ///
-/// Callers bring datagrams ([`Engine::datagram`]), packets ([`Engine::packet`]) and the time ([`Engine::wake`]), and
+/// Callers bring datagrams ([`Tunnel::datagram`]), packets ([`Tunnel::packet`]) and the time ([`Tunnel::wake`]), and
 /// carry away what is put into the batches they hand in. No call looks at more than one peer.
-pub struct Engine {
-    pub(crate) env: Env,
-    pub(crate) peers: Peers,
-    pub(crate) routes: AllowedIps,
+pub struct Tunnel {
+    pub(crate) context: TunnelContext,
+    pub(crate) peers: PeerTable,
+    pub(crate) allowed_ips: AllowedIps,
 }
 
 /// The peers by place and by key.
 #[derive(Default)]
-pub(crate) struct Peers {
+pub(crate) struct PeerTable {
     places: Vec<Option<Box<Peer>>>,
     free: Vec<PeerId>,
     by_key: HashMap<PublicKey, PeerId>,
@@ -31,21 +31,25 @@ pub(crate) struct Peers {
     version: u64,
 }
 
-impl Engine {
+impl Tunnel {
     /// A device with this private key and no peers.
-    pub fn new(private: [u8; 32], mtu: u16, limits: Limits) -> Self {
-        Self { env: Env::new(private, mtu, limits), peers: Peers::default(), routes: AllowedIps::default() }
+    pub fn new(private: [u8; 32], mtu: u16, limits: HandshakeLimits) -> Self {
+        Self {
+            context: TunnelContext::new(private, mtu, limits),
+            peers: PeerTable::default(),
+            allowed_ips: AllowedIps::default(),
+        }
     }
 }
 
-impl Env {
+impl TunnelContext {
     pub(crate) fn set_identity(&mut self, private: [u8; 32]) {
-        self.identity = Identity::new(private);
+        self.identity = DeviceIdentity::new(private);
         self.checker = CookieChecker::new(self.identity.public.as_bytes());
     }
 }
 
-impl Peers {
+impl PeerTable {
     pub(crate) fn find(&self, key: &PublicKey) -> Option<PeerId> {
         self.by_key.get(key).copied()
     }

@@ -1,50 +1,57 @@
 use super::{
-    batch::Batch,
-    context::Env,
+    batch::PacketBatch,
+    context::TunnelContext,
     drops::DropReason,
     peer::{Peer, PeerId},
-    time::{Moment, Now},
-    timers::Due,
-    tunnel::Engine,
+    time::{CurrentTime, SteadyTime},
+    timers::TimerAction,
+    tunnel::Tunnel,
 };
 
-impl Engine {
-    /// When [`Engine::wake`] has something to do next; may be early, never late.
-    pub fn next_wake(&self) -> Option<Moment> {
-        self.env.deadlines.next()
+impl Tunnel {
+    /// When [`Tunnel::wake`] has something to do next; may be early, never late.
+    pub fn next_wake(&self) -> Option<SteadyTime> {
+        self.context.deadlines.next()
     }
 
-    /// Does what is due by now, as far as `out` has room for it; call again while [`Engine::next_wake`] is not later.
-    pub fn wake(&mut self, now: Now, out: &mut Batch) {
+    /// Does what is due by now, as far as `out` has room for it; call again while [`Tunnel::next_wake`] is not later.
+    pub fn wake(&mut self, now: CurrentTime, out: &mut PacketBatch) {
         while out.room() >= Self::STEP {
-            let Some((at, id)) = self.env.deadlines.take_due(now.steady) else { return };
+            let Some((at, id)) = self.context.deadlines.take_due(now.steady) else { return };
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            Env::woken(peer, at);
+            TunnelContext::woken(peer, at);
             while out.room() >= Self::STEP
                 && let Some(due) = peer.timers.take_due(now.steady)
             {
-                peer.act(&mut self.env, id, now.steady, due, out);
+                peer.act(&mut self.context, id, now.steady, due, out);
             }
-            self.env.watch(id, peer);
+            self.context.watch(id, peer);
         }
     }
 }
 
 impl Peer {
-    fn act(&mut self, env: &mut Env, id: PeerId, now: Moment, due: Due, out: &mut Batch) {
+    fn act(
+        &mut self,
+        context: &mut TunnelContext,
+        id: PeerId,
+        now: SteadyTime,
+        due: TimerAction,
+        out: &mut PacketBatch,
+    ) {
         match due {
-            Due::Retry => self.initiate(env, id, now, out),
-            Due::Handshake => {
+            TimerAction::Retry => self.initiate(context, id, now, out),
+            TimerAction::Handshake => {
                 self.timers.handshake_wanted();
-                self.initiate(env, id, now, out);
+                self.initiate(context, id, now, out);
             }
-            Due::Keepalive => self.send_keepalive(env, id, now, out),
-            Due::GiveUp => {
+            TimerAction::Keepalive => self.send_keepalive(context, id, now, out),
+            TimerAction::GiveUp => {
                 tracing::debug!(peer = %self.key, "the peer does not answer");
-                let dropped = self.drop_staged(env);
-                env.drops.add(DropReason::Unreachable, dropped as u64);
+                let dropped = self.drop_staged(context);
+                context.drops.add(DropReason::Unreachable, dropped as u64);
             }
-            Due::Wipe => self.hang_up(env),
+            TimerAction::Wipe => self.drop_sessions(context),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 ///
 /// Pieces of an even number of bytes may be added one by one in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sum(u64);
+pub struct InternetChecksum(u64);
 
-impl Sum {
+impl InternetChecksum {
     /// Adds bytes; of an odd number the last one counts as followed by a zero.
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
@@ -16,8 +16,8 @@ impl Sum {
         let mut lanes = [0u64; 8];
         for block in blocks {
             let (words, _) = block.as_chunks::<4>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane += u64::from(u32::from_ne_bytes(*word));
+            for (send_session, word) in lanes.iter_mut().zip(words) {
+                *send_session += u64::from(u32::from_ne_bytes(*word));
             }
         }
         let mut sum = self.0 + lanes.iter().sum::<u64>();

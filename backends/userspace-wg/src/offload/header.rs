@@ -13,11 +13,11 @@ const GSO_ECN: u8 = 0x80;
 /// What is left to do with a frame: the header before it (virtio 1.2, section 5.1.6), in the machine's byte order as
 /// TUN has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Offload {
+pub struct FrameOffload {
     /// The checksum that is to be completed.
     pub checksum: Option<PartialChecksum>,
     /// The segments that it is to be cut into.
-    pub segments: Option<Segments>,
+    pub segments: Option<SegmentKind>,
 }
 
 /// A checksum to be completed.
@@ -31,7 +31,7 @@ pub struct PartialChecksum {
 
 /// How a frame is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segments {
+pub enum SegmentKind {
     /// TCP over IPv4, so many bytes of payload in each.
     Tcp4(u16),
     /// TCP over IPv6.
@@ -40,7 +40,7 @@ pub enum Segments {
     Udp(u16),
 }
 
-impl Offload {
+impl FrameOffload {
     /// Reads the header; `None` when it asks for something that was never offered to the kernel.
     pub fn parse(bytes: &[u8; VNET_HEADER]) -> Option<Self> {
         let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
@@ -49,9 +49,9 @@ impl Offload {
         let segments = match bytes[1] & !GSO_ECN {
             GSO_NONE => None,
             _ if size == 0 => return None,
-            GSO_TCP4 => Some(Segments::Tcp4(size)),
-            GSO_TCP6 => Some(Segments::Tcp6(size)),
-            GSO_UDP => Some(Segments::Udp(size)),
+            GSO_TCP4 => Some(SegmentKind::Tcp4(size)),
+            GSO_TCP6 => Some(SegmentKind::Tcp6(size)),
+            GSO_UDP => Some(SegmentKind::Udp(size)),
             _ => return None,
         };
         Some(Self { checksum, segments })
@@ -63,9 +63,9 @@ impl Offload {
         let mut put = |at: usize, word: u16| bytes[at..at + 2].copy_from_slice(&word.to_ne_bytes());
         let (kind, size) = match self.segments {
             None => (GSO_NONE, 0),
-            Some(Segments::Tcp4(size)) => (GSO_TCP4, size),
-            Some(Segments::Tcp6(size)) => (GSO_TCP6, size),
-            Some(Segments::Udp(size)) => (GSO_UDP, size),
+            Some(SegmentKind::Tcp4(size)) => (GSO_TCP4, size),
+            Some(SegmentKind::Tcp6(size)) => (GSO_TCP6, size),
+            Some(SegmentKind::Udp(size)) => (GSO_UDP, size),
         };
         if self.segments.is_some() {
             put(2, headers);

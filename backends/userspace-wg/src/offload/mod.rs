@@ -10,7 +10,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use checksum::Sum;
-pub use coalesce::{Frame, Merging, gather};
-pub use header::{Offload, PartialChecksum, Segments, VNET_HEADER};
-pub use split::{Cut, SLACK};
+pub use checksum::InternetChecksum;
+pub use coalesce::{MergePolicy, MergedFrame, coalesce};
+pub use header::{FrameOffload, PartialChecksum, SegmentKind, VNET_HEADER};
+pub use split::{FrameSplit, SLACK};

@@ -1,6 +1,6 @@
 use super::{
-    Offload, PartialChecksum, Segments, Sum,
-    transport::{Layout, Protocol, Version, long},
+    FrameOffload, InternetChecksum, PartialChecksum, SegmentKind,
+    transport::{IpVersion, PacketLayout, TransportProtocol, long},
 };
 
 /// Bytes behind a frame that are scratch: a segment is padded where it lies.
@@ -14,31 +14,31 @@ const CWR: u8 = 0x80;
 
 /// How a frame becomes packets.
 #[derive(Debug, Clone, Copy)]
-pub struct Cut {
+pub struct FrameSplit {
     len: usize,
-    how: How,
+    how: SplitMethod,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum How {
+enum SplitMethod {
     /// As it is.
     Whole,
     /// One packet whose checksum is completed.
-    Complete { start: usize, place: usize, protocol: Option<Protocol> },
+    Complete { start: usize, place: usize, protocol: Option<TransportProtocol> },
     /// Segments of so much payload each.
-    Segments { layout: Layout, size: usize },
+    SegmentKind { layout: PacketLayout, size: usize },
 }
 
-impl Cut {
+impl FrameSplit {
     /// The frame is a packet as it is.
     pub fn whole(len: usize) -> Self {
-        Self { len, how: How::Whole }
+        Self { len, how: SplitMethod::Whole }
     }
 
     /// Looks at the frame; `None` when it is not what its header says.
-    pub fn of(offload: &Offload, frame: &[u8]) -> Option<Self> {
+    pub fn of(offload: &FrameOffload, frame: &[u8]) -> Option<Self> {
         let how = match (offload.segments, offload.checksum) {
-            (None, None) => How::Whole,
+            (None, None) => SplitMethod::Whole,
             (None, Some(checksum)) => complete(checksum, frame)?,
             (Some(segments), Some(checksum)) => cut(segments, checksum, frame)?,
             // The kernel cannot have cut what has no checksum to complete.
@@ -50,16 +50,16 @@ impl Cut {
     /// Number of packets.
     pub fn count(&self) -> usize {
         match self.how {
-            How::Whole | How::Complete { .. } => 1,
-            How::Segments { layout, size } => (self.len - layout.payload).div_ceil(size).max(1),
+            SplitMethod::Whole | SplitMethod::Complete { .. } => 1,
+            SplitMethod::SegmentKind { layout, size } => (self.len - layout.payload).div_ceil(size).max(1),
         }
     }
 
     /// Lengths of all packets but the last, and of the last.
     pub fn lengths(&self) -> (usize, usize) {
         match self.how {
-            How::Whole | How::Complete { .. } => (self.len, self.len),
-            How::Segments { layout, size } => (layout.payload + size, self.len - (self.count() - 1) * size),
+            SplitMethod::Whole | SplitMethod::Complete { .. } => (self.len, self.len),
+            SplitMethod::SegmentKind { layout, size } => (layout.payload + size, self.len - (self.count() - 1) * size),
         }
     }
 
@@ -70,16 +70,22 @@ impl Cut {
     /// by then.
     pub fn each(&self, frame: &mut [u8], mut each: impl FnMut(&mut [u8], usize)) {
         match self.how {
-            How::Whole => each(frame, self.len),
-            How::Complete { start, place, protocol } => {
+            SplitMethod::Whole => each(frame, self.len),
+            SplitMethod::Complete { start, place, protocol } => {
                 finish(&mut frame[..self.len], start, place, protocol);
                 each(frame, self.len);
             }
-            How::Segments { layout, size } => self.each_segment(frame, &layout, size, each),
+            SplitMethod::SegmentKind { layout, size } => self.each_segment(frame, &layout, size, each),
         }
     }
 
-    fn each_segment(&self, frame: &mut [u8], layout: &Layout, size: usize, mut each: impl FnMut(&mut [u8], usize)) {
+    fn each_segment(
+        &self,
+        frame: &mut [u8],
+        layout: &PacketLayout,
+        size: usize,
+        mut each: impl FnMut(&mut [u8], usize),
+    ) {
         let mut headers = [0; LONGEST_HEADERS];
         let headers = &mut headers[..layout.payload];
         headers.copy_from_slice(&frame[..layout.payload]);
@@ -91,7 +97,7 @@ impl Cut {
             let len = if number + 1 == count { last } else { len };
             let slot = &mut frame[start..start + len + SLACK];
             slot[..layout.payload].copy_from_slice(headers);
-            let place = Place { number, size, count };
+            let place = SegmentPosition { number, size, count };
             adjust(&mut slot[..len], layout, &place);
             let (packet, behind) = slot.split_at_mut(len);
             let sum = layout.pseudo(packet, len).bytes(&packet[layout.transport..]);
@@ -104,16 +110,16 @@ impl Cut {
 }
 
 /// Which segment of a frame.
-struct Place {
+struct SegmentPosition {
     number: usize,
     size: usize,
     count: usize,
 }
 
 /// Everything in a segment's headers that differs from the frame's, but for the checksum.
-fn adjust(packet: &mut [u8], layout: &Layout, place: &Place) {
+fn adjust(packet: &mut [u8], layout: &PacketLayout, place: &SegmentPosition) {
     layout.set_len(packet, packet.len(), place.number as u16);
-    if layout.protocol == Protocol::Tcp {
+    if layout.protocol == TransportProtocol::Tcp {
         let tcp = &mut packet[layout.transport..];
         let sequence = long(tcp, 4).wrapping_add((place.number * place.size) as u32);
         tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
@@ -127,38 +133,39 @@ fn adjust(packet: &mut [u8], layout: &Layout, place: &Place) {
 }
 
 /// A UDP checksum that comes out as zero is sent as its other zero: zero means that there is none (RFC 768).
-fn never_zero(checksum: [u8; 2], protocol: Protocol) -> [u8; 2] {
-    if protocol == Protocol::Udp && checksum == [0, 0] { [0xff, 0xff] } else { checksum }
+fn never_zero(checksum: [u8; 2], protocol: TransportProtocol) -> [u8; 2] {
+    if protocol == TransportProtocol::Udp && checksum == [0, 0] { [0xff, 0xff] } else { checksum }
 }
 
-fn complete(checksum: PartialChecksum, frame: &[u8]) -> Option<How> {
+fn complete(checksum: PartialChecksum, frame: &[u8]) -> Option<SplitMethod> {
     let start = usize::from(checksum.start);
     let place = start + usize::from(checksum.offset);
     if place + 2 > frame.len() {
         return None;
     }
-    let protocol = (usize::from(checksum.offset) == Protocol::Udp.checksum_at()).then_some(Protocol::Udp);
-    Some(How::Complete { start, place, protocol })
+    let protocol =
+        (usize::from(checksum.offset) == TransportProtocol::Udp.checksum_at()).then_some(TransportProtocol::Udp);
+    Some(SplitMethod::Complete { start, place, protocol })
 }
 
 /// The sum of the pseudo header stands where the checksum will.
-fn finish(frame: &mut [u8], start: usize, place: usize, protocol: Option<Protocol>) {
-    let checksum = Sum::default().bytes(&frame[start..]).checksum();
+fn finish(frame: &mut [u8], start: usize, place: usize, protocol: Option<TransportProtocol>) {
+    let checksum = InternetChecksum::default().bytes(&frame[start..]).checksum();
     let checksum = protocol.map_or(checksum, |protocol| never_zero(checksum, protocol));
     frame[place..place + 2].copy_from_slice(&checksum);
 }
 
-fn cut(segments: Segments, checksum: PartialChecksum, frame: &[u8]) -> Option<How> {
+fn cut(segments: SegmentKind, checksum: PartialChecksum, frame: &[u8]) -> Option<SplitMethod> {
     let (protocol, size, version) = match segments {
-        Segments::Tcp4(size) => (Protocol::Tcp, size, Some(Version::V4)),
-        Segments::Tcp6(size) => (Protocol::Tcp, size, Some(Version::V6)),
-        Segments::Udp(size) => (Protocol::Udp, size, None),
+        SegmentKind::Tcp4(size) => (TransportProtocol::Tcp, size, Some(IpVersion::V4)),
+        SegmentKind::Tcp6(size) => (TransportProtocol::Tcp, size, Some(IpVersion::V6)),
+        SegmentKind::Udp(size) => (TransportProtocol::Udp, size, None),
     };
     let transport = usize::from(checksum.start);
-    let layout = Layout::with_transport_at(frame, protocol, transport)?;
+    let layout = PacketLayout::with_transport_at(frame, protocol, transport)?;
     let ip_fits = match layout.version {
-        Version::V4 => Layout::v4_header(frame)? == transport,
-        Version::V6 => transport >= super::transport::IPV6_HEADER,
+        IpVersion::V4 => PacketLayout::v4_header(frame)? == transport,
+        IpVersion::V6 => transport >= super::transport::IPV6_HEADER,
     };
     let consistent = ip_fits
         && size > 0
@@ -166,5 +173,5 @@ fn cut(segments: Segments, checksum: PartialChecksum, frame: &[u8]) -> Option<Ho
         && usize::from(checksum.offset) == protocol.checksum_at()
         && layout.payload <= LONGEST_HEADERS
         && frame.len() <= usize::from(u16::MAX) + super::transport::IPV6_HEADER;
-    consistent.then_some(How::Segments { layout, size: size.into() })
+    consistent.then_some(SplitMethod::SegmentKind { layout, size: size.into() })
 }

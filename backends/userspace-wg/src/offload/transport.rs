@@ -1,4 +1,4 @@
-use super::checksum::Sum;
+use super::checksum::InternetChecksum;
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -9,30 +9,30 @@ const UDP_HEADER: usize = 8;
 
 /// Which version of IP, from the first byte of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum IpVersion {
     V4,
     V6,
 }
 
 /// What is above IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum TransportProtocol {
     Tcp,
     Udp,
 }
 
 /// Where things are in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
-    pub(super) version: Version,
-    pub(super) protocol: Protocol,
+pub(super) struct PacketLayout {
+    pub(super) version: IpVersion,
+    pub(super) protocol: TransportProtocol,
     /// Bytes before the TCP or UDP header.
     pub(super) transport: usize,
     /// Bytes before the payload.
     pub(super) payload: usize,
 }
 
-impl Version {
+impl IpVersion {
     pub(super) fn of(packet: &[u8]) -> Option<Self> {
         match packet.first()? >> 4 {
             4 if packet.len() >= IPV4_HEADER => Some(Self::V4),
@@ -50,7 +50,7 @@ impl Version {
     }
 }
 
-impl Protocol {
+impl TransportProtocol {
     pub(super) fn number(self) -> u8 {
         match self {
             Self::Tcp => TCP,
@@ -67,15 +67,15 @@ impl Protocol {
     }
 }
 
-impl Layout {
+impl PacketLayout {
     /// Reads the lengths of the headers; `None` when they do not fit into the packet.
-    pub(super) fn with_transport_at(packet: &[u8], protocol: Protocol, transport: usize) -> Option<Self> {
-        let version = Version::of(packet)?;
+    pub(super) fn with_transport_at(packet: &[u8], protocol: TransportProtocol, transport: usize) -> Option<Self> {
+        let version = IpVersion::of(packet)?;
         let header = match protocol {
-            Protocol::Tcp => usize::from(packet.get(transport + 12)? >> 4) * 4,
-            Protocol::Udp => UDP_HEADER,
+            TransportProtocol::Tcp => usize::from(packet.get(transport + 12)? >> 4) * 4,
+            TransportProtocol::Udp => UDP_HEADER,
         };
-        let least = if protocol == Protocol::Tcp { TCP_HEADER } else { UDP_HEADER };
+        let least = if protocol == TransportProtocol::Tcp { TCP_HEADER } else { UDP_HEADER };
         let payload = transport + header;
         (header >= least && payload <= packet.len()).then_some(Self { version, protocol, transport, payload })
     }
@@ -87,8 +87,10 @@ impl Layout {
     }
 
     /// The pseudo header's sum for a packet of `len` bytes.
-    pub(super) fn pseudo(&self, packet: &[u8], len: usize) -> Sum {
-        Sum::default().bytes(&packet[self.version.addresses()]).protocol(self.protocol.number(), len - self.transport)
+    pub(super) fn pseudo(&self, packet: &[u8], len: usize) -> InternetChecksum {
+        InternetChecksum::default()
+            .bytes(&packet[self.version.addresses()])
+            .protocol(self.protocol.number(), len - self.transport)
     }
 
     /// Where the checksum of TCP or UDP is.
@@ -101,17 +103,17 @@ impl Layout {
     /// identification.
     pub(super) fn set_len(&self, packet: &mut [u8], len: usize, id: u16) {
         match self.version {
-            Version::V4 => {
+            IpVersion::V4 => {
                 put(packet, 2, len as u16);
                 put(packet, 4, word(packet, 4).wrapping_add(id));
                 put(packet, 10, 0);
                 let header = Self::v4_header(packet).unwrap_or(IPV4_HEADER);
-                let checksum = Sum::default().bytes(&packet[..header]).checksum();
+                let checksum = InternetChecksum::default().bytes(&packet[..header]).checksum();
                 packet[10..12].copy_from_slice(&checksum);
             }
-            Version::V6 => put(packet, 4, (len - IPV6_HEADER) as u16),
+            IpVersion::V6 => put(packet, 4, (len - IPV6_HEADER) as u16),
         }
-        if self.protocol == Protocol::Udp {
+        if self.protocol == TransportProtocol::Udp {
             put(packet, self.transport + 4, (len - self.transport) as u16);
         }
     }

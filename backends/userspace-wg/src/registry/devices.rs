@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{handover::Given, make, peers, running::Running};
+use super::{handover::ReceivedDevice, make, peers, running::RunningDevice};
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result},
@@ -14,16 +14,16 @@ use overlayd_netlink::{OrAbsent, Rtnl, link as request};
 
 use crate::{Config, io::link, uapi};
 
-pub(crate) struct Devices {
+pub(crate) struct DeviceRegistry {
     pub(super) config: Config,
-    running: Mutex<BTreeMap<LinkName, Arc<Running>>>,
+    running: Mutex<BTreeMap<LinkName, Arc<RunningDevice>>>,
     /// Devices that an older process carries until they are taken over.
-    given: Mutex<BTreeMap<LinkName, Given>>,
+    received: Mutex<BTreeMap<LinkName, ReceivedDevice>>,
 }
 
-impl Devices {
+impl DeviceRegistry {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, running: Mutex::default(), given: Mutex::default() }
+        Self { config, running: Mutex::default(), received: Mutex::default() }
     }
 
     /// Makes the device be as planned.
@@ -32,9 +32,9 @@ impl Devices {
         let rtnl = Rtnl::here().map_err(host)?;
         make::check_overlaps(&rtnl, plan)?;
         let mtu = link::mtu(&rtnl, plan.mtu, &plan.addresses).map_err(host)?;
-        let plan = make::Resolved { plan, mtu };
+        let plan = make::ResolvedPlan { plan, mtu };
         let present = self.map().get(&plan.plan.name).cloned();
-        let heritage = match present {
+        let inherited = match present {
             Some(device) if device.is_well(&rtnl)? => {
                 device.reconfigure(&rtnl, &plan)?;
                 return Ok(device.info(&plan));
@@ -42,17 +42,17 @@ impl Devices {
             Some(device) => {
                 tracing::warn!(device = %plan.plan.name, "the device is gone or has failed; it is made again");
                 self.map().remove(&plan.plan.name);
-                device.heritage()
+                device.inherited()
             }
-            None => make::Heritage::default(),
+            None => make::InheritedState::default(),
         };
         if let Some(managers) = &self.config.managers {
             managers.keep_off();
         }
-        let given = self.given().remove(&plan.plan.name);
-        let made = match given {
-            Some(given) => make::take_over(&rtnl, &self.config, &plan, given),
-            None => make::make(&rtnl, &self.config, &plan, &heritage),
+        let received = self.received().remove(&plan.plan.name);
+        let made = match received {
+            Some(received) => make::take_over(&rtnl, &self.config, &plan, received),
+            None => make::make(&rtnl, &self.config, &plan, &inherited),
         };
         if made.is_err() {
             self.release_managers(&rtnl);
@@ -74,7 +74,7 @@ impl Devices {
 
     /// The devices of this process that work, and the interfaces that an earlier process of ours has left.
     pub(crate) fn observe(&self) -> Result<Vec<DeviceStatus>> {
-        let running: Vec<(LinkName, Arc<Running>)> =
+        let running: Vec<(LinkName, Arc<RunningDevice>)> =
             self.map().iter().map(|(name, device)| (name.clone(), device.clone())).collect();
         let rtnl = Rtnl::here().map_err(host)?;
         let mut seen = Vec::new();
@@ -129,11 +129,11 @@ impl Devices {
         }
     }
 
-    pub(super) fn given(&self) -> MutexGuard<'_, BTreeMap<LinkName, Given>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn received(&self) -> MutexGuard<'_, BTreeMap<LinkName, ReceivedDevice>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<Running>>> {
+    pub(super) fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<RunningDevice>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

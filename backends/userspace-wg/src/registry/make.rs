@@ -16,34 +16,34 @@ use overlayd_netlink::{
 
 use super::{
     devices::host,
-    handover::Given,
-    running::{Newcomers, Running},
+    handover::ReceivedDevice,
+    running::{NewPeerPolicy, RunningDevice},
 };
 use crate::{
     AtExit, Config,
-    device::{Shared, Stands, Threads},
+    device::{DeviceThreads, GateState, SharedDevice},
     handover::successor,
     io::{
-        Offloads, link,
-        tun::{Origin, Tun},
-        udp::Sockets,
+        KernelOffloads, link,
+        tun::{InterfaceOrigin, Tun},
+        udp::UdpSockets,
     },
-    noise::{Engine, Moment, PeerConfig},
-    uapi::{Server, Target},
+    noise::{PeerConfig, SteadyTime, Tunnel},
+    uapi::{ControlServer, ControlTarget},
 };
 
 /// Smallest MTU of an IPv4 interface (RFC 791).
 const LEAST_MTU: u16 = 68;
 
 /// A plan whose MTU is a number.
-pub(super) struct Resolved<'a> {
+pub(super) struct ResolvedPlan<'a> {
     pub(super) plan: &'a DevicePlan,
     pub(super) mtu: u16,
 }
 
 /// What a device takes over from the one that it replaces.
 #[derive(Default)]
-pub(super) struct Heritage {
+pub(super) struct InheritedState {
     pub(super) peers: Vec<PeerConfig>,
     /// The port, where the plan leaves it to the host; 0 for none.
     pub(super) port: u16,
@@ -69,8 +69,8 @@ pub(super) fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
 }
 
 /// Binds the port in both families.
-pub(super) fn bind(port: u16, mark: u32, offloads: Offloads) -> Result<Sockets> {
-    Sockets::bind(port, mark, offloads).map_err(|error| match error.kind() {
+pub(super) fn bind(port: u16, mark: u32, offloads: KernelOffloads) -> Result<UdpSockets> {
+    UdpSockets::bind(port, mark, offloads).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             Error::Conflict { what: format!("UDP port {port}"), by: "another socket of this host".to_owned() }
         }
@@ -80,32 +80,38 @@ pub(super) fn bind(port: u16, mark: u32, offloads: Offloads) -> Result<Sockets> 
 
 /// Makes the device, or takes over the interface that an earlier process of ours has left. A failure leaves nothing
 /// new behind.
-pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: &Heritage) -> Result<Running> {
+pub(super) fn make(
+    rtnl: &Rtnl,
+    config: &Config,
+    plan: &ResolvedPlan<'_>,
+    inherited: &InheritedState,
+) -> Result<RunningDevice> {
     let name = &plan.plan.name;
     let origin = match rtnl.link(name.as_str()).map_err(host)? {
-        None => Origin::New,
-        Some(found) if link::is_ours(&found, &config.instance) => Origin::Adopted,
+        None => InterfaceOrigin::New,
+        Some(found) if link::is_ours(&found, &config.instance) => InterfaceOrigin::Adopted,
         Some(found) => return Err(taken(&found)),
     };
-    let port = if plan.plan.listen_port == 0 { heritage.port } else { plan.plan.listen_port };
+    let port = if plan.plan.listen_port == 0 { inherited.port } else { plan.plan.listen_port };
     let sockets = bind(port, config.fwmark.unwrap_or(0), config.offloads)?;
     let tun = open(name, origin, config.offloads)?;
     steps::done("open a TUN interface");
     let found = rtnl.link(name.as_str()).map_err(host)?;
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, just made,")))?;
     let newcomers = match origin {
-        Origin::New => Newcomers::Quietly,
-        Origin::Adopted => Newcomers::Greeted,
+        InterfaceOrigin::New => NewPeerPolicy::Quietly,
+        InterfaceOrigin::Adopted => NewPeerPolicy::Greeted,
     };
-    let mut engine = engine(config, plan);
-    let now = Moment::boot_clock();
-    for peer in &heritage.peers {
-        engine.set_peer(now, peer);
-        engine.greet_peer(now, &peer.key);
+    let mut tunnel = tunnel(config, plan);
+    let now = SteadyTime::boot_clock();
+    for peer in &inherited.peers {
+        tunnel.set_peer(now, peer);
+        tunnel.start_handshake(now, &peer.key);
     }
-    let parts = Parts { tun, sockets, engine, gates: Stands::Open };
-    let outcome = equip(rtnl, config, plan, &found, parts).map(|equipped| equipped.running(config, &found, newcomers));
-    if outcome.is_err() && origin == Origin::New {
+    let parts = DeviceParts { tun, sockets, tunnel, gates: GateState::Open };
+    let outcome =
+        prepare(rtnl, config, plan, &found, parts).map(|equipped| equipped.running(config, &found, newcomers));
+    if outcome.is_err() && origin == InterfaceOrigin::New {
         // One that persists outlives its descriptor.
         rtnl.run(request::delete(found.index)).or_absent().map_err(host)?;
     }
@@ -114,32 +120,40 @@ pub(super) fn make(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, heritage: 
 
 /// Takes over a device that an older process still carries, which goes on with what this one cannot do yet. A failure
 /// leaves it with that process.
-pub(super) fn take_over(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, given: Given) -> Result<Running> {
+pub(super) fn take_over(
+    rtnl: &Rtnl,
+    config: &Config,
+    plan: &ResolvedPlan<'_>,
+    received: ReceivedDevice,
+) -> Result<RunningDevice> {
     let name = &plan.plan.name;
     let found = rtnl.link(name.as_str()).map_err(host)?;
     let found = found.filter(|found| link::is_ours(found, &config.instance));
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, which the older process gave,")))?;
-    let Given { tun, sockets, wire } = given;
-    let known = successor::attach(&wire);
-    let known = known.map_err(|error| Error::host(format!("take over {name} from the older process"), error))?;
-    let mut engine = engine(config, plan);
-    let now = Moment::boot_clock();
-    known.iter().for_each(|known| engine.take_on(now, known));
-    let talking: Vec<_> = known.iter().filter(|known| known.talks).map(|known| known.config.key).collect();
-    tracing::info!(device = %name, peers = known.len(), talking = talking.len(), "taking over from the older process");
-    let parts = Parts { tun, sockets, engine, gates: Stands::Closed };
-    let equipped = equip(rtnl, config, plan, &found, parts)?;
-    let running = equipped.running(config, &found, Newcomers::Quietly);
+    let ReceivedDevice { tun, sockets, channel } = received;
+    let exported = successor::attach(&channel);
+    let exported = exported.map_err(|error| Error::host(format!("take over {name} from the older process"), error))?;
+    let mut tunnel = tunnel(config, plan);
+    let now = SteadyTime::boot_clock();
+    exported.iter().for_each(|exported| tunnel.import_peer(now, exported));
+    let with_sessions: Vec<_> =
+        exported.iter().filter(|exported| exported.has_session).map(|exported| exported.config.key).collect();
+    tracing::info!(device = %name, peers = exported.len(), with_sessions = with_sessions.len(), "taking over from the older process");
+    let parts = DeviceParts { tun, sockets, tunnel, gates: GateState::Closed };
+    let equipped = prepare(rtnl, config, plan, &found, parts)?;
+    let running = equipped.running(config, &found, NewPeerPolicy::Quietly);
     running.mark_packets()?;
-    running.follow(name, wire, talking).map_err(|error| Error::host(format!("start a thread of {name}"), error))?;
+    running
+        .follow(name, channel, with_sessions)
+        .map_err(|error| Error::host(format!("start a thread of {name}"), error))?;
     Ok(running)
 }
 
-fn engine(config: &Config, plan: &Resolved<'_>) -> Engine {
-    Engine::new(*plan.plan.private_key.as_bytes(), plan.mtu, config.limits)
+fn tunnel(config: &Config, plan: &ResolvedPlan<'_>) -> Tunnel {
+    Tunnel::new(*plan.plan.private_key.as_bytes(), plan.mtu, config.limits)
 }
 
-fn open(name: &LinkName, origin: Origin, offloads: Offloads) -> Result<Tun> {
+fn open(name: &LinkName, origin: InterfaceOrigin, offloads: KernelOffloads) -> Result<Tun> {
     Tun::open(name, origin, offloads.tun).map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => {
             Error::Conflict { what: format!("interface {name}"), by: "another process".to_owned() }
@@ -149,22 +163,22 @@ fn open(name: &LinkName, origin: Origin, offloads: Offloads) -> Result<Tun> {
 }
 
 /// What a device is made of.
-struct Parts {
+struct DeviceParts {
     tun: Tun,
-    sockets: Sockets,
-    engine: Engine,
-    gates: Stands,
+    sockets: UdpSockets,
+    tunnel: Tunnel,
+    gates: GateState,
 }
 
-struct Equipped {
-    control: Server,
-    threads: Threads,
-    shared: Arc<Shared>,
+struct PreparedDevice {
+    control: ControlServer,
+    threads: DeviceThreads,
+    shared: Arc<SharedDevice>,
 }
 
-impl Equipped {
-    fn running(self, config: &Config, found: &Link, newcomers: Newcomers) -> Running {
-        Running {
+impl PreparedDevice {
+    fn running(self, config: &Config, found: &Link, newcomers: NewPeerPolicy) -> RunningDevice {
+        RunningDevice {
             control: Mutex::new(Some(self.control)),
             handover: Mutex::default(),
             _threads: self.threads,
@@ -173,14 +187,20 @@ impl Equipped {
             instance: config.instance.clone(),
             fwmark: config.fwmark,
             newcomers,
-            listed: Mutex::default(),
+            peer_list: Mutex::default(),
         }
     }
 }
 
-fn equip(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, found: &Link, parts: Parts) -> Result<Equipped> {
+fn prepare(
+    rtnl: &Rtnl,
+    config: &Config,
+    plan: &ResolvedPlan<'_>,
+    found: &Link,
+    parts: DeviceParts,
+) -> Result<PreparedDevice> {
     let name = &plan.plan.name;
-    let Parts { tun, sockets, engine, gates } = parts;
+    let DeviceParts { tun, sockets, tunnel, gates } = parts;
     link::adopt(rtnl, found.index, &config.instance).map_err(host)?;
     if config.at_exit == AtExit::Persist {
         tun.persist().map_err(|error| Error::host(format!("make interface {name} persist"), error))?;
@@ -188,17 +208,17 @@ fn equip(rtnl: &Rtnl, config: &Config, plan: &Resolved<'_>, found: &Link, parts:
     steps::done("make a TUN interface persist");
     link::configure(rtnl, found, &plan.link()).map_err(host)?;
     let start = |error| Error::host(format!("start the threads of {name}"), error);
-    let shared = Arc::new(Shared::new(tun, engine, sockets, gates).map_err(start)?);
+    let shared = Arc::new(SharedDevice::new(tun, tunnel, sockets, gates).map_err(start)?);
     let control = control(config, name, &shared)?;
     steps::done("make a control socket");
-    let threads = Threads::start(name.as_str(), &shared).map_err(start)?;
-    Ok(Equipped { control, threads, shared })
+    let threads = DeviceThreads::start(name.as_str(), &shared).map_err(start)?;
+    Ok(PreparedDevice { control, threads, shared })
 }
 
 /// The device's control socket.
-pub(super) fn control(config: &Config, name: &LinkName, shared: &Arc<Shared>) -> Result<Server> {
-    let target = Target::new(Arc::downgrade(shared), name.clone(), config.drift.clone());
-    let control = Server::start(&config.uapi_dir, name, target);
+pub(super) fn control(config: &Config, name: &LinkName, shared: &Arc<SharedDevice>) -> Result<ControlServer> {
+    let target = ControlTarget::new(Arc::downgrade(shared), name.clone(), config.drift.clone());
+    let control = ControlServer::start(&config.uapi_dir, name, target);
     control.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             let what = format!("control socket {}", crate::uapi::socket_path(&config.uapi_dir, name).display());

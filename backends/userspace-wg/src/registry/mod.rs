@@ -6,5 +6,5 @@ mod make;
 mod peers;
 mod running;
 
-pub(crate) use devices::Devices;
-pub use handover::{Handed, Lent};
+pub(crate) use devices::DeviceRegistry;
+pub use handover::{ExportedDevice, HandoverResult};

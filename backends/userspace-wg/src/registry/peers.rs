@@ -3,28 +3,28 @@ use overlayd_core::{
     keys::PublicKey,
 };
 
-use super::running::Newcomers;
+use super::running::NewPeerPolicy;
 use crate::{
-    device::Shared,
-    noise::{Endpoint, Moment, PeerConfig},
+    device::SharedDevice,
+    noise::{EndpointUpdate, PeerConfig, SteadyTime},
 };
 
 /// Applies the changes in order, all or none, while no packet is under way in the engine.
-pub(super) fn change(device: &Shared, newcomers: Newcomers, changes: &[PeerChange]) -> Result<()> {
-    let now = Moment::boot_clock();
-    device.with_engine(|engine| {
-        let own = engine.public_key();
+pub(super) fn change(device: &SharedDevice, newcomers: NewPeerPolicy, changes: &[PeerChange]) -> Result<()> {
+    let now = SteadyTime::boot_clock();
+    device.with_tunnel(|tunnel| {
+        let own = tunnel.public_key();
         changes.iter().try_for_each(|change| check(change, &own))?;
         for change in changes {
             match change {
                 PeerChange::Set(plan) => {
-                    let greeted = newcomers == Newcomers::Greeted && !engine.has_peer(&plan.public_key);
-                    engine.set_peer(now, &config(plan));
+                    let greeted = newcomers == NewPeerPolicy::Greeted && !tunnel.has_peer(&plan.public_key);
+                    tunnel.set_peer(now, &config(plan));
                     if greeted {
-                        engine.greet_peer(now, &plan.public_key);
+                        tunnel.start_handshake(now, &plan.public_key);
                     }
                 }
-                PeerChange::Remove(key) => engine.remove_peer(key),
+                PeerChange::Remove(key) => tunnel.remove_peer(key),
             }
         }
         Ok(())
@@ -52,8 +52,8 @@ fn config(plan: &PeerPlan) -> PeerConfig {
         key: plan.public_key,
         psk: plan.preshared_key.clone(),
         endpoint: match plan.endpoint {
-            PeerEndpoint::Keep => Endpoint::Keep,
-            PeerEndpoint::Set(endpoint) => Endpoint::Set(endpoint),
+            PeerEndpoint::Keep => EndpointUpdate::Keep,
+            PeerEndpoint::Set(endpoint) => EndpointUpdate::Set(endpoint),
         },
         keepalive: plan.keepalive,
         allowed_ips: plan.allowed_ips.clone(),

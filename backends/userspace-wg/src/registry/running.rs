@@ -12,22 +12,22 @@ use overlayd_netlink::Rtnl;
 
 use super::{
     devices::host,
-    handover::Handover,
-    make::{Heritage, Resolved},
+    handover::HandoverThread,
+    make::{InheritedState, ResolvedPlan},
 };
 use crate::{
-    device::{Shared, Threads},
+    device::{DeviceThreads, SharedDevice},
     io::{
         link::{self, LinkPlan},
-        udp::Sockets,
+        udp::UdpSockets,
     },
-    noise::{Endpoint, PeerConfig, PeerSnapshot},
-    uapi::Server,
+    noise::{EndpointUpdate, PeerConfig, PeerSnapshot},
+    uapi::ControlServer,
 };
 
 /// How new peers are met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Newcomers {
+pub(super) enum NewPeerPolicy {
     /// There is a session once there is something to say.
     Quietly,
     /// By a handshake at once: they may hold a session with the process that had this interface before.
@@ -36,27 +36,27 @@ pub(super) enum Newcomers {
 
 /// A device of this process. Fields end in this order: first nobody new comes in, then the threads stop, and with the
 /// last user of `shared` the interface is closed.
-pub(super) struct Running {
+pub(super) struct RunningDevice {
     /// Absent while another process may take the device over.
-    pub(super) control: Mutex<Option<Server>>,
-    pub(super) handover: Mutex<Option<Handover>>,
-    pub(super) _threads: Threads,
-    pub(super) shared: Arc<Shared>,
+    pub(super) control: Mutex<Option<ControlServer>>,
+    pub(super) handover: Mutex<Option<HandoverThread>>,
+    pub(super) _threads: DeviceThreads,
+    pub(super) shared: Arc<SharedDevice>,
     pub(super) index: u32,
     pub(super) instance: InstanceId,
     pub(super) fwmark: Option<u32>,
-    pub(super) newcomers: Newcomers,
-    pub(super) listed: Mutex<Listed>,
+    pub(super) newcomers: NewPeerPolicy,
+    pub(super) peer_list: Mutex<PeerListCache>,
 }
 
 /// The peers when they were last looked at, and the version of them.
 #[derive(Default)]
-pub(super) struct Listed {
+pub(super) struct PeerListCache {
     version: u64,
     peers: Arc<Vec<PeerStatus>>,
 }
 
-impl Running {
+impl RunningDevice {
     /// An error if a thread of the device has ended by itself.
     pub(super) fn check(&self) -> Result<()> {
         match self.shared.failure() {
@@ -72,7 +72,7 @@ impl Running {
     }
 
     /// Makes the running device be as planned. What the host may refuse comes first.
-    pub(super) fn reconfigure(&self, rtnl: &Rtnl, plan: &Resolved<'_>) -> Result<()> {
+    pub(super) fn reconfigure(&self, rtnl: &Rtnl, plan: &ResolvedPlan<'_>) -> Result<()> {
         let sockets = self.other_sockets(plan.plan.listen_port)?;
         self.mark_packets()?;
         let found = rtnl.link(self.index).map_err(host)?;
@@ -81,17 +81,17 @@ impl Running {
         if let Some(sockets) = sockets {
             self.shared.replace_sockets(sockets);
         }
-        self.shared.with_engine(|engine| {
-            engine.set_mtu(plan.mtu);
-            if engine.private_key() != plan.plan.private_key {
-                engine.set_private_key(*plan.plan.private_key.as_bytes());
+        self.shared.with_tunnel(|tunnel| {
+            tunnel.set_mtu(plan.mtu);
+            if tunnel.private_key() != plan.plan.private_key {
+                tunnel.set_private_key(*plan.plan.private_key.as_bytes());
             }
         });
         Ok(())
     }
 
     /// New sockets, where the plan asks for another port.
-    fn other_sockets(&self, port: u16) -> Result<Option<Sockets>> {
+    fn other_sockets(&self, port: u16) -> Result<Option<UdpSockets>> {
         let present = self.shared.sockets();
         if port == 0 || port == present.port() {
             return Ok(None);
@@ -110,7 +110,7 @@ impl Running {
         }
     }
 
-    pub(super) fn info(&self, plan: &Resolved<'_>) -> DeviceInfo {
+    pub(super) fn info(&self, plan: &ResolvedPlan<'_>) -> DeviceInfo {
         DeviceInfo {
             name: plan.plan.name.clone(),
             public_key: plan.plan.private_key.public_key(),
@@ -120,7 +120,7 @@ impl Running {
     }
 
     pub(super) fn status(&self, name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
-        let (public_key, dropped) = self.shared.with_engine(|engine| (engine.public_key(), engine.dropped()));
+        let (public_key, dropped) = self.shared.with_tunnel(|tunnel| (tunnel.public_key(), tunnel.dropped()));
         DeviceStatus {
             name,
             public_key: Some(public_key),
@@ -134,37 +134,37 @@ impl Running {
 
     /// All peers in the order of their keys; the same list for as long as nothing about them changes.
     fn peers(&self) -> Arc<Vec<PeerStatus>> {
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = self.shared.with_engine(|engine| {
-            let version = engine.peers_version();
-            (version != listed.version).then(|| (version, engine.peer_statuses()))
+        let mut peer_list = self.peer_list.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = self.shared.with_tunnel(|tunnel| {
+            let version = tunnel.peers_version();
+            (version != peer_list.version).then(|| (version, tunnel.peer_statuses()))
         });
         if let Some((version, mut peers)) = news {
             peers.sort_unstable_by_key(|peer| peer.public_key);
-            listed.version = version;
-            if *listed.peers != peers {
-                listed.peers = Arc::new(peers);
+            peer_list.version = version;
+            if *peer_list.peers != peers {
+                peer_list.peers = Arc::new(peers);
             }
         }
-        Arc::clone(&listed.peers)
+        Arc::clone(&peer_list.peers)
     }
 
     /// What a device that replaces this one takes over.
-    pub(super) fn heritage(&self) -> Heritage {
+    pub(super) fn inherited(&self) -> InheritedState {
         let snapshot = self.shared.lock().snapshot();
         let config = |peer: PeerSnapshot| PeerConfig {
             key: peer.key,
             psk: peer.psk,
-            endpoint: peer.endpoint.map_or(Endpoint::Keep, Endpoint::Set),
+            endpoint: peer.endpoint.map_or(EndpointUpdate::Keep, EndpointUpdate::Set),
             keepalive: peer.keepalive,
             allowed_ips: peer.allowed_ips,
         };
         let peers = snapshot.peers.into_iter().map(config).collect();
-        Heritage { peers, port: self.shared.sockets().port() }
+        InheritedState { peers, port: self.shared.sockets().port() }
     }
 }
 
-impl<'a> Resolved<'a> {
+impl<'a> ResolvedPlan<'a> {
     pub(super) fn link(&self) -> LinkPlan<'a> {
         LinkPlan { addresses: &self.plan.addresses, routes: &self.plan.routes, mtu: self.mtu }
     }

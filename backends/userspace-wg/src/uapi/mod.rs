@@ -7,6 +7,6 @@ mod show;
 mod target;
 
 pub use parse::{DeviceEdit, MalformedRequest, PeerMode, PeerSection, SetRequest};
-pub(crate) use server::{Server, remove_stale, socket_path};
+pub(crate) use server::{ControlServer, remove_stale, socket_path};
 pub(crate) use show::show;
-pub(crate) use target::Target;
+pub(crate) use target::ControlTarget;

@@ -113,7 +113,7 @@ impl PeerSection {
             "update_only" => return is_true(value).map(|()| self.set_update_only()),
             "protocol_version" => return (value == "1").then_some(()),
             "preshared_key" => PeerEdit::Psk(preshared(hex::read(value)?)),
-            "endpoint" => PeerEdit::Endpoint(value.parse().ok()?),
+            "endpoint" => PeerEdit::EndpointUpdate(value.parse().ok()?),
             "persistent_keepalive_interval" => PeerEdit::Keepalive(NonZeroU16::new(value.parse().ok()?)),
             "replace_allowed_ips" => is_true(value).map(|()| PeerEdit::ClearAllowedIps)?,
             "allowed_ip" => allowed_ip(value)?,

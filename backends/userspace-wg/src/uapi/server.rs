@@ -24,7 +24,7 @@ use rustix::{
 };
 use zeroize::Zeroizing;
 
-use super::{SetRequest, Target};
+use super::{ControlTarget, SetRequest};
 
 /// How long a client may be silent.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ const MOST_CLIENTS: usize = 16;
 const LONGEST: u64 = 16 << 20;
 
 /// The control socket of one device; it is gone, file and all, with this value.
-pub(crate) struct Server {
+pub(crate) struct ControlServer {
     path: PathBuf,
     inode: (u64, u64),
     listener: UnixListener,
@@ -57,9 +57,9 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Server {
+impl ControlServer {
     /// Serves `target` on `<dir>/<device>.sock`, mode 0600.
-    pub(crate) fn start(dir: &Path, device: &LinkName, target: Target) -> io::Result<Self> {
+    pub(crate) fn start(dir: &Path, device: &LinkName, target: ControlTarget) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = socket_path(dir, device);
         remove_stale(&path)?;
@@ -75,7 +75,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
         let stopped = rustix::net::shutdown(&self.listener, Shutdown::Both);
@@ -101,7 +101,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-fn accept(listener: &UnixListener, target: &Target, stopping: &AtomicBool) {
+fn accept(listener: &UnixListener, target: &ControlTarget, stopping: &AtomicBool) {
     let clients = Arc::new(AtomicUsize::new(0));
     for client in listener.incoming() {
         if stopping.load(Ordering::Acquire) {
@@ -118,7 +118,7 @@ fn accept(listener: &UnixListener, target: &Target, stopping: &AtomicBool) {
     }
 }
 
-fn serve_aside(client: UnixStream, target: &Target, clients: &Arc<AtomicUsize>) {
+fn serve_aside(client: UnixStream, target: &ControlTarget, clients: &Arc<AtomicUsize>) {
     clients.fetch_add(1, Ordering::Relaxed);
     let (target, done) = (target.clone(), clients.clone());
     let thread = Builder::new().name("wg-ctl-client".to_owned()).spawn(move || {
@@ -133,7 +133,7 @@ fn serve_aside(client: UnixStream, target: &Target, clients: &Arc<AtomicUsize>) 
     }
 }
 
-fn serve(client: &UnixStream, target: &Target) -> io::Result<()> {
+fn serve(client: &UnixStream, target: &ControlTarget) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(client);
@@ -164,7 +164,7 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Zeroizing<String
     }
 }
 
-fn answer(request: &str, target: &Target) -> String {
+fn answer(request: &str, target: &ControlTarget) -> String {
     let (operation, rest) = request.split_once('\n').unwrap_or((request, ""));
     let outcome = match operation {
         "get=1" if rest.is_empty() => target.get(),

@@ -4,22 +4,22 @@ use overlayd_core::{contract::DriftSignal, names::LinkName};
 
 use super::{DeviceEdit, PeerMode, PeerSection, SetRequest, show};
 use crate::{
-    device::Shared,
-    io::udp::Sockets,
-    noise::{Engine, Moment},
+    device::SharedDevice,
+    io::udp::UdpSockets,
+    noise::{SteadyTime, Tunnel},
 };
 
 /// The device behind a control socket; it may end while clients are connected.
 #[derive(Clone)]
-pub(crate) struct Target {
-    device: Weak<Shared>,
+pub(crate) struct ControlTarget {
+    device: Weak<SharedDevice>,
     name: LinkName,
     drift: DriftSignal,
 }
 
-impl Target {
+impl ControlTarget {
     /// `drift` hears of what clients change.
-    pub(crate) fn new(device: Weak<Shared>, name: LinkName, drift: DriftSignal) -> Self {
+    pub(crate) fn new(device: Weak<SharedDevice>, name: LinkName, drift: DriftSignal) -> Self {
         Self { device, name, drift }
     }
 
@@ -27,7 +27,7 @@ impl Target {
     pub(super) fn get(&self) -> io::Result<String> {
         let device = self.device()?;
         let sockets = device.sockets();
-        let (key, snapshot) = device.with_engine(|engine| (engine.private_key(), engine.snapshot()));
+        let (key, snapshot) = device.with_tunnel(|tunnel| (tunnel.private_key(), tunnel.snapshot()));
         Ok(show(&key, sockets.port(), sockets.mark(), &snapshot))
     }
 
@@ -41,46 +41,46 @@ impl Target {
                 DeviceEdit::PrivateKey(_) | DeviceEdit::ReplacePeers => {}
             }
         }
-        let now = Moment::boot_clock();
-        device.with_engine(|engine| {
-            request.device.iter().for_each(|edit| apply_device(engine, edit));
-            request.peers.iter().for_each(|section| apply_peer(engine, now, section));
+        let now = SteadyTime::boot_clock();
+        device.with_tunnel(|tunnel| {
+            request.device.iter().for_each(|edit| apply_device(tunnel, edit));
+            request.peers.iter().for_each(|section| apply_peer(tunnel, now, section));
         });
         self.drift.changed(format!("{} was changed through its control socket", self.name));
         Ok(())
     }
 
-    fn device(&self) -> io::Result<std::sync::Arc<Shared>> {
+    fn device(&self) -> io::Result<std::sync::Arc<SharedDevice>> {
         self.device.upgrade().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 }
 
-fn rebind(device: &Shared, port: u16) -> io::Result<()> {
+fn rebind(device: &SharedDevice, port: u16) -> io::Result<()> {
     let present = device.sockets();
     if port != present.port() {
-        device.replace_sockets(Sockets::bind(port, present.mark(), present.offloads())?);
+        device.replace_sockets(UdpSockets::bind(port, present.mark(), present.offloads())?);
     }
     Ok(())
 }
 
-fn apply_device(engine: &mut Engine, edit: &DeviceEdit) {
+fn apply_device(tunnel: &mut Tunnel, edit: &DeviceEdit) {
     match edit {
-        DeviceEdit::PrivateKey(key) if engine.private_key() != *key => engine.set_private_key(*key.as_bytes()),
-        DeviceEdit::ReplacePeers => engine.clear_peers(),
+        DeviceEdit::PrivateKey(key) if tunnel.private_key() != *key => tunnel.set_private_key(*key.as_bytes()),
+        DeviceEdit::ReplacePeers => tunnel.clear_peers(),
         DeviceEdit::PrivateKey(_) | DeviceEdit::ListenPort(_) | DeviceEdit::Mark(_) => {}
     }
 }
 
-fn apply_peer(engine: &mut Engine, now: Moment, section: &PeerSection) {
+fn apply_peer(tunnel: &mut Tunnel, now: SteadyTime, section: &PeerSection) {
     let PeerSection { key, mode, edits } = section;
     match mode {
-        PeerMode::Remove => return engine.remove_peer(key),
-        PeerMode::Update if !engine.has_peer(key) => return,
+        PeerMode::Remove => return tunnel.remove_peer(key),
+        PeerMode::Update if !tunnel.has_peer(key) => return,
         // A device is no peer of itself; the kernel's WireGuard passes over it in silence, too.
-        PeerMode::Set | PeerMode::Update if *key == engine.public_key() => return,
-        PeerMode::Set | PeerMode::Update => engine.ensure_peer(key),
+        PeerMode::Set | PeerMode::Update if *key == tunnel.public_key() => return,
+        PeerMode::Set | PeerMode::Update => tunnel.ensure_peer(key),
     }
     for edit in edits {
-        engine.edit_peer(now, key, edit);
+        tunnel.edit_peer(now, key, edit);
     }
 }

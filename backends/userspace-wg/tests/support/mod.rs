@@ -86,10 +86,10 @@ impl Host {
     }
 
     /// Starts a program in the namespace.
-    pub fn start(&self, program: &str, arguments: &[&str]) -> Running {
+    pub fn start(&self, program: &str, arguments: &[&str]) -> RunningDevice {
         let mut command = command(program, arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running(self.netns.run(|| command.spawn()).unwrap().unwrap())
+        RunningDevice(self.netns.run(|| command.spawn()).unwrap().unwrap())
     }
 
     /// Whether one of a few echo requests is answered.
@@ -111,9 +111,9 @@ fn command(program: &str, arguments: &[&str]) -> Command {
 }
 
 /// A program that ends with the test.
-pub struct Running(pub Child);
+pub struct RunningDevice(pub Child);
 
-impl Running {
+impl RunningDevice {
     /// Waits for its end and returns what it wrote.
     pub fn output(mut self) -> String {
         let mut text = String::new();
@@ -123,7 +123,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningDevice {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -8,7 +8,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use crate::noise::Moment;
+use crate::noise::SteadyTime;
 
 /// Set to no moment at all.
 const NEVER: u64 = u64::MAX;
@@ -29,7 +29,7 @@ impl Timer {
     }
 
     /// Sets it to this moment. Callers exclude each other.
-    pub(crate) fn set(&self, moment: Option<Moment>) {
+    pub(crate) fn set(&self, moment: Option<SteadyTime>) {
         let nanos = moment.map_or(NEVER, |at| at.as_nanos().max(1));
         if self.set_to.swap(nanos, Ordering::Relaxed) == nanos {
             return;
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn it_rings_at_its_moment_and_until_it_is_set_to_another() {
         let timer = Timer::new().unwrap();
-        let now = Moment::boot_clock();
+        let now = SteadyTime::boot_clock();
         assert!(!rings_within(&timer, 0));
         timer.set(Some(now));
         assert!(rings_within(&timer, 30) && rings_within(&timer, 0));
@@ -78,7 +78,7 @@ mod tests {
         assert!(rings_within(&timer, 0), "it was set to the same moment");
         timer.set(Some(now.after(Duration::from_secs(1000))));
         assert!(!rings_within(&timer, 0));
-        timer.set(Some(Moment::from_nanos(0)));
+        timer.set(Some(SteadyTime::from_nanos(0)));
         assert!(rings_within(&timer, 30), "the beginning of time is over");
         timer.set(None);
         assert!(!rings_within(&timer, 0));

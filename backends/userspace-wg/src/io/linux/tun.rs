@@ -12,13 +12,13 @@ use rustix::{
 use super::ffi;
 use crate::{
     io::offloads::TunOffload,
-    noise::Batch,
-    offload::{Merging, Offload, SLACK, VNET_HEADER, gather},
+    noise::PacketBatch,
+    offload::{FrameOffload, MergePolicy, SLACK, VNET_HEADER, coalesce},
 };
 
 /// Whether the interface is to be made, or is there from an earlier process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum InterfaceOrigin {
     /// Makes it; one of that name is an error.
     New,
     /// Takes over the one that is there and has no process.
@@ -27,11 +27,11 @@ pub(crate) enum Origin {
 
 /// What a read from the interface gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum TunRead {
     /// Nothing is there now.
     Nothing,
     /// A frame, and what is left to do with it.
-    Frame(Offload),
+    Frame(FrameOffload),
     /// A frame that asks for what was never offered.
     Nonsense,
 }
@@ -48,12 +48,12 @@ const UDP: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
 impl Tun {
     /// Opens the interface in the network namespace of the calling thread, with as much of `most` as the kernel has.
-    pub(crate) fn open(name: &LinkName, origin: Origin, most: TunOffload) -> io::Result<Self> {
+    pub(crate) fn open(name: &LinkName, origin: InterfaceOrigin, most: TunOffload) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
         let exclusive = match origin {
-            Origin::New => libc::IFF_TUN_EXCL,
-            Origin::Adopted => 0,
+            InterfaceOrigin::New => libc::IFF_TUN_EXCL,
+            InterfaceOrigin::Adopted => 0,
         };
         // The kernel takes the presence of a header from whoever attaches last, so an interface that an earlier
         // process used without one is no obstacle.
@@ -64,7 +64,7 @@ impl Tun {
     }
 
     /// An interface that another process has opened, and may still read: the frames stay as they are.
-    pub(crate) fn given(descriptor: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         let headers = ffi::tun_flags(descriptor.as_fd())? & libc::IFF_VNET_HDR != 0;
         let offload = if headers { negotiate(&descriptor, TunOffload::TcpAndUdp)? } else { TunOffload::None };
         Ok(Self { descriptor, offload })
@@ -76,7 +76,7 @@ impl Tun {
     }
 
     /// Reads one frame into the batch, without its header.
-    pub(crate) fn read(&self, batch: &mut Batch) -> io::Result<Arrival> {
+    pub(crate) fn read(&self, batch: &mut PacketBatch) -> io::Result<TunRead> {
         let slot = batch.next_slot();
         let room = slot.len() - SLACK;
         loop {
@@ -91,9 +91,9 @@ impl Tun {
             return match len {
                 Ok(len) => {
                     batch.push(len, None);
-                    Ok(Offload::parse(&header).map_or(Arrival::Nonsense, Arrival::Frame))
+                    Ok(FrameOffload::parse(&header).map_or(TunRead::Nonsense, TunRead::Frame))
                 }
-                Err(Errno::AGAIN) => Ok(Arrival::Nothing),
+                Err(Errno::AGAIN) => Ok(TunRead::Nothing),
                 Err(Errno::INTR) => continue,
                 Err(errno) => Err(errno.into()),
             };
@@ -101,7 +101,7 @@ impl Tun {
     }
 
     /// Hands all packets to the host, and empties the batch; returns how many it did not take.
-    pub(crate) fn deliver(&self, packets: &mut Batch) -> u64 {
+    pub(crate) fn deliver(&self, packets: &mut PacketBatch) -> u64 {
         let mut refused = 0;
         let mut write = |parts: &[IoSlice<'_>], packets: usize| {
             if rustix::io::writev(&self.descriptor, parts).is_err() {
@@ -114,8 +114,10 @@ impl Tun {
                     write(&[IoSlice::new(packet)], 1);
                 });
             }
-            TunOffload::Tcp => gather(packets, Merging::Tcp, |frame| write(frame.parts, frame.packets)),
-            TunOffload::TcpAndUdp => gather(packets, Merging::TcpAndUdp, |frame| write(frame.parts, frame.packets)),
+            TunOffload::Tcp => coalesce(packets, MergePolicy::Tcp, |frame| write(frame.parts, frame.packets)),
+            TunOffload::TcpAndUdp => {
+                coalesce(packets, MergePolicy::TcpAndUdp, |frame| write(frame.parts, frame.packets))
+            }
         }
         packets.clear();
         refused

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, num::NonZeroU16, time::Duration};
 
 use super::world::{MTU, Node, World, config, packet, psk};
-use crate::noise::{Limits, PeerEdit, message::DATA_OVERHEAD, session::REJECT_AFTER_MESSAGES};
+use crate::noise::{HandshakeLimits, PeerEdit, message::DATA_OVERHEAD, session::REJECT_AFTER_MESSAGES};
 
 #[test]
 fn packets_are_padded_to_sixteen_bytes_but_not_beyond_the_mtu() {
@@ -43,7 +43,7 @@ fn a_forged_or_repeated_packet_moves_no_endpoint() {
 
 #[test]
 fn a_cookie_reply_moves_no_endpoint_and_the_peer_connects_with_it() {
-    let mut world = World::with_limits(Limits { unproved_per_source: 0, ..Limits::default() });
+    let mut world = World::with_limits(HandshakeLimits { unproved_per_source: 0, ..HandshakeLimits::default() });
     let initiation = world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64)).remove(0);
     let reply = world.b.receive(world.now, world.a.address, &initiation).remove(0);
     assert_eq!(reply[0], 3, "under load a cookie comes back");
@@ -68,14 +68,14 @@ fn a_hundred_handshakes_long_ago_do_not_make_the_next_one_suspicious() {
 fn a_changed_psk_counts_from_the_next_handshake_and_the_session_goes_on() {
     let mut world = World::connected();
     let (a, b) = (world.a.key, world.b.key);
-    world.a.engine.edit_peer(world.now.steady, &b, &PeerEdit::Psk(psk(1)));
+    world.a.tunnel.edit_peer(world.now.steady, &b, &PeerEdit::Psk(psk(1)));
     world.a_sends(64);
     assert_eq!(world.b.delivered.len(), 1, "the session goes on");
     world.live(Duration::from_secs(181));
     world.a_sends(64);
     world.live(Duration::from_secs(1));
     assert_eq!(world.b.delivered.len(), 1, "one side alone has the new key");
-    world.b.engine.edit_peer(world.now.steady, &a, &PeerEdit::Psk(psk(1)));
+    world.b.tunnel.edit_peer(world.now.steady, &a, &PeerEdit::Psk(psk(1)));
     world.live(Duration::from_secs(12));
     assert_eq!(world.b.delivered.len(), 2, "both sides have it");
 }
@@ -83,8 +83,8 @@ fn a_changed_psk_counts_from_the_next_handshake_and_the_session_goes_on() {
 #[test]
 fn a_session_that_has_carried_all_its_messages_carries_no_more() {
     let mut world = World::connected();
-    let peer = world.a.engine.peers.iter_mut().next().unwrap().1;
-    peer.talk().current.as_mut().unwrap().session.pretend_sent(REJECT_AFTER_MESSAGES);
+    let peer = world.a.tunnel.peers.iter_mut().next().unwrap().1;
+    peer.sessions().current.as_mut().unwrap().session.pretend_sent(REJECT_AFTER_MESSAGES);
     world.pass(Duration::from_secs(6));
     let sent = world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64));
     assert_eq!((sent.len(), sent[0][0]), (1, 1), "a handshake instead of data");
@@ -106,9 +106,9 @@ fn a_counter_beyond_the_limit_is_refused_before_it_is_decrypted() {
 #[test]
 fn a_peer_may_not_send_from_a_range_within_its_own_that_another_peer_holds() {
     let mut world = World::connected();
-    let (a, other) = (world.a.key, Node::new("192.0.2.3:3000", Limits::default()));
-    world.b.engine.set_peer(world.now.steady, &config(a, None, &["10.0.0.0/8"]));
-    world.b.engine.set_peer(world.now.steady, &config(other.key, None, &["10.0.0.1/32"]));
+    let (a, other) = (world.a.key, Node::new("192.0.2.3:3000", HandshakeLimits::default()));
+    world.b.tunnel.set_peer(world.now.steady, &config(a, None, &["10.0.0.0/8"]));
+    world.b.tunnel.set_peer(world.now.steady, &config(other.key, None, &["10.0.0.1/32"]));
     world.a_sends(64);
     assert!(world.b.delivered.is_empty());
     assert_eq!(world.b.dropped("bad_source"), 1);
@@ -140,7 +140,7 @@ fn a_single_packet_is_answered_by_a_keepalive_ten_seconds_later() {
 fn a_persistent_keepalive_is_sent_only_over_a_silent_tunnel() {
     let mut world = World::connected();
     let b = world.b.key;
-    world.a.engine.edit_peer(world.now.steady, &b, &PeerEdit::Keepalive(NonZeroU16::new(5)));
+    world.a.tunnel.edit_peer(world.now.steady, &b, &PeerEdit::Keepalive(NonZeroU16::new(5)));
     world.live(Duration::from_secs(1));
     world.wire.clear();
     for _ in 0..20 {
@@ -182,7 +182,7 @@ fn repeated_initiations_do_not_keep_a_beat() {
     for _ in 0..20 {
         let mut world = World::new();
         world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64));
-        let pause = world.a.engine.next_wake().unwrap().since(world.now.steady);
+        let pause = world.a.tunnel.next_wake().unwrap().since(world.now.steady);
         assert!(pause >= Duration::from_secs(5) && pause < Duration::from_millis(5334), "{pause:?}");
         pauses.insert(pause);
     }
@@ -204,7 +204,7 @@ fn session_indices_tell_nothing_about_peers() {
 fn a_clock_that_steps_back_harms_nothing() {
     let mut world = World::connected();
     let ahead = world.now;
-    world.now.steady = crate::noise::Moment::from_nanos(1);
+    world.now.steady = crate::noise::SteadyTime::from_nanos(1);
     world.a_sends(64);
     world.b_sends(64);
     world.live(Duration::from_secs(1));

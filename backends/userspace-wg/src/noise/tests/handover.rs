@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::world::{Node, World, packet};
-use crate::noise::{Engine, Limits, Stray};
+use crate::noise::{HandshakeLimits, SuccessorTraffic, Tunnel};
 
 /// The device of `a`, as two processes have it: `world.a` is the older.
 struct Handover {
@@ -15,11 +15,11 @@ struct Handover {
 impl Handover {
     /// The older one stands aside, and the younger one knows what it knew.
     fn begin(mut world: World) -> Self {
-        let private = *world.a.engine.private_key().as_bytes();
-        let mut younger = Node::new("192.0.2.1:1000", Limits::default());
-        younger.engine.set_private_key(private);
-        for known in world.a.engine.stand_aside(world.now.steady) {
-            younger.engine.take_on(world.now.steady, &known);
+        let private = *world.a.tunnel.private_key().as_bytes();
+        let mut younger = Node::new("192.0.2.1:1000", HandshakeLimits::default());
+        younger.tunnel.set_private_key(private);
+        for exported in world.a.tunnel.begin_handover(world.now.steady) {
+            younger.tunnel.import_peer(world.now.steady, &exported);
         }
         Self { world, younger }
     }
@@ -28,10 +28,12 @@ impl Handover {
     fn arrives(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
         let World { a, b, now, .. } = &mut self.world;
         let mut replies = a.receive(*now, b.address, datagram);
-        for stray in a.engine.take_strays() {
-            match stray {
-                Stray::Datagram(from, datagram) => replies.extend(self.younger.receive(*now, from, &datagram)),
-                Stray::Packet(packet) => replies.extend(self.younger.send(*now, &packet)),
+        for item in a.tunnel.take_successor_traffic() {
+            match item {
+                SuccessorTraffic::Datagram(from, datagram) => {
+                    replies.extend(self.younger.receive(*now, from, &datagram))
+                }
+                SuccessorTraffic::Packet(packet) => replies.extend(self.younger.send(*now, &packet)),
             }
         }
         replies
@@ -58,9 +60,9 @@ impl Handover {
     }
 
     fn younger_greets(&mut self) {
-        self.world.pass(Engine::BETWEEN_HANDSHAKES);
+        self.world.pass(Tunnel::HANDSHAKE_SPACING);
         let key = self.world.b.key;
-        self.younger.engine.greet_peer(self.world.now.steady, &key);
+        self.younger.tunnel.start_handshake(self.world.now.steady, &key);
         let sent = self.younger.wake(self.world.now);
         assert_eq!(sent.len(), 1, "an initiation");
         self.carry(sent);
@@ -74,9 +76,9 @@ fn packets_flow_in_both_directions_before_and_after_the_younger_engine_has_its_s
     both.older_sends(100);
     assert_eq!((both.world.a.delivered.len(), both.world.b.delivered.len()), (1, 1), "by the older one's session");
     let (key, now) = (both.world.b.key, both.world.now.steady);
-    assert!(!both.younger.engine.is_connected(now, &key));
+    assert!(!both.younger.tunnel.is_connected(now, &key));
     both.younger_greets();
-    assert!(both.younger.engine.is_connected(now, &key));
+    assert!(both.younger.tunnel.is_connected(now, &key));
     both.b_sends(101);
     assert_eq!(both.younger.delivered.len(), 1, "the peer uses the younger session");
     both.older_sends(101);
@@ -93,7 +95,7 @@ fn what_was_under_way_on_the_old_session_still_arrives() {
     both.younger_greets();
     both.arrives(&late[0]);
     assert_eq!(both.world.a.delivered.len(), 1);
-    assert_eq!(both.world.a.engine.last_heard(), Some(both.world.now.steady));
+    assert_eq!(both.world.a.tunnel.last_received(), Some(both.world.now.steady));
 }
 
 #[test]
@@ -108,19 +110,19 @@ fn packets_that_waited_for_a_handshake_and_later_ones_are_sent_by_the_younger_en
     let mut world = World::new();
     let unanswered = world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64));
     let mut both = Handover::begin(world);
-    let staged = both.world.a.engine.take_strays();
+    let staged = both.world.a.tunnel.take_successor_traffic();
     assert_eq!(staged.len(), 1);
     assert!(both.world.a.send(both.world.now, &packet("10.0.0.1", "10.0.0.2", 65)).is_empty(), "no new handshake");
-    let late = both.world.a.engine.take_strays();
-    for stray in staged.into_iter().chain(late) {
-        let Stray::Packet(packet) = stray else { panic!("a packet is left aside") };
+    let late = both.world.a.tunnel.take_successor_traffic();
+    for item in staged.into_iter().chain(late) {
+        let SuccessorTraffic::Packet(packet) = item else { panic!("a packet is left aside") };
         let sent = both.younger.send(both.world.now, &packet);
         both.carry(sent);
     }
     let arrived: Vec<usize> = both.world.b.delivered.iter().map(Vec::len).collect();
     assert_eq!(arrived, [64, 65]);
     both.carry(unanswered);
-    assert_eq!(both.world.a.engine.env.staged, 0);
+    assert_eq!(both.world.a.tunnel.context.staged, 0);
 }
 
 #[test]
@@ -139,7 +141,7 @@ fn an_engine_that_comes_back_meets_its_peers_again() {
     both.younger_greets();
     both.b_sends(80);
     let mut world = both.world;
-    world.a.engine.come_back(world.now.steady);
+    world.a.tunnel.cancel_handover(world.now.steady);
     world.live(Duration::from_millis(100));
     world.b_sends(81);
     world.a_sends(82);

@@ -10,7 +10,7 @@ use super::world::{World, packet};
 #[derive(Debug, Clone)]
 enum Mischief {
     Flip(usize, u8),
-    Cut(usize),
+    FrameSplit(usize),
     Repeat,
     Lose,
     Wait(u64),
@@ -20,7 +20,7 @@ enum Mischief {
 fn mischief() -> impl Strategy<Value = Mischief> {
     prop_oneof![
         (any::<usize>(), 1u8..).prop_map(|(at, bits)| Mischief::Flip(at, bits)),
-        any::<usize>().prop_map(Mischief::Cut),
+        any::<usize>().prop_map(Mischief::FrameSplit),
         Just(Mischief::Repeat),
         Just(Mischief::Lose),
         (0u64..200).prop_map(Mischief::Wait),
@@ -75,7 +75,7 @@ fn disturb(world: &mut World, step: &Mischief, mut sent: Vec<Vec<u8>>) -> Vec<Ve
             let at = at % datagram.len();
             datagram[at] ^= bits;
         }),
-        Mischief::Cut(at) => sent.iter_mut().for_each(|datagram| datagram.truncate(at % datagram.len())),
+        Mischief::FrameSplit(at) => sent.iter_mut().for_each(|datagram| datagram.truncate(at % datagram.len())),
         Mischief::Repeat => sent.extend(sent.clone()),
         Mischief::Lose => sent.clear(),
         Mischief::Wait(seconds) => world.live(Duration::from_secs(*seconds)),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::world::{Node, World, config, packet};
-use crate::noise::{Limits, keypair::REJECT_AFTER_TIME};
+use crate::noise::{HandshakeLimits, keypair::REJECT_AFTER_TIME};
 
 #[test]
 fn packets_that_waited_for_the_handshake_arrive_in_order() {
@@ -37,7 +37,7 @@ fn packets_for_a_peer_that_never_answers_are_given_up_and_counted() {
         world.a.wake(world.now);
     }
     assert_eq!(world.a.dropped("unreachable"), 1);
-    assert_eq!(world.a.engine.env.staged, 0);
+    assert_eq!(world.a.tunnel.context.staged, 0);
 }
 
 #[test]
@@ -85,12 +85,12 @@ fn silence_after_data_begins_a_new_handshake() {
 #[test]
 fn keys_are_wiped_when_a_peer_has_been_silent_for_nine_minutes() {
     let mut world = World::connected();
-    assert!(world.a.engine.env.indices.len() > 0);
+    assert!(world.a.tunnel.context.indices.len() > 0);
     world.live(Duration::from_secs(560));
     for node in [&world.a, &world.b] {
-        assert_eq!(node.engine.env.indices.len(), 0);
-        assert!(node.engine.peers.iter().all(|peer| peer.talk.is_none()));
-        assert_eq!(node.engine.next_wake(), None, "and nothing is left to do");
+        assert_eq!(node.tunnel.context.indices.len(), 0);
+        assert!(node.tunnel.peers.iter().all(|peer| peer.sessions.is_none()));
+        assert_eq!(node.tunnel.next_wake(), None, "and nothing is left to do");
     }
 }
 
@@ -108,35 +108,35 @@ fn an_initiation_is_answered_once_even_after_its_session_was_wiped() {
 
 #[test]
 fn ten_thousand_silent_peers_have_no_session_no_index_and_no_deadline() {
-    let mut node = Node::new("192.0.2.1:1000", Limits::default());
+    let mut node = Node::new("192.0.2.1:1000", HandshakeLimits::default());
     let now = World::new().now;
     for number in 0..10_000u32 {
         let mut key = [9; 32];
         key[..4].copy_from_slice(&number.to_be_bytes());
         let range = format!("10.{}.{}.0/24", number >> 8, number & 255);
         let key = overlayd_core::keys::PublicKey::from_bytes(key);
-        node.engine.set_peer(now.steady, &config(key, Some(node.address), &[&range]));
+        node.tunnel.set_peer(now.steady, &config(key, Some(node.address), &[&range]));
     }
-    assert_eq!(node.engine.peers.len(), 10_000);
-    assert!(node.engine.peers.iter().all(|peer| peer.talk.is_none() && peer.queued.is_none()));
-    assert_eq!((node.engine.env.indices.len(), node.engine.env.deadlines.len()), (0, 0));
+    assert_eq!(node.tunnel.peers.len(), 10_000);
+    assert!(node.tunnel.peers.iter().all(|peer| peer.sessions.is_none() && peer.queued.is_none()));
+    assert_eq!((node.tunnel.context.indices.len(), node.tunnel.context.deadlines.len()), (0, 0));
 }
 
 #[test]
 fn a_greeted_peer_gets_a_handshake_at_once_and_is_left_alone_soon() {
     let mut world = World::new();
     let b = world.b.key;
-    world.a.engine.greet_peer(world.now.steady, &b);
-    assert_eq!(world.a.engine.next_wake(), Some(world.now.steady));
+    world.a.tunnel.start_handshake(world.now.steady, &b);
+    assert_eq!(world.a.tunnel.next_wake(), Some(world.now.steady));
     let mut sent = 0;
     for _ in 0..600 {
         sent += world.a.wake(world.now).len();
         world.pass(Duration::from_millis(100));
     }
     assert_eq!(sent, 3, "nobody answered");
-    world.a.engine.greet_peer(world.now.steady, &b);
+    world.a.tunnel.start_handshake(world.now.steady, &b);
     world.live(Duration::from_secs(1));
-    assert!(world.b.engine.snapshot().peers[0].last_handshake.is_some());
+    assert!(world.b.tunnel.snapshot().peers[0].last_handshake.is_some());
 }
 
 #[test]
@@ -146,37 +146,37 @@ fn a_busy_peer_has_few_deadlines_however_many_packets_it_sends() {
         world.pass(Duration::from_micros(100));
         world.a_sends(64);
     }
-    assert!(world.a.engine.env.deadlines.len() <= 4, "{}", world.a.engine.env.deadlines.len());
+    assert!(world.a.tunnel.context.deadlines.len() <= 4, "{}", world.a.tunnel.context.deadlines.len());
 }
 
 #[test]
 fn a_removed_peer_is_forgotten_and_its_place_is_safe_to_reuse() {
     let mut world = World::connected();
     let late = world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64)).remove(0);
-    let (a, other) = (world.a.key, Node::new("192.0.2.3:3000", Limits::default()));
-    world.b.engine.remove_peer(&a);
-    world.b.engine.set_peer(world.now.steady, &config(other.key, None, &["10.0.0.0/8"]));
+    let (a, other) = (world.a.key, Node::new("192.0.2.3:3000", HandshakeLimits::default()));
+    world.b.tunnel.remove_peer(&a);
+    world.b.tunnel.set_peer(world.now.steady, &config(other.key, None, &["10.0.0.0/8"]));
     world.b.receive(world.now, world.a.address, &late);
     assert!(world.b.delivered.is_empty());
     assert_eq!(world.b.dropped("unknown_index"), 1);
     world.live(Duration::from_secs(20));
-    assert_eq!(world.b.engine.snapshot().peers[0].rx_bytes, 0);
+    assert_eq!(world.b.tunnel.snapshot().peers[0].rx_bytes, 0);
 }
 
 #[test]
 fn another_private_key_ends_all_sessions() {
     let mut world = World::connected();
-    world.b.engine.set_private_key([7; 32]);
+    world.b.tunnel.set_private_key([7; 32]);
     world.a_sends(64);
-    assert_eq!((world.b.delivered.len(), world.b.engine.env.indices.len()), (0, 0));
+    assert_eq!((world.b.delivered.len(), world.b.tunnel.context.indices.len()), (0, 0));
 }
 
 #[test]
 fn a_handshake_by_a_stranger_is_dropped_and_counted() {
     let mut world = World::new();
-    let mut stranger = Node::new("192.0.2.3:3000", Limits::default());
+    let mut stranger = Node::new("192.0.2.3:3000", HandshakeLimits::default());
     let b = world.b.key;
-    stranger.engine.set_peer(world.now.steady, &config(b, Some(world.b.address), &["10.0.0.2/32"]));
+    stranger.tunnel.set_peer(world.now.steady, &config(b, Some(world.b.address), &["10.0.0.2/32"]));
     let initiation = stranger.send(world.now, &packet("10.0.0.9", "10.0.0.2", 64)).remove(0);
     assert!(world.b.receive(world.now, stranger.address, &initiation).is_empty());
     assert_eq!(world.b.dropped("unknown_peer"), 1);
@@ -188,34 +188,34 @@ fn packets_nobody_can_take_are_counted_by_reason() {
     let (a, b) = (world.a.key, world.b.key);
     world.a.send(world.now, &packet("10.0.0.1", "10.9.9.9", 64));
     world.a.send(world.now, &[0x45; 7]);
-    world.a.engine.remove_peer(&b);
-    world.a.engine.set_peer(world.now.steady, &config(b, None, &["10.0.0.2/32"]));
+    world.a.tunnel.remove_peer(&b);
+    world.a.tunnel.set_peer(world.now.steady, &config(b, None, &["10.0.0.2/32"]));
     world.a.send(world.now, &packet("10.0.0.1", "10.0.0.2", 64));
     for reason in ["no_route", "malformed", "no_endpoint"] {
         assert_eq!(world.a.dropped(reason), 1, "{reason}");
     }
-    assert!(world.b.engine.has_peer(&a));
+    assert!(world.b.tunnel.has_peer(&a));
 }
 
 #[test]
 fn the_peers_have_another_version_after_each_change_and_the_same_after_a_look() {
     let mut world = World::connected();
-    let (now, other) = (world.now.steady, Node::new("192.0.2.3:3000", Limits::default()).key);
+    let (now, other) = (world.now.steady, Node::new("192.0.2.3:3000", HandshakeLimits::default()).key);
     type Made<'a> = &'a dyn Fn(&mut World);
     let changes: [(&str, Made<'_>); 6] = [
         ("a packet arrives", &|world| world.a_sends(64)),
         ("a packet leaves", &|world| world.b_sends(64)),
-        ("a peer comes", &|world| world.b.engine.set_peer(now, &config(other, None, &["10.0.0.3/32"]))),
-        ("a range moves", &|world| world.b.engine.set_peer(now, &config(other, None, &["10.0.0.1/32"]))),
-        ("a peer goes", &|world| world.b.engine.remove_peer(&other)),
-        ("all go", &|world| world.b.engine.clear_peers()),
+        ("a peer comes", &|world| world.b.tunnel.set_peer(now, &config(other, None, &["10.0.0.3/32"]))),
+        ("a range moves", &|world| world.b.tunnel.set_peer(now, &config(other, None, &["10.0.0.1/32"]))),
+        ("a peer goes", &|world| world.b.tunnel.remove_peer(&other)),
+        ("all go", &|world| world.b.tunnel.clear_peers()),
     ];
     for (what, change) in changes {
-        let before = (world.b.engine.peers_version(), world.b.engine.peer_statuses());
-        world.b.engine.snapshot();
-        assert_eq!((world.b.engine.peers_version(), world.b.engine.peer_statuses()), before);
+        let before = (world.b.tunnel.peers_version(), world.b.tunnel.peer_statuses());
+        world.b.tunnel.snapshot();
+        assert_eq!((world.b.tunnel.peers_version(), world.b.tunnel.peer_statuses()), before);
         change(&mut world);
-        assert_ne!(world.b.engine.peers_version(), before.0, "{what}");
-        assert_ne!(world.b.engine.peer_statuses(), before.1, "{what}");
+        assert_ne!(world.b.tunnel.peers_version(), before.0, "{what}");
+        assert_ne!(world.b.tunnel.peer_statuses(), before.1, "{what}");
     }
 }

@@ -5,26 +5,26 @@ use std::{
 
 use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
-use crate::noise::{Batch, Endpoint, Engine, Limits, Moment, Now, PeerConfig};
+use crate::noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SteadyTime, Tunnel};
 
 pub(super) const MTU: u16 = 1420;
 
 /// One engine with its address on the underlay.
 pub(super) struct Node {
-    pub(super) engine: Engine,
+    pub(super) tunnel: Tunnel,
     pub(super) key: PublicKey,
     pub(super) address: SocketAddr,
     /// Packets that came out on the inside.
     pub(super) delivered: Vec<Vec<u8>>,
-    packets: Batch,
-    datagrams: Batch,
+    packets: PacketBatch,
+    datagrams: PacketBatch,
 }
 
 /// Two engines, a clock and the datagrams between them.
 pub(super) struct World {
     pub(super) a: Node,
     pub(super) b: Node,
-    pub(super) now: Now,
+    pub(super) now: CurrentTime,
     /// Datagrams that crossed the underlay since this was last emptied: who sent them, and their bytes.
     pub(super) wire: Vec<(SocketAddr, Vec<u8>)>,
 }
@@ -49,7 +49,7 @@ pub(super) fn config(key: PublicKey, endpoint: Option<SocketAddr>, ranges: &[&st
     PeerConfig {
         key,
         psk: None,
-        endpoint: endpoint.map_or(Endpoint::Keep, Endpoint::Set),
+        endpoint: endpoint.map_or(EndpointUpdate::Keep, EndpointUpdate::Set),
         keepalive: None,
         allowed_ips: ranges.iter().map(|range| range.parse().unwrap()).collect(),
     }
@@ -60,52 +60,52 @@ pub(super) fn psk(seed: u8) -> Option<PresharedKey> {
 }
 
 impl Node {
-    pub(super) fn new(address: &str, limits: Limits) -> Self {
+    pub(super) fn new(address: &str, limits: HandshakeLimits) -> Self {
         let private = PrivateKey::generate();
-        let engine = Engine::new(*private.as_bytes(), MTU, limits);
+        let tunnel = Tunnel::new(*private.as_bytes(), MTU, limits);
         Self {
-            engine,
+            tunnel,
             key: private.public_key(),
             address: address.parse().unwrap(),
             delivered: Vec::new(),
-            packets: Batch::with_padding(2),
-            datagrams: Batch::with_slots(Engine::STEP + 8),
+            packets: PacketBatch::with_padding(2),
+            datagrams: PacketBatch::with_slots(Tunnel::STEP + 8),
         }
     }
 
     /// Hands a packet in from the inside; returns the datagrams it led to.
-    pub(super) fn send(&mut self, now: Now, packet: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn send(&mut self, now: CurrentTime, packet: &[u8]) -> Vec<Vec<u8>> {
         self.packets.next_slot()[..packet.len()].copy_from_slice(packet);
         self.packets.push(packet.len(), None);
         let (slot, len) = self.packets.padded_mut(0);
         slot[len..].fill(0xee);
-        self.engine.packet(now, slot, len, &mut self.datagrams);
+        self.tunnel.packet(now, slot, len, &mut self.datagrams);
         self.packets.clear();
         take(&mut self.datagrams)
     }
 
     /// Hands a datagram in from the outside; returns the datagrams it led to.
-    pub(super) fn receive(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
-        self.engine.datagram(now, from, datagram, &mut self.packets, &mut self.datagrams);
+    pub(super) fn receive(&mut self, now: CurrentTime, from: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
+        self.tunnel.datagram(now, from, datagram, &mut self.packets, &mut self.datagrams);
         self.delivered.extend(take(&mut self.packets));
         take(&mut self.datagrams)
     }
 
-    pub(super) fn wake(&mut self, now: Now) -> Vec<Vec<u8>> {
-        self.engine.wake(now, &mut self.datagrams);
+    pub(super) fn wake(&mut self, now: CurrentTime) -> Vec<Vec<u8>> {
+        self.tunnel.wake(now, &mut self.datagrams);
         take(&mut self.datagrams)
     }
 
     pub(super) fn dropped(&self, reason: &str) -> u64 {
-        self.engine.snapshot().dropped.get(reason).copied().unwrap_or(0)
+        self.tunnel.snapshot().dropped.get(reason).copied().unwrap_or(0)
     }
 
     pub(super) fn endpoint(&self) -> Option<SocketAddr> {
-        self.engine.snapshot().peers[0].endpoint
+        self.tunnel.snapshot().peers[0].endpoint
     }
 }
 
-fn take(batch: &mut Batch) -> Vec<Vec<u8>> {
+fn take(batch: &mut PacketBatch) -> Vec<Vec<u8>> {
     let taken = batch.iter().map(|(bytes, _)| bytes.to_vec()).collect();
     batch.clear();
     taken
@@ -114,15 +114,15 @@ fn take(batch: &mut Batch) -> Vec<Vec<u8>> {
 impl World {
     /// 10.0.0.1 and 10.0.0.2 know each other.
     pub(super) fn new() -> Self {
-        Self::with_limits(Limits::default())
+        Self::with_limits(HandshakeLimits::default())
     }
 
-    pub(super) fn with_limits(limits: Limits) -> Self {
+    pub(super) fn with_limits(limits: HandshakeLimits) -> Self {
         let mut a = Node::new("192.0.2.1:1000", limits);
         let mut b = Node::new("192.0.2.2:2000", limits);
-        let now = Now { steady: Moment::from_nanos(1_000_000_000_000), wall: SystemTime::now() };
-        a.engine.set_peer(now.steady, &config(b.key, Some(b.address), &["10.0.0.2/32"]));
-        b.engine.set_peer(now.steady, &config(a.key, Some(a.address), &["10.0.0.1/32"]));
+        let now = CurrentTime { steady: SteadyTime::from_nanos(1_000_000_000_000), wall: SystemTime::now() };
+        a.tunnel.set_peer(now.steady, &config(b.key, Some(b.address), &["10.0.0.2/32"]));
+        b.tunnel.set_peer(now.steady, &config(a.key, Some(a.address), &["10.0.0.1/32"]));
         Self { a, b, now, wire: Vec::new() }
     }
 
@@ -145,7 +145,7 @@ impl World {
     pub(super) fn live(&mut self, time: Duration) {
         let end = self.now.steady.after(time);
         loop {
-            let next = [&self.a, &self.b].into_iter().filter_map(|node| node.engine.next_wake()).min();
+            let next = [&self.a, &self.b].into_iter().filter_map(|node| node.tunnel.next_wake()).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.pass(next.since(self.now.steady));
             let (from_a, from_b) = (self.a.wake(self.now), self.b.wake(self.now));

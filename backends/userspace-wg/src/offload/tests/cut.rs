@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::world::{ACK, CWR, FIN, PSH, Packet, any_packet, assert_intact, cut};
-use crate::offload::{Cut, Offload, PartialChecksum, SLACK, Segments, VNET_HEADER};
+use crate::offload::{FrameOffload, FrameSplit, PartialChecksum, SLACK, SegmentKind, VNET_HEADER};
 
 proptest! {
     #[test]
@@ -73,23 +73,24 @@ fn a_udp_checksum_of_zero_is_sent_as_its_other_zero() {
 fn frames_that_contradict_their_header_are_refused() {
     let (_, frame) = Packet::tcp4(&[1; 3000]).frame(1000);
     let at = |start, offset| Some(PartialChecksum { start, offset });
-    let refused = |checksum, segments, frame: &[u8]| Cut::of(&Offload { checksum, segments }, frame).is_none();
-    assert!(!refused(at(20, 16), Some(Segments::Tcp4(1000)), &frame));
-    assert!(refused(None, Some(Segments::Tcp4(1000)), &frame), "nothing to complete");
-    assert!(refused(at(24, 16), Some(Segments::Tcp4(1000)), &frame), "TCP is elsewhere");
-    assert!(refused(at(20, 6), Some(Segments::Tcp4(1000)), &frame), "the checksum is elsewhere");
-    assert!(refused(at(20, 16), Some(Segments::Tcp6(1000)), &frame), "the other family");
-    assert!(refused(at(20, 16), Some(Segments::Tcp4(0)), &frame), "segments of nothing");
-    assert!(refused(at(20, 16), Some(Segments::Tcp4(1000)), &frame[..39]), "cut short");
+    let refused =
+        |checksum, segments, frame: &[u8]| FrameSplit::of(&FrameOffload { checksum, segments }, frame).is_none();
+    assert!(!refused(at(20, 16), Some(SegmentKind::Tcp4(1000)), &frame));
+    assert!(refused(None, Some(SegmentKind::Tcp4(1000)), &frame), "nothing to complete");
+    assert!(refused(at(24, 16), Some(SegmentKind::Tcp4(1000)), &frame), "TCP is elsewhere");
+    assert!(refused(at(20, 6), Some(SegmentKind::Tcp4(1000)), &frame), "the checksum is elsewhere");
+    assert!(refused(at(20, 16), Some(SegmentKind::Tcp6(1000)), &frame), "the other family");
+    assert!(refused(at(20, 16), Some(SegmentKind::Tcp4(0)), &frame), "segments of nothing");
+    assert!(refused(at(20, 16), Some(SegmentKind::Tcp4(1000)), &frame[..39]), "cut short");
     assert!(refused(at(2999, 60), None, &frame), "beyond the end");
-    assert!(Offload::parse(&[1, 3, 0, 0, 9, 0, 0, 0, 0, 0]).is_none(), "fragmentation was never offered");
+    assert!(FrameOffload::parse(&[1, 3, 0, 0, 9, 0, 0, 0, 0, 0]).is_none(), "fragmentation was never offered");
 }
 
 #[test]
 fn what_lies_behind_a_frame_stays() {
     let (header, mut frame) = Packet::tcp4(&[1; 50]).frame(20);
-    let offload = Offload::parse(&header).unwrap();
-    let cut = Cut::of(&offload, &frame).unwrap();
+    let offload = FrameOffload::parse(&header).unwrap();
+    let cut = FrameSplit::of(&offload, &frame).unwrap();
     frame.extend([0xcc; SLACK]);
     cut.each(&mut frame, |slot, len| slot[len..].fill(0));
     assert!(frame.ends_with(&[0xcc; SLACK]));

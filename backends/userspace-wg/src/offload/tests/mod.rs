@@ -1,3 +1,3 @@
+mod coalesce;
 mod cut;
-mod gather;
 mod world;

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use crate::{
-    noise::Batch,
-    offload::{Cut, Frame, Merging, Offload, PartialChecksum, SLACK, Segments, VNET_HEADER, gather},
+    noise::PacketBatch,
+    offload::{
+        FrameOffload, FrameSplit, MergePolicy, MergedFrame, PartialChecksum, SLACK, SegmentKind, VNET_HEADER, coalesce,
+    },
 };
 
 /// What a packet or a frame says.
@@ -76,13 +78,13 @@ impl Packet {
         let sum = fold(ones_sum(&pseudo(&packet)));
         self.put_checksum(&mut packet, sum);
         let segments = match (self.udp, self.v6) {
-            (Some(()), _) => Segments::Udp(size),
-            (None, None) => Segments::Tcp4(size),
-            (None, Some(())) => Segments::Tcp6(size),
+            (Some(()), _) => SegmentKind::Udp(size),
+            (None, None) => SegmentKind::Tcp4(size),
+            (None, Some(())) => SegmentKind::Tcp6(size),
         };
         let offset = if self.udp.is_some() { 6 } else { 16 };
         let checksum = PartialChecksum { start: self.transport_at() as u16, offset };
-        let header = Offload { checksum: Some(checksum), segments: Some(segments) };
+        let header = FrameOffload { checksum: Some(checksum), segments: Some(segments) };
         (header.write(self.headers() as u16), packet)
     }
 
@@ -186,10 +188,10 @@ pub(super) fn assert_intact(packet: &[u8]) {
 
 /// The packets that a frame is cut into, each padded with rubbish by whoever gets it.
 pub(super) fn cut(header: &[u8; VNET_HEADER], frame: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let offload = Offload::parse(header)?;
+    let offload = FrameOffload::parse(header)?;
     let mut slot = frame.to_vec();
     slot.extend([0xee; SLACK]);
-    let cut = Cut::of(&offload, frame)?;
+    let cut = FrameSplit::of(&offload, frame)?;
     let mut packets = Vec::new();
     cut.each(&mut slot, |slot, len| {
         packets.push(slot[..len].to_vec());
@@ -203,14 +205,14 @@ pub(super) fn cut(header: &[u8; VNET_HEADER], frame: &[u8]) -> Option<Vec<Vec<u8
 }
 
 /// What is written to the interface for these packets: header and bytes of each frame, and how many packets it holds.
-pub(super) fn gathered(packets: &[Vec<u8>], merging: Merging) -> Vec<([u8; VNET_HEADER], Vec<u8>, usize)> {
-    let mut batch = Batch::with_room(packets.len().max(1), Batch::SLOT * 4);
+pub(super) fn gathered(packets: &[Vec<u8>], merging: MergePolicy) -> Vec<([u8; VNET_HEADER], Vec<u8>, usize)> {
+    let mut batch = PacketBatch::with_room(packets.len().max(1), PacketBatch::SLOT * 4);
     for packet in packets {
         batch.next_slot()[..packet.len()].copy_from_slice(packet);
         batch.push(packet.len(), None);
     }
     let mut frames = Vec::new();
-    gather(&mut batch, merging, |Frame { parts, packets }| {
+    coalesce(&mut batch, merging, |MergedFrame { parts, packets }| {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         frames.push((bytes[..VNET_HEADER].try_into().unwrap(), bytes[VNET_HEADER..].to_vec(), *packets));
     });

@@ -16,7 +16,7 @@ const CONTROL: usize = 24;
 
 /// A message to send.
 #[derive(Clone, Copy)]
-pub(in crate::io::linux) struct Outgoing<'a> {
+pub(in crate::io::linux) struct OutgoingMessage<'a> {
     /// One datagram, or several next to each other.
     pub(in crate::io::linux) bytes: &'a [u8],
     /// Length of each datagram but the last, where there are several.
@@ -26,7 +26,7 @@ pub(in crate::io::linux) struct Outgoing<'a> {
 
 /// A message that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::io::linux) struct Received {
+pub(in crate::io::linux) struct ReceivedInfo {
     pub(in crate::io::linux) len: usize,
     /// Length of each datagram but the last, where there may be several.
     pub(in crate::io::linux) segment: Option<usize>,
@@ -37,27 +37,27 @@ pub(in crate::io::linux) struct Received {
 /// As `cmsghdr` needs it.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-struct Control([u8; CONTROL]);
+struct ControlBuffer([u8; CONTROL]);
 
 const _: () = {
     // SAFETY: the macro only computes with the number.
     let (segment, coalesced) = unsafe { (libc::CMSG_SPACE(2), libc::CMSG_SPACE(4)) };
     assert!(segment as usize <= CONTROL && coalesced as usize <= CONTROL);
-    assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
+    assert!(align_of::<ControlBuffer>() >= align_of::<libc::cmsghdr>());
 };
 
 /// Sends the first messages, [`MOST_MESSAGES`] at most, and returns how many; an error is that of the first one.
-pub(in crate::io::linux) fn send_many(socket: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+pub(in crate::io::linux) fn send_many(socket: BorrowedFd<'_>, messages: &[OutgoingMessage<'_>]) -> io::Result<usize> {
     let messages = &messages[..messages.len().min(MOST_MESSAGES)];
-    let mut names = [const { MaybeUninit::<Name>::uninit() }; MOST_MESSAGES];
+    let mut names = [const { MaybeUninit::<SocketName>::uninit() }; MOST_MESSAGES];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST_MESSAGES];
-    let mut controls = [const { MaybeUninit::<Control>::uninit() }; MOST_MESSAGES];
+    let mut controls = [const { MaybeUninit::<ControlBuffer>::uninit() }; MOST_MESSAGES];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST_MESSAGES];
     for (at, message) in messages.iter().enumerate() {
-        let name = names[at].write(Name::of(message.to));
+        let name = names[at].write(SocketName::of(message.to));
         let vector = vectors[at]
             .write(libc::iovec { iov_base: message.bytes.as_ptr().cast_mut().cast(), iov_len: message.bytes.len() });
-        let control = controls[at].write(Control([0; CONTROL]));
+        let control = controls[at].write(ControlBuffer([0; CONTROL]));
         let header = headers[at].write(header(name, vector));
         if let Some(segment) = message.segment {
             attach_segment(&mut header.msg_hdr, control, segment);
@@ -83,17 +83,17 @@ pub(in crate::io::linux) fn receive_many(
     socket: BorrowedFd<'_>,
     store: &mut [u8],
     slot: usize,
-    arrived: &mut Vec<Received>,
+    arrived: &mut Vec<ReceivedInfo>,
 ) -> io::Result<usize> {
-    let mut names = [const { MaybeUninit::<Name>::uninit() }; MOST_MESSAGES];
+    let mut names = [const { MaybeUninit::<SocketName>::uninit() }; MOST_MESSAGES];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST_MESSAGES];
-    let mut controls = [const { MaybeUninit::<Control>::uninit() }; MOST_MESSAGES];
+    let mut controls = [const { MaybeUninit::<ControlBuffer>::uninit() }; MOST_MESSAGES];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST_MESSAGES];
     let mut most = 0;
     for (at, slot) in store.chunks_exact_mut(slot).take(MOST_MESSAGES).enumerate() {
-        let name = names[at].write(Name::empty());
+        let name = names[at].write(SocketName::empty());
         let vector = vectors[at].write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() });
-        let control = controls[at].write(Control([0; CONTROL]));
+        let control = controls[at].write(ControlBuffer([0; CONTROL]));
         let header = headers[at].write(header(name, vector));
         header.msg_hdr.msg_control = (&raw mut *control).cast();
         header.msg_hdr.msg_controllen = CONTROL as _;
@@ -109,20 +109,20 @@ pub(in crate::io::linux) fn receive_many(
         // SAFETY: the first `most` of each were initialised above, and `count` is no more than that.
         let (header, name) = unsafe { (header.assume_init_ref(), name.assume_init_ref()) };
         let segment = segment_of(&header.msg_hdr);
-        arrived.push(Received { len: header.msg_len as usize, segment, from: name.address() });
+        arrived.push(ReceivedInfo { len: header.msg_len as usize, segment, from: name.address() });
     }
     Ok(count)
 }
 
 /// A socket address of either family in the form of the C library.
 #[repr(C)]
-union Name {
+union SocketName {
     family: libc::sa_family_t,
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
 }
 
-impl Name {
+impl SocketName {
     fn empty() -> Self {
         // SAFETY: all zeros are a valid address of either family, and an unknown family's.
         unsafe { zeroed() }
@@ -171,7 +171,7 @@ impl Name {
 }
 
 /// A message with this name and these bytes and no control message.
-fn header(name: &mut Name, vector: &mut libc::iovec) -> libc::mmsghdr {
+fn header(name: &mut SocketName, vector: &mut libc::iovec) -> libc::mmsghdr {
     // SAFETY: all zeros are a valid, empty message.
     let mut header: libc::mmsghdr = unsafe { zeroed() };
     // SAFETY: the family is a plain number at the same place in every field.
@@ -186,7 +186,7 @@ fn header(name: &mut Name, vector: &mut libc::iovec) -> libc::mmsghdr {
     header
 }
 
-fn attach_segment(header: &mut libc::msghdr, control: &mut Control, segment: u16) {
+fn attach_segment(header: &mut libc::msghdr, control: &mut ControlBuffer, segment: u16) {
     header.msg_control = (&raw mut *control).cast();
     // SAFETY: the control message has room for one with two bytes of content and is aligned for its header, both of
     // which are asserted above, so the first header and its content lie within it.

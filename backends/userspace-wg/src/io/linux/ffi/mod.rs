@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-pub(super) use messages::{MOST_MESSAGES, Outgoing, Received, receive_many, send_many};
+pub(super) use messages::{MOST_MESSAGES, OutgoingMessage, ReceivedInfo, receive_many, send_many};
 pub(super) use tun::{attach_tun, offload_tun, persist_tun, tun_flags};
 
 /// Sets an integer option of a socket.

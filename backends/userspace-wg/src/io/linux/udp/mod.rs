@@ -17,13 +17,13 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub(crate) use receive::{Arrivals, Supply};
-use send::Sender;
+pub(crate) use receive::{ReceiveBuffer, ReceiveProgress};
+use send::DatagramSender;
 
 use super::ffi;
 use crate::{
-    io::offloads::{Offloads, UdpReceive},
-    noise::{Batch, DropReason},
+    io::offloads::{KernelOffloads, UdpReceive},
+    noise::{DropReason, PacketBatch},
 };
 
 /// Room for a burst while the loop is busy, in bytes.
@@ -35,19 +35,19 @@ const PORT_ATTEMPTS: usize = 16;
 
 /// One UDP port in both address families; IPv4 alone where the host has no IPv6.
 #[derive(Debug)]
-pub(crate) struct Sockets {
+pub(crate) struct UdpSockets {
     v4: Socket,
     v6: Option<Socket>,
     port: u16,
     mark: AtomicU32,
-    offloads: Offloads,
-    sender: Sender,
+    offloads: KernelOffloads,
+    sender: DatagramSender,
 }
 
-impl Sockets {
+impl UdpSockets {
     /// Binds `port` on all addresses; 0 finds one that is free in both families. `mark` goes onto every datagram for
     /// policy routing (`fwmark`), 0 for none. `most` is what may be used of the kernel's offloads.
-    pub(crate) fn bind(port: u16, mark: u32, most: Offloads) -> io::Result<Self> {
+    pub(crate) fn bind(port: u16, mark: u32, most: KernelOffloads) -> io::Result<Self> {
         for _ in 1..PORT_ATTEMPTS {
             match Self::try_bind(port, mark, most) {
                 Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
@@ -57,7 +57,7 @@ impl Sockets {
         Self::try_bind(port, mark, most)
     }
 
-    fn try_bind(port: u16, mark: u32, most: Offloads) -> io::Result<Self> {
+    fn try_bind(port: u16, mark: u32, most: KernelOffloads) -> io::Result<Self> {
         let v4 = open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), mark)?;
         let port = v4.local_addr()?.as_socket().map_or(port, |address| address.port());
         let v6 = match open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), mark) {
@@ -66,19 +66,19 @@ impl Sockets {
             Err(error) => return Err(error),
         };
         let receive = std::iter::once(&v4).chain(&v6).map(|socket| receive::negotiate(socket, most.receive)).min();
-        let offloads = Offloads { receive: receive.unwrap_or(UdpReceive::Single), ..most };
-        let sender = Sender::new(&v4, most.send);
+        let offloads = KernelOffloads { receive: receive.unwrap_or(UdpReceive::Single), ..most };
+        let sender = DatagramSender::new(&v4, most.send);
         Ok(Self { v4, v6, port, mark: mark.into(), offloads, sender })
     }
 
     /// Sockets that another process has bound, and may still read: what it receives is left as it is.
-    pub(crate) fn given(v4: OwnedFd, v6: Option<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn from_descriptors(v4: OwnedFd, v6: Option<OwnedFd>) -> io::Result<Self> {
         let (v4, v6) = (Socket::from(v4), v6.map(Socket::from));
         let port = v4.local_addr()?.as_socket().map_or(0, |address| address.port());
         let mark = v4.mark()?;
         let receive = receive::present(&v4);
-        let offloads = Offloads { receive, ..Offloads::ALL };
-        let sender = Sender::new(&v4, offloads.send);
+        let offloads = KernelOffloads { receive, ..KernelOffloads::ALL };
+        let sender = DatagramSender::new(&v4, offloads.send);
         Ok(Self { v4, v6, port, mark: mark.into(), offloads, sender })
     }
 
@@ -105,7 +105,7 @@ impl Sockets {
     }
 
     /// What may be used of the kernel's offloads, for sockets that replace these.
-    pub(crate) fn offloads(&self) -> Offloads {
+    pub(crate) fn offloads(&self) -> KernelOffloads {
         self.offloads
     }
 
@@ -114,8 +114,8 @@ impl Sockets {
         [&self.v4, self.v6.as_ref().unwrap_or(&self.v4)]
     }
 
-    /// Takes what has arrived on one socket of the [`Sockets::pair`], without waiting.
-    pub(crate) fn receive(&self, socket: &Socket, arrivals: &mut Arrivals) -> io::Result<Supply> {
+    /// Takes what has arrived on one socket of the [`UdpSockets::pair`], without waiting.
+    pub(crate) fn receive(&self, socket: &Socket, arrivals: &mut ReceiveBuffer) -> io::Result<ReceiveProgress> {
         arrivals.fill(socket, self.offloads.receive)
     }
 
@@ -134,7 +134,7 @@ impl Sockets {
     }
 
     /// Sends the batch and leaves it as it is; `lost` is told of datagrams that the host did not take.
-    pub(crate) fn send(&self, batch: &Batch, lost: impl FnMut(DropReason, u64)) {
+    pub(crate) fn send(&self, batch: &PacketBatch, lost: impl FnMut(DropReason, u64)) {
         self.sender.send(self, batch, lost);
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let far_end = far.link("cable").unwrap().unwrap().index;
         far.run(link::up(far_end)).unwrap();
 
-        let sockets = here.run(|| Sockets::bind(0, 0, Offloads::ALL)).unwrap().unwrap();
+        let sockets = here.run(|| UdpSockets::bind(0, 0, KernelOffloads::ALL)).unwrap().unwrap();
         sockets.v4.set_send_buffer_size(1).unwrap();
         assert!(sockets.have_room().unwrap());
         let to = SocketAddr::from(([192, 0, 2, 2], 9)).into();

@@ -15,7 +15,7 @@ const MUCH: usize = 192 * 1024;
 
 /// Whether a socket may have more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Supply {
+pub(crate) enum ReceiveProgress {
     /// Nothing is left; who asks again waits first.
     Drained,
     /// There may be more.
@@ -24,22 +24,22 @@ pub(crate) enum Supply {
 
 /// What arrived on a socket in one go, in memory that is reused.
 #[derive(Debug)]
-pub(crate) struct Arrivals {
+pub(crate) struct ReceiveBuffer {
     store: Vec<u8>,
-    messages: Vec<ffi::Received>,
+    messages: Vec<ffi::ReceivedInfo>,
     offered: usize,
 }
 
 /// One datagram, or several of one sender and of equal length but for the last.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Message<'a> {
+pub(crate) struct ReceivedMessage<'a> {
     /// From where.
     pub(crate) from: SocketAddr,
     bytes: &'a [u8],
     segment: usize,
 }
 
-impl<'a> Message<'a> {
+impl<'a> ReceivedMessage<'a> {
     /// Its datagrams in order.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         // An empty datagram is one, too.
@@ -48,7 +48,7 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Arrivals {
+impl ReceiveBuffer {
     pub(crate) fn new() -> Self {
         Self {
             store: vec![0; ffi::MOST_MESSAGES * SLOT],
@@ -58,10 +58,10 @@ impl Arrivals {
     }
 
     /// What arrived, in order.
-    pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = ReceivedMessage<'_>> {
         self.messages.iter().zip(self.store.chunks_exact(SLOT)).filter_map(|(message, slot)| {
             let segment = message.segment.unwrap_or(SLOT);
-            Some(Message { from: message.from?, bytes: &slot[..message.len], segment })
+            Some(ReceivedMessage { from: message.from?, bytes: &slot[..message.len], segment })
         })
     }
 
@@ -80,7 +80,7 @@ impl Arrivals {
         self.messages.iter().map(|message| message.segment.map_or(1, |segment| message.len.div_ceil(segment))).sum()
     }
 
-    pub(super) fn fill(&mut self, socket: &Socket, how: UdpReceive) -> io::Result<Supply> {
+    pub(super) fn fill(&mut self, socket: &Socket, how: UdpReceive) -> io::Result<ReceiveProgress> {
         self.messages.clear();
         let outcome = match how {
             UdpReceive::Single => self.one_by_one(socket),
@@ -88,40 +88,40 @@ impl Arrivals {
         };
         match outcome {
             Ok(supply) => Ok(supply),
-            Err(Errno::AGAIN) => Ok(Supply::Drained),
+            Err(Errno::AGAIN) => Ok(ReceiveProgress::Drained),
             // A refusal that an earlier datagram met; the socket itself is well.
-            Err(Errno::INTR | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => Ok(Supply::More),
+            Err(Errno::INTR | Errno::CONNREFUSED | Errno::HOSTUNREACH | Errno::NETUNREACH) => Ok(ReceiveProgress::More),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    fn many(&mut self, socket: &Socket) -> Result<Supply, Errno> {
+    fn many(&mut self, socket: &Socket) -> Result<ReceiveProgress, Errno> {
         let offer = &mut self.store[..self.offered * SLOT];
         let count = ffi::receive_many(socket.as_fd(), offer, SLOT, &mut self.messages)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let supply = if count < self.offered { Supply::Drained } else { Supply::More };
+        let supply = if count < self.offered { ReceiveProgress::Drained } else { ReceiveProgress::More };
         let bytes: usize = self.messages.iter().map(|message| message.len).sum();
         self.offered = match supply {
             _ if bytes > MUCH => self.offered / 2,
-            Supply::More => self.offered * 2,
-            Supply::Drained => count,
+            ReceiveProgress::More => self.offered * 2,
+            ReceiveProgress::Drained => count,
         }
         .clamp(FEW, ffi::MOST_MESSAGES);
         Ok(supply)
     }
 
-    fn one_by_one(&mut self, socket: &Socket) -> Result<Supply, Errno> {
+    fn one_by_one(&mut self, socket: &Socket) -> Result<ReceiveProgress, Errno> {
         for slot in self.store.chunks_exact_mut(SLOT) {
             match rustix::net::recvfrom(socket, slot, RecvFlags::DONTWAIT) {
                 Ok((_, len, from)) => {
                     let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-                    self.messages.push(ffi::Received { len, segment: None, from });
+                    self.messages.push(ffi::ReceivedInfo { len, segment: None, from });
                 }
-                Err(_) if !self.messages.is_empty() => return Ok(Supply::More),
+                Err(_) if !self.messages.is_empty() => return Ok(ReceiveProgress::More),
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(Supply::More)
+        Ok(ReceiveProgress::More)
     }
 }
 

@@ -9,12 +9,12 @@ use rustix::{io::Errno, net::SendFlags};
 use socket2::Socket;
 
 use super::{
-    super::ffi::{self, Outgoing},
-    Sockets,
+    super::ffi::{self, OutgoingMessage},
+    UdpSockets,
 };
 use crate::{
     io::offloads::UdpSend,
-    noise::{Batch, DropReason},
+    noise::{DropReason, PacketBatch},
 };
 
 /// Datagrams that the kernel takes as one, at most (`UDP_MAX_SEGMENTS` of its first versions).
@@ -26,15 +26,15 @@ const MESSAGES: usize = 16;
 
 /// How datagrams are sent; what the host turns out not to be able to do is not tried again.
 #[derive(Debug)]
-pub(super) struct Sender(AtomicU8);
+pub(super) struct DatagramSender(AtomicU8);
 
 /// Datagrams next to each other in a batch that go to one place, all of one length but for a shorter last one.
-struct Run<'a> {
-    message: Outgoing<'a>,
+struct SegmentRun<'a> {
+    message: OutgoingMessage<'a>,
     count: usize,
 }
 
-impl Sender {
+impl DatagramSender {
     pub(super) fn new(socket: &Socket, most: UdpSend) -> Self {
         // Zero is what a socket without the option has, so this asks only whether there is one.
         let segments =
@@ -56,7 +56,7 @@ impl Sender {
         self.0.fetch_min(to as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn send(&self, sockets: &Sockets, batch: &Batch, mut lost: impl FnMut(DropReason, u64)) {
+    pub(super) fn send(&self, sockets: &UdpSockets, batch: &PacketBatch, mut lost: impl FnMut(DropReason, u64)) {
         let how = self.how();
         if how == UdpSend::Single || batch.len() == 1 {
             for (datagram, to) in batch.iter() {
@@ -73,13 +73,13 @@ impl Sender {
     /// Sends as many as go with one call; returns how many datagrams that were.
     fn send_some(
         &self,
-        sockets: &Sockets,
-        batch: &Batch,
+        sockets: &UdpSockets,
+        batch: &PacketBatch,
         first: usize,
         how: UdpSend,
         lost: &mut impl FnMut(DropReason, u64),
     ) -> usize {
-        let mut messages = [Outgoing { bytes: &[], segment: None, to: SocketAddr::from(([0; 4], 0)) }; MESSAGES];
+        let mut messages = [OutgoingMessage { bytes: &[], segment: None, to: SocketAddr::from(([0; 4], 0)) }; MESSAGES];
         let mut counts = [0; MESSAGES];
         let (mut filled, mut place) = (0, first);
         while filled < MESSAGES
@@ -116,7 +116,7 @@ impl Sender {
 
     /// Whether the same datagrams may pass with calls of their own: a device on the way cannot segment (`EIO`), the call
     /// is not there at all, or the path is too narrow for these datagrams, which says nothing about others.
-    fn is_plainer_better(&self, error: &io::Error, message: &Outgoing<'_>) -> bool {
+    fn is_plainer_better(&self, error: &io::Error, message: &OutgoingMessage<'_>) -> bool {
         match error.raw_os_error() {
             Some(libc::EIO) if message.segment.is_some() => self.degrade(UdpSend::Many, error),
             Some(libc::ENOSYS) => self.degrade(UdpSend::Single, error),
@@ -128,7 +128,7 @@ impl Sender {
 }
 
 /// The run that begins at `first`; `None` at the end of the batch.
-fn next_run(batch: &Batch, first: usize, how: UdpSend) -> Option<Run<'_>> {
+fn next_run(batch: &PacketBatch, first: usize, how: UdpSend) -> Option<SegmentRun<'_>> {
     if first >= batch.len() {
         return None;
     }
@@ -149,11 +149,11 @@ fn next_run(batch: &Batch, first: usize, how: UdpSend) -> Option<Run<'_>> {
         }
     }
     let segment = if count > 1 { u16::try_from(size).ok() } else { None };
-    Some(Run { message: Outgoing { bytes: batch.span(first, count), segment, to }, count })
+    Some(SegmentRun { message: OutgoingMessage { bytes: batch.span(first, count), segment, to }, count })
 }
 
 /// Sends one datagram with a call of its own.
-fn send_one(sockets: &Sockets, datagram: &[u8], to: Option<SocketAddr>, lost: &mut impl FnMut(DropReason, u64)) {
+fn send_one(sockets: &UdpSockets, datagram: &[u8], to: Option<SocketAddr>, lost: &mut impl FnMut(DropReason, u64)) {
     let Some(to) = to else { return };
     let outcome = loop {
         let Some(socket) = sockets.for_address(to) else { break Err(Errno::AFNOSUPPORT) };

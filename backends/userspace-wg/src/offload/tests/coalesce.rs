@@ -1,14 +1,14 @@
 use proptest::prelude::*;
 
 use super::world::{ACK, PSH, Packet, any_packet, cut, gathered};
-use crate::offload::Merging;
+use crate::offload::MergePolicy;
 
 proptest! {
     #[test]
     fn what_was_cut_is_put_together_and_cut_again_the_same(packet in any_packet(), size in 200u16..3000) {
         let (header, frame) = packet.frame(size);
         let segments = cut(&header, &frame).unwrap();
-        let frames = gathered(&segments, Merging::TcpAndUdp);
+        let frames = gathered(&segments, MergePolicy::TcpAndUdp);
         prop_assert_eq!(frames.len(), 1);
         prop_assert_eq!(frames[0].2, segments.len());
         prop_assert_eq!(cut(&frames[0].0, &frames[0].1).unwrap(), segments.clone());
@@ -37,7 +37,7 @@ proptest! {
                 arrived[number][usize::from(byte) % len.min(60)] ^= bits;
             }
         }
-        let frames = gathered(&arrived, Merging::TcpAndUdp);
+        let frames = gathered(&arrived, MergePolicy::TcpAndUdp);
         let left: Vec<_> = frames.iter().flat_map(|(header, frame, _)| cut(header, frame).unwrap()).collect();
         prop_assert_eq!(left, arrived);
     }
@@ -54,7 +54,7 @@ fn follow(first: Packet, change: impl FnOnce(&mut Packet)) -> usize {
     second.sequence = first.sequence.wrapping_add(first.payload.len() as u32);
     second.id = first.id.wrapping_add(1);
     change(&mut second);
-    gathered(&[first.bytes(), second.bytes()], Merging::TcpAndUdp).len()
+    gathered(&[first.bytes(), second.bytes()], MergePolicy::TcpAndUdp).len()
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn nothing_follows_a_segment_that_is_shorter_than_the_first() {
         next.sequence = next.sequence.wrapping_add(len as u32);
         next.id = next.id.wrapping_add(1);
     }
-    let frames = gathered(&packets, Merging::Tcp);
+    let frames = gathered(&packets, MergePolicy::Tcp);
     assert_eq!(frames.iter().map(|frame| frame.2).collect::<Vec<_>>(), [3, 2]);
 }
 
@@ -107,7 +107,7 @@ fn a_broken_checksum_is_passed_on_as_it_is() {
             Packet { sequence: first.sequence.wrapping_add(100), id: first.id.wrapping_add(1), ..first }.bytes()
         }];
         packets[broken][90] ^= 1;
-        let frames = gathered(&packets, Merging::Tcp);
+        let frames = gathered(&packets, MergePolicy::Tcp);
         assert_eq!(frames.iter().map(|frame| frame.1.clone()).collect::<Vec<_>>(), packets);
     }
 }
@@ -120,7 +120,7 @@ fn a_frame_holds_no_more_than_an_ip_packet_can() {
         let sequence = first.sequence.wrapping_add(u32::from(number) * 1400);
         packets.push(Packet { sequence, id: first.id.wrapping_add(number), ..first }.bytes());
     }
-    let frames = gathered(&packets, Merging::Tcp);
+    let frames = gathered(&packets, MergePolicy::Tcp);
     assert_eq!(frames.len(), 2);
     assert!(frames.iter().all(|frame| frame.1.len() <= 65_535));
 }
@@ -128,6 +128,6 @@ fn a_frame_holds_no_more_than_an_ip_packet_can() {
 #[test]
 fn datagrams_stay_single_for_a_kernel_that_knows_no_frames_of_them() {
     let packets = [Packet::udp4(&[1; 100]).bytes(), Packet { id: 0xffff, ..Packet::udp4(&[2; 100]) }.bytes()];
-    assert_eq!(gathered(&packets, Merging::Tcp).len(), 2);
-    assert_eq!(gathered(&packets, Merging::TcpAndUdp).len(), 1);
+    assert_eq!(gathered(&packets, MergePolicy::Tcp).len(), 2);
+    assert_eq!(gathered(&packets, MergePolicy::TcpAndUdp).len(), 1);
 }
