@@ -57,6 +57,11 @@ impl PublicKey {
     pub fn to_base64(&self) -> String {
         STANDARD.encode(self.0)
     }
+
+    /// Whether it is the key of zeros, which no private key has and which the kernel reads as "no key".
+    pub fn is_zero(&self) -> bool {
+        self.0 == [0; 32]
+    }
 }
 
 impl fmt::Display for PublicKey {

@@ -21,7 +21,7 @@ pub(crate) fn observe(shared: &Host, mut links: Vec<Link>) -> Result<HostNetwork
     Ok(HostNetworks {
         networks: networks.map(|bridge| network(shared, bridge, &links)).collect::<Result<_>>()?,
         attachments: attachments(shared, &links)?,
-        obstacles: shared.rules().obstacles()?,
+        findings: shared.rules().obstacles()?,
     })
 }
 

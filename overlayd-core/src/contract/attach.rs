@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Handover, Result};
+use super::{Finding, Handover, Result};
 use crate::names::LinkName;
 
 /// Local networks that containers plug into: bridge and veth on Linux, HCN networks and endpoints on Windows. It also
@@ -281,8 +281,8 @@ pub struct HostNetworks {
     pub networks: Vec<ObservedNetwork>,
     /// Attachments with our mark.
     pub attachments: Vec<ObservedAttachment>,
-    /// What of others on this host may stop packets that we let pass, each in words for people that name its place.
-    pub obstacles: Vec<String>,
+    /// What an operator should know of this host, such as rules of other programs that drop packets of the overlay.
+    pub findings: Vec<Finding>,
 }
 
 /// A local network as observed.

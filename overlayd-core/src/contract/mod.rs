@@ -22,14 +22,18 @@ mod attach;
 mod dns;
 mod drift;
 mod error;
+mod finding;
 mod handover;
 mod nat;
 mod overlay;
+mod peer_changes;
 
 pub use attach::*;
 pub use dns::*;
 pub use drift::*;
 pub use error::*;
+pub use finding::*;
 pub use handover::*;
 pub use nat::*;
 pub use overlay::*;
+pub use peer_changes::*;

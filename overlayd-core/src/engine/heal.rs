@@ -9,7 +9,7 @@ use std::{
 
 use super::{Engine, Error, locks::Key};
 use crate::{
-    contract::{AttachmentId, Drift},
+    contract::{AttachmentId, Drift, DriftReason},
     desired::Handle,
     protocol::DriftStatus,
 };
@@ -46,11 +46,11 @@ impl Engine {
                 Ok(Look::PluggedIn) => drop(reasons.insert(what)),
                 Ok(Look::Ended) => {
                     self.healed.ended.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(container = %id, what, "a container ended and was detached; its addresses rest");
+                    tracing::info!(container = %id, %what, "a container ended and was detached; its addresses rest");
                 }
                 Err(error) => {
                     outcome = Outcome::Failed;
-                    tracing::warn!(container = %id, what, %error, "could not be put right; the next pass tries again");
+                    tracing::warn!(container = %id, %what, %error, "could not be put right; the next pass tries again");
                 }
             }
         }
@@ -105,6 +105,6 @@ fn handle_of(id: &AttachmentId) -> Option<Handle> {
     }
 }
 
-fn listed(reasons: &BTreeSet<String>) -> String {
-    reasons.iter().map(String::as_str).collect::<Vec<_>>().join("; ")
+fn listed(reasons: &BTreeSet<DriftReason>) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -103,7 +103,7 @@ impl Host {
 
     pub(super) async fn observe_networks(&self) -> Result<HostNetworks, Error> {
         let networks = self.bounded("observe networks".into(), self.backends.attacher.observe()).await?;
-        self.obstacles.note(&networks.obstacles);
+        self.obstacles.note(&networks.findings);
         Ok(networks)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use overlayd_core::{
-    contract::{AttachmentId, NetworkName, OverlayBackend, Target},
+    contract::{AttachmentId, DriftReason, InterfaceChange, NetworkName, OverlayBackend, Target},
     names::LinkName,
     protocol::DriftStatus,
 };
@@ -18,7 +18,7 @@ async fn a_network_that_is_told_to_be_gone_is_back_at_once() {
     let host = node.host();
     node.attacher.vanish(&NetworkName("zl-bce5df779a-b".into()));
     assert_ne!(node.host(), host);
-    node.drift.changed("the bridge was deleted");
+    node.drift.changed(deleted("zl-bce5df779a-b"));
     until(&node, DriftStatus { healed: 1, ended: 0 }).await;
     assert_eq!(node.host(), host);
 }
@@ -29,7 +29,7 @@ async fn a_device_that_is_told_to_be_gone_is_back_with_its_peers() {
     node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
     let host = node.host();
     node.overlay.vanish(&LinkName::new("zl-atlas-n1-g").unwrap());
-    node.drift.changed("the device was deleted");
+    node.drift.changed(deleted("zl-atlas-n1-g"));
     until(&node, DriftStatus { healed: 1, ended: 0 }).await;
     assert_eq!(node.host(), host);
 }
@@ -55,7 +55,7 @@ async fn a_container_that_is_told_to_have_ended_is_detached_and_no_other() {
     let ip = node.attach(7).await;
     node.attach(8).await;
     node.attacher.stop(&Target::Process(7));
-    node.drift.attachment(AttachmentId::Process(7), "its process ended");
+    node.drift.attachment(AttachmentId::Process(7), DriftReason::ProcessEnded);
     until(&node, DriftStatus { healed: 0, ended: 1 }).await;
     assert_eq!(node.status().await.services[0].attachments, 1);
     node.start_process(9);
@@ -65,9 +65,13 @@ async fn a_container_that_is_told_to_have_ended_is_detached_and_no_other() {
 #[tokio::test]
 async fn what_is_told_of_nobody_s_attachment_is_nothing() {
     let node = Node::ready().await;
-    node.drift.attachment(AttachmentId::Process(7), "its process ended");
-    node.drift.changed("so that there is something to wait for");
+    node.drift.attachment(AttachmentId::Process(7), DriftReason::ProcessEnded);
+    node.drift.changed(DriftReason::EventsLost);
     until(&node, DriftStatus { healed: 1, ended: 0 }).await;
+}
+
+fn deleted(name: &str) -> DriftReason {
+    DriftReason::Interface { name: name.into(), change: InterfaceChange::Deleted }
 }
 
 /// Waits until so much was put right.

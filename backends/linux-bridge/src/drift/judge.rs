@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use overlayd_core::contract::{self, AttachmentId, DriftSignal};
+use overlayd_core::contract::{self, AttachmentId, DriftReason, DriftSignal, InterfaceChange};
 use overlayd_netlink::{
     Link,
     watch::{self, By, Event},
@@ -55,7 +55,7 @@ enum Subject {
 struct Suspicion {
     due: Instant,
     /// What others certainly did; otherwise the link itself has to tell.
-    certain: Option<&'static str>,
+    certain: Option<InterfaceChange>,
 }
 
 impl Judge {
@@ -99,7 +99,7 @@ impl Judge {
         if self.deaf && noted(self.look_at_all(), "the host's links could not be listed").is_some() {
             self.suspects.clear();
             self.rulesets.clear();
-            self.signal.changed("more was changed at once than could be followed");
+            self.signal.changed(DriftReason::EventsLost);
         }
     }
 
@@ -117,8 +117,8 @@ impl Judge {
         match event {
             Event::Link(link) => self.hear_link(link),
             Event::LinkGone(link, by) => self.hear_end(&link, by),
-            Event::AddressGone(index, By::Another) => self.suspect(index, "lost an address"),
-            Event::RouteGone(index, By::Another) => self.suspect(index, "lost a route"),
+            Event::AddressGone(index, By::Another) => self.suspect(index, InterfaceChange::LostAddress),
+            Event::RouteGone(index, By::Another) => self.suspect(index, InterfaceChange::LostRoute),
             Event::AddressGone(_, By::Us | By::Kernel) | Event::RouteGone(_, By::Us | By::Kernel) => {}
             Event::Ruleset { tables, generation } => {
                 if tables.iter().any(|table| *table == self.host.marks.table()) {
@@ -168,7 +168,7 @@ impl Judge {
         }
         self.known.insert(index, Link { alias, ..link });
         if lost_mark {
-            self.suspect(index, "lost its mark");
+            self.suspect(index, InterfaceChange::LostMark);
         }
     }
 
@@ -191,17 +191,17 @@ impl Judge {
         let Some(known) = self.forget(link.index) else { return };
         if by != By::Us && !self.host.marks.is_reaped(link) {
             // Nobody else can make it whole again, so there is nothing to wait for.
-            self.tell(&known, "was deleted");
+            self.tell(&known, InterfaceChange::Deleted);
         }
     }
 
-    fn suspect(&mut self, index: u32, what: &'static str) {
+    fn suspect(&mut self, index: u32, what: InterfaceChange) {
         if self.known.contains_key(&index) {
             self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None)).certain = Some(what);
         }
     }
 
-    fn conclude_link(&mut self, index: u32, certain: Option<&'static str>) {
+    fn conclude_link(&mut self, index: u32, certain: Option<InterfaceChange>) {
         let Some(link) = self.known.get(&index) else { return };
         if watch::is_being_deleted(index) || !self.served.contains(&index) {
             return;
@@ -219,12 +219,13 @@ impl Judge {
     fn conclude_ruleset(&mut self) {
         let generations = std::mem::take(&mut self.rulesets);
         if self.host.rules().are_foreign(&generations) {
-            self.signal.changed(format!("nftables table {} was changed", self.host.marks.table()));
+            let table = format!("nftables table {}", self.host.marks.table());
+            self.signal.changed(DriftReason::Rules { table });
         }
     }
 
-    fn tell(&self, link: &Link, what: &str) {
-        let what = format!("{} {what}", link.name);
+    fn tell(&self, link: &Link, change: InterfaceChange) {
+        let what = DriftReason::Interface { name: link.name.clone(), change };
         match self.host.marks.read(link) {
             Some(Mark::Attachment(owner)) => self.signal.attachment(owner.id, what),
             _ => self.signal.changed(what),
@@ -247,7 +248,7 @@ impl Judge {
 }
 
 impl Suspicion {
-    fn new(certain: Option<&'static str>) -> Self {
+    fn new(certain: Option<InterfaceChange>) -> Self {
         Self { due: Instant::now() + SETTLE, certain }
     }
 }
@@ -258,13 +259,13 @@ fn same(before: &Link, now: &Link) -> bool {
 }
 
 /// What is wrong with a link of ours, as far as it shows on the link. One without a mark is being made.
-fn wrong(link: &Link, marks: &Marks, known: &HashMap<u32, Link>) -> Option<&'static str> {
+fn wrong(link: &Link, marks: &Marks, known: &HashMap<u32, Link>) -> Option<InterfaceChange> {
     link.alias.as_ref()?;
     let is_network = |index| known.get(&index).is_some_and(|master| marks.is_network(master));
     if !link.up {
-        Some("was put out of service")
+        Some(InterfaceChange::Down)
     } else if marks.is_bridge_leg(link) && !link.master.is_some_and(is_network) {
-        Some("was unplugged from its bridge")
+        Some(InterfaceChange::Unplugged)
     } else {
         None
     }

@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use overlayd_core::contract::{AttachmentId, DriftSignal};
+use overlayd_core::contract::{AttachmentId, DriftReason, DriftSignal};
 use rustix::event::epoll;
 
 /// Knows the processes of the attached containers, by their pidfds, and tells when one ends.
@@ -59,7 +59,7 @@ impl Mourner {
             ended
         };
         if let Some(id) = ended {
-            self.signal.attachment(id, "its process ended");
+            self.signal.attachment(id, DriftReason::ProcessEnded);
         }
     }
 

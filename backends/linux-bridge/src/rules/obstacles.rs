@@ -1,6 +1,6 @@
 //! Rules of others that may stop what ours let pass: an accept of ours does not overrule a drop of another table.
 
-use overlayd_core::contract;
+use overlayd_core::contract::{self, Finding, FindingCode, FindingSubject, Severity};
 use overlayd_netlink::nft::{Barrier, Hook, Loss};
 
 use super::{Elements, Rules};
@@ -16,12 +16,12 @@ const LEGACY: [(&str, &str); 2] = [
 #[derive(Debug, Default)]
 pub(super) struct Found {
     generation: Option<u32>,
-    words: Vec<String>,
+    findings: Vec<Finding>,
 }
 
 impl Rules {
-    /// What may stop our packets, in words; nothing while there are no networks.
-    pub(crate) fn obstacles(&mut self) -> contract::Result<Vec<String>> {
+    /// What may stop our packets; nothing while there are no networks.
+    pub(crate) fn obstacles(&mut self) -> contract::Result<Vec<Finding>> {
         if self.elements == Elements::default() {
             return Ok(Vec::new());
         }
@@ -29,30 +29,50 @@ impl Rules {
         if self.obstacles.generation != generation {
             let interfaces: Vec<String> = self.elements.bridges.union(&self.elements.overlays).cloned().collect();
             let barriers = self.nft.barriers(&self.names.table, &interfaces).map_err(host)?;
-            self.obstacles = Found { generation, words: barriers.iter().map(in_words).collect() };
+            self.obstacles = Found { generation, findings: barriers.iter().map(drops).collect() };
         }
         let legacy = self.netns.run(legacy).map_err(host)?;
-        Ok(self.obstacles.words.iter().cloned().chain(legacy).collect())
+        Ok(self.obstacles.findings.iter().cloned().chain(legacy).collect())
     }
 }
 
-fn in_words(barrier: &Barrier) -> String {
+fn drops(barrier: &Barrier) -> Finding {
     let Barrier { family, table, chain, hook, how } = barrier;
-    let what = match hook {
+    let packets = match hook {
         Hook::Input => "what is for this host",
         Hook::Forward => "what this host passes on",
     };
-    let how = match how {
+    let by = match how {
         Loss::Policy => "by its policy",
         Loss::Rule => "by a rule for everything",
     };
-    format!("nftables table {family} {table}, chain {chain}: drops {what} {how}")
+    Finding {
+        code: FindingCode::ForeignRulesDrop,
+        severity: Severity::Warning,
+        subject: FindingSubject::Rules(format!("{family} {table} {chain}")),
+        text: format!("nftables table {family} {table}, chain {chain}: drops {packets} {by}"),
+        remedy: format!(
+            "add rules to chain {chain} of table {family} {table} that accept what comes in or goes out by the \
+             interfaces of the overlay, by name (`ip link` lists them as zl-...)"
+        ),
+    }
 }
 
 /// Filters of iptables proper. A kernel that has none has no such file, or an empty one.
-fn legacy() -> Vec<String> {
-    let filters =
-        |path: &str| std::fs::read_to_string(path).is_ok_and(|names| names.lines().any(|name| name == "filter"));
-    let found = LEGACY.into_iter().filter(|(_, path)| filters(path));
-    found.map(|(program, _)| format!("{program}, table filter: what it drops cannot be seen from here")).collect()
+fn legacy() -> Vec<Finding> {
+    LEGACY.into_iter().filter(|(_, path)| has_filter(path)).map(|(program, _)| unreadable(program)).collect()
+}
+
+fn has_filter(path: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|names| names.lines().any(|name| name == "filter"))
+}
+
+fn unreadable(program: &str) -> Finding {
+    Finding {
+        code: FindingCode::ForeignRulesUnreadable,
+        severity: Severity::Warning,
+        subject: FindingSubject::Rules(format!("{program} filter")),
+        text: format!("{program}, table filter: what it drops cannot be seen from here"),
+        remedy: format!("see for yourself: {program} -L -v -n"),
+    }
 }

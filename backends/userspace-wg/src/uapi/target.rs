@@ -1,6 +1,9 @@
 use std::{io, sync::Weak};
 
-use overlayd_core::{contract::DriftSignal, names::LinkName};
+use overlayd_core::{
+    contract::{DriftReason, DriftSignal, InterfaceChange},
+    names::LinkName,
+};
 
 use super::{DeviceEdit, PeerMode, PeerSection, SetRequest, show};
 use crate::{
@@ -46,7 +49,7 @@ impl ControlTarget {
             request.device.iter().for_each(|edit| apply_device(tunnel, edit));
             request.peers.iter().for_each(|section| apply_peer(tunnel, now, section));
         });
-        self.drift.changed(format!("{} was changed through its control socket", self.name));
+        self.drift.changed(DriftReason::Interface { name: self.name.to_string(), change: InterfaceChange::Configured });
         Ok(())
     }
 

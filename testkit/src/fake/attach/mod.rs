@@ -7,8 +7,8 @@ use std::{
 use async_trait::async_trait;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, Attacher, AttachmentId, Error, Guid, HostNetworks, NetworkInfo, NetworkName, NetworkPlan,
-        PortPlan, Result, Target, TargetIdentity,
+        AttachPlan, Attached, Attacher, AttachmentId, Error, Finding, Guid, HostNetworks, NetworkInfo, NetworkName,
+        NetworkPlan, PortPlan, Result, Target, TargetIdentity,
     },
     names::InstanceId,
 };
@@ -105,9 +105,9 @@ impl FakeAttacher {
         self.world().networks.remove(network);
     }
 
-    /// Somebody's rules may stop our packets from now on, or none do.
-    pub fn set_obstacles(&self, obstacles: Vec<String>) {
-        self.world().obstacles = obstacles;
+    /// From now on these are found on the host.
+    pub fn set_findings(&self, findings: Vec<Finding>) {
+        self.world().findings = findings;
     }
 
     /// The interfaces that the container sees, in the order of its plan.

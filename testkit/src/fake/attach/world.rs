@@ -6,7 +6,7 @@ use std::{
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, AttachmentId, ContainerRoute, Egress, Error, Guid, HostNetworks, InterfacePlan,
+        AttachPlan, Attached, AttachmentId, ContainerRoute, Egress, Error, Finding, Guid, HostNetworks, InterfacePlan,
         NetworkName, NetworkPlan, ObservedAttachment, ObservedNetwork, Result, Target, TargetIdentity, Uplink,
     },
     names::{InstanceId, LinkName},
@@ -20,7 +20,7 @@ pub(super) struct World {
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) attachments: BTreeMap<AttachmentId, Attachment>,
     /// What of others is in our packets' way.
-    pub(super) obstacles: Vec<String>,
+    pub(super) findings: Vec<Finding>,
     containers: Vec<Container>,
     started: u64,
 }
@@ -244,7 +244,7 @@ impl World {
                     alive: self.identity(&attachment.plan.target).is_ok_and(|now| now == attachment.identity),
                 })
                 .collect(),
-            obstacles: self.obstacles.clone(),
+            findings: self.findings.clone(),
         }
     }
 

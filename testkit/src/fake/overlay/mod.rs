@@ -10,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use overlayd_core::{
-    contract::{DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
+    contract::{
+        DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result, check_peer_changes,
+    },
     keys::PublicKey,
     names::{InstanceId, LinkName},
 };
@@ -210,10 +212,7 @@ impl OverlayBackend for FakeOverlay {
         let Some(Link::Device(device)) = links.get_mut(name).filter(|link| link.is_of(&self.instance)) else {
             return Err(Error::NotFound(format!("device {name}")));
         };
-        let own = device.plan.private_key.public_key();
-        if changes.iter().any(|change| matches!(change, PeerChange::Set(peer) if peer.public_key == own)) {
-            return Err(Error::Invalid(format!("{own} is the key of {name} itself and cannot be its peer")));
-        }
+        check_peer_changes(Some(&device.plan.private_key.public_key()), changes)?;
         changes.iter().for_each(|change| device.change(change));
         Ok(())
     }
