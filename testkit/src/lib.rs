@@ -8,24 +8,12 @@
 //! - [`requests`]: requests as most tests make them.
 //! - `lab`: hosts as network namespaces that run the real binary, with containers and probes (Linux, root).
 
-use std::io;
-
 pub mod contract;
 pub mod fake;
 pub mod fuzz;
-#[cfg(target_os = "linux")]
-pub mod lab;
 pub mod mock;
 pub mod model;
 pub mod requests;
 
-/// Waits on although a signal came. The kernel ends every wait that has a time-out so, even for a signal that nobody
-/// handles and a tracer's (signal(7), "Interruption of system calls"): that says nothing of what is waited for.
-pub fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match wait() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
-}
+#[cfg(target_os = "linux")]
+pub use overlayd_lab::{self as lab, uninterrupted};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use overlayd_testkit::lab::{Confinement, Lab, Namespace, Shape, Underlay, await_cleanup, probe::pings};
+use overlayd_lab::{Confinement, Lab, Namespace, Shape, Underlay, await_cleanup, probe::pings};
 
 use self::contenders::{ALL, Contender, Way};
 use crate::{

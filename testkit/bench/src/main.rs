@@ -97,7 +97,7 @@ impl Bench {
 
 fn main() -> Result<()> {
     let Task::Bench(options) = Task::parse();
-    ensure!(overlayd_testkit::lab::available(), "a lab is needed");
+    ensure!(overlayd_lab::available(), "a lab is needed");
     let mut bench = Bench {
         overlayd: match &options.overlayd {
             // The lab starts it from elsewhere.

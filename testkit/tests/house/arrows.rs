@@ -109,8 +109,8 @@ fn reserved_crates_are_named_by_their_holders_alone() {
     }
 }
 
-/// What is built for tests and for measuring alone.
-const TOOLS: [&str; 2] = ["overlayd-testkit", "overlayd-bench"];
+/// What is built for tests, for measuring and for showing alone.
+const TOOLS: [&str; 4] = ["overlayd-testkit", "overlayd-bench", "overlayd-lab", "overlayd-demo"];
 
 #[test]
 fn no_release_contains_the_testkit_or_mocks() {

@@ -62,8 +62,7 @@ pub(crate) fn targets(source: &Path) -> Vec<Vec<SourceModule>> {
 pub(crate) fn product() -> Vec<PathBuf> {
     let manifests = crate::tree::files("toml").into_iter().filter(|path| path.ends_with("Cargo.toml"));
     let sources = manifests.map(|path| path.with_file_name("src"));
-    let tools = [root().join("testkit"), root().join("testkit/bench")];
-    sources.filter(|source| source.is_dir() && !tools.iter().any(|tool| source.starts_with(tool))).collect()
+    sources.filter(|source| source.is_dir() && !source.starts_with(root().join("testkit"))).collect()
 }
 
 fn modules(root: &Path) -> Vec<SourceModule> {

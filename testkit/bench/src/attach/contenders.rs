@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use overlayd_core::protocol::{AttachHandle, OverlayMode, Request, Response};
-use overlayd_testkit::lab::{Client, Cluster, Host, Namespace, attach_request};
+use overlayd_lab::{Client, Cluster, Host, Namespace, attach_request};
 use serde_json::json;
 
 use crate::{

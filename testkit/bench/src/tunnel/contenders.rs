@@ -8,7 +8,7 @@ use std::{
 };
 
 use overlayd_core::{keys::PrivateKey, protocol::Response};
-use overlayd_testkit::lab::{Cluster, Confinement, Host, Lab, Namespace, Shape, Underlay, probe::pings};
+use overlayd_lab::{Cluster, Confinement, Host, Lab, Namespace, Shape, Underlay, probe::pings};
 
 use crate::{
     Bench,

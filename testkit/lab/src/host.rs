@@ -8,8 +8,8 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
+use super::HostFacts;
 use super::{Client, Namespace, confined::Bounds, daemon::Daemon, facts};
-use crate::contract::HostFacts;
 
 /// A host: its namespaces, and the daemon on it while that runs.
 #[derive(Debug)]

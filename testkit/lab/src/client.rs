@@ -7,9 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use overlayd_core::protocol::{Event, Frame, Request, Response, StatusSnapshot};
-
-use crate::requests;
+use overlayd_core::protocol::{AttachContainer, AttachHandle, Event, Frame, Request, Response, StatusSnapshot};
 
 /// How long an event is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -144,11 +142,19 @@ impl Client {
     /// Detaches a process.
     #[track_caller]
     pub fn detach(&mut self, pid: u32) {
-        self.ok(Request::DetachContainer { handle: requests::process(pid) });
+        self.ok(Request::DetachContainer { handle: AttachHandle::LinuxPid { pid } });
     }
 }
 
 /// The plain attach of a process to a service.
 pub fn attach_request(pid: u32, service: &str) -> Request {
-    Request::AttachContainer(requests::attach(requests::process(pid), service))
+    Request::AttachContainer(AttachContainer {
+        handle: AttachHandle::LinuxPid { pid },
+        service: service.into(),
+        join_global: false,
+        ephemeral: false,
+        isolation_network: None,
+        dns_server: None,
+        dns_domain: None,
+    })
 }

@@ -30,6 +30,8 @@ mod namespace;
 pub mod probe;
 mod underlay;
 
+use std::{collections::BTreeSet, io};
+
 pub use cleanup::await_cleanup;
 pub use client::{Client, attach_request};
 pub use cluster::{Cluster, Node};
@@ -37,8 +39,11 @@ pub use host::{Host, Privileges};
 pub use namespace::{Confinement, Namespace};
 pub use underlay::{Lab, OUTSIDE, OUTSIDE_V6, Shape, Underlay};
 
+/// What is on a host, one line per fact, such as `ip -4: default via 192.0.2.254 dev eth0`. Two equal sets mean an unchanged host.
+pub type HostFacts = BTreeSet<String>;
+
 /// What is in a host's namespace: links, addresses, routes, rules, sysctls, files under `/run`.
-pub fn facts(host: &Namespace) -> crate::contract::HostFacts {
+pub fn facts(host: &Namespace) -> HostFacts {
     facts::of(host)
 }
 
@@ -53,5 +58,16 @@ pub fn available() -> bool {
             false
         }
         Err(reason) => panic!("no lab here: {reason} (set OVERLAYD_ALLOW_SKIP=1 to skip what needs one)"),
+    }
+}
+
+/// Repeats a wait that a signal interrupted. The kernel ends every wait with a time-out so, even for a signal that has no
+/// handler and for a tracer's (signal(7), "Interruption of system calls"): that says nothing about what is waited for.
+pub fn uninterrupted<T>(mut wait: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::lab::Namespace;
+use crate::Namespace;
 
 /// A capture of all links of a namespace (AF_PACKET), which looks for a known plaintext.
 #[derive(Debug)]
@@ -32,7 +32,12 @@ pub struct Captured {
     pub wireguard_data: u64,
     /// Length of the longest IP packet in bytes.
     pub longest: usize,
+    /// The first bytes of one WireGuard data message, or zeros.
+    pub sample: [u8; SAMPLE],
 }
+
+/// How many bytes of a WireGuard data message are kept.
+const SAMPLE: usize = 32;
 
 /// `ETH_P_ALL` of linux/if_ether.h: every protocol.
 const EVERY_PROTOCOL: u16 = 3;
@@ -88,6 +93,9 @@ impl Captured {
         };
         self.longest = self.longest.max(packet.len());
         let payload = udp.and_then(|header| packet.get(header + 8..));
-        self.wireguard_data += u64::from(payload.is_some_and(|payload| payload.starts_with(&[4, 0, 0, 0])));
+        if let Some(message) = payload.filter(|payload| payload.starts_with(&[4, 0, 0, 0])) {
+            self.wireguard_data += 1;
+            self.sample = message.first_chunk().copied().unwrap_or(self.sample);
+        }
     }
 }

@@ -68,9 +68,16 @@ impl Namespace {
         BufReader::new(holder.stdout.as_mut().expect("stdout is piped")).read_line(&mut line).expect("a pipe");
         assert_eq!(line, "ready\n", "{command:?} did not make its namespace");
         let namespace = Self { holder, mounts };
-        // Lets every group send pings without a raw socket.
-        namespace.set("ipv4/ping_group_range", "0 2147483647");
+        namespace.allow_pings();
         namespace
+    }
+
+    /// Lets every group send pings without a raw socket. A user namespace refuses groups that it does not map, and then
+    /// it has a single one, which is root's.
+    fn allow_pings(&self) {
+        const RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
+        let allowed = self.enter(|| fs::write(RANGE, "0 2147483647").or_else(|_| fs::write(RANGE, "0 0")));
+        allowed.unwrap_or_else(|error| panic!("{RANGE}: {error}"));
     }
 
     /// Sets a sysctl below `net/`, as `ipv4/ip_forward`.

@@ -12,8 +12,8 @@ use std::{
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 
+use super::HostFacts;
 use super::Namespace;
-use crate::contract::HostFacts;
 
 /// What is asked of `ip` beside links and addresses, with the option that says for which family.
 const ROUTING: [&str; 2] = ["route show table all", "rule show"];

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::lab::Namespace;
+use crate::Namespace;
 
 /// Room for what arrives while the receiver waits for its turn on a busy machine, in bytes.
 const BUFFER: usize = 16 << 20;

@@ -13,7 +13,7 @@ pub use ping::{ping, pings};
 pub use pulse::{Heard, Pulse};
 pub use reach::{Service, WAYS, Way, is_cut_off, reaches};
 pub use stream::{Conversation, Stream, Tally};
-pub use tcp::{Transfer, transfer};
+pub use tcp::{Throughput, Transfer, throughput, transfer};
 pub use udp::{Echo, Flow, Talk};
 
 /// Plaintext that every ping of at least 56 bytes and every transfer carries; what a capture looks for.

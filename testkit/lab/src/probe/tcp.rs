@@ -1,15 +1,17 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::SockRef;
 
-use crate::lab::Namespace;
+use crate::{Namespace, uninterrupted};
 
 /// How long a transfer may stand still.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of one write or read while throughput is measured.
+const CHUNK: usize = 128 * 1024;
 
 /// A finished transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,52 @@ fn receive(listener: &TcpListener, bytes: usize) -> Result<usize, String> {
     }
     stream.write_all(&[1]).map_err(|e| e.to_string())?;
     Ok(received.len())
+}
+
+/// What arrived of a stream that was sent as fast as it could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throughput {
+    /// Bytes that arrived.
+    pub bytes: u64,
+    /// From the first connection to the last byte.
+    pub time: Duration,
+}
+
+/// Sends for so long over TCP from one namespace to a listener in the other, and counts what arrives.
+pub fn throughput(from: &Namespace, to: &Namespace, address: IpAddr, duration: Duration) -> Result<Throughput, String> {
+    let listener = to.enter(|| TcpListener::bind((address, 0))).map_err(|e| format!("listen: {e}"))?;
+    let server = listener.local_addr().map_err(|e| e.to_string())?;
+    let sender = from.spawn(move || send_for(server, duration));
+    let received = count(&listener);
+    sender.join().map_err(|_| "the sender panicked".to_owned())??;
+    received
+}
+
+fn send_for(server: SocketAddr, duration: Duration) -> Result<(), String> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE).map_err(|e| format!("connect to {server}: {e}"))?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
+    let chunk = vec![0x2e; CHUNK];
+    let start = Instant::now();
+    while start.elapsed() < duration {
+        stream.write_all(&chunk).map_err(|e| format!("send to {server}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn count(listener: &TcpListener) -> Result<Throughput, String> {
+    SockRef::from(listener).set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
+    let (mut stream, _) = listener.accept().map_err(|e| format!("no connection arrived: {e}"))?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
+    let start = Instant::now();
+    let mut buffer = vec![0; CHUNK];
+    let mut bytes = 0;
+    loop {
+        match uninterrupted(|| stream.read(&mut buffer)) {
+            Ok(0) => return Ok(Throughput { bytes, time: start.elapsed() }),
+            Ok(length) => bytes += length as u64,
+            Err(error) => return Err(format!("after {bytes} bytes: {error}")),
+        }
+    }
 }
 
 /// Bytes that repeat at no power of two, so that a lost or doubled block shows.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::lab::Namespace;
+use crate::Namespace;
 
 /// How long the last answers are waited for.
 const AFTERMATH: Duration = Duration::from_secs(1);

@@ -5,12 +5,11 @@
 //!            ├── core                      ├── core
 //!   host 1 ──┘            host 1 ─────────┘
 //! ```
-#![cfg(target_os = "linux")]
 
 use std::{net::SocketAddr, path::Path};
 
-use overlayd_testkit::lab::{
-    self, Confinement, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Shape, Underlay,
+use overlayd_lab::{
+    Confinement, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Shape, Underlay,
     probe::{Capture, Echo, Flow, ping, pings, transfer},
 };
 
@@ -22,7 +21,7 @@ fn lab(shape: Shape, mtu: u16) -> Lab {
 
 #[test]
 fn hosts_reach_each_other_and_the_outside_over_switch_and_router() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     for shape in [Shape::Switch, Shape::Router] {
@@ -39,7 +38,7 @@ fn hosts_reach_each_other_and_the_outside_over_switch_and_router() {
 
 #[test]
 fn a_host_behind_a_nat_calls_out_and_is_not_called() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     let lab = lab(Shape::Nat(vec![0]), 1500);
@@ -51,7 +50,7 @@ fn a_host_behind_a_nat_calls_out_and_is_not_called() {
 
 #[test]
 fn the_mtu_is_that_of_every_link() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     let lab = lab(Shape::Router, 1400);
@@ -62,7 +61,7 @@ fn the_mtu_is_that_of_every_link() {
 
 #[test]
 fn a_capture_finds_plaintext_and_fragments() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     let lab = lab(Shape::Switch, 1500);
@@ -80,7 +79,7 @@ fn a_capture_finds_plaintext_and_fragments() {
 
 #[test]
 fn a_flow_counts_what_is_lost() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     let broken = Underlay { loss_per_mille: 999, ..Underlay::default() };
@@ -96,7 +95,7 @@ fn a_flow_counts_what_is_lost() {
 
 #[test]
 fn a_container_starts_with_nothing_and_ends_with_its_namespace() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     for confinement in [Confinement::None, Confinement::NoCapabilities] {
@@ -111,7 +110,7 @@ fn a_container_starts_with_nothing_and_ends_with_its_namespace() {
 
 #[test]
 fn a_host_that_nobody_touched_has_the_same_facts() {
-    if !lab::available() {
+    if !overlayd_lab::available() {
         return;
     }
     let lab = lab(Shape::Switch, 1500);

@@ -6,7 +6,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{lab::Namespace, uninterrupted};
+use crate::{Namespace, uninterrupted};
 
 /// How long a lost answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{lab::Namespace, uninterrupted};
+use crate::{Namespace, uninterrupted};
 
 /// How long an answer is waited for before its datagram counts as lost.
 const PATIENCE: Duration = Duration::from_secs(5);

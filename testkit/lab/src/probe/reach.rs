@@ -12,7 +12,7 @@ use overlayd_core::contract::PortProtocol;
 use socket2::SockRef;
 
 use super::ping::echo;
-use crate::{lab::Namespace, uninterrupted};
+use crate::{Namespace, uninterrupted};
 
 /// How long what should arrive is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
