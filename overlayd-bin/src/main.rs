@@ -3,7 +3,6 @@
 mod absent;
 mod cli;
 mod daemon;
-mod demo;
 mod host;
 mod ipc;
 mod logging;

@@ -110,11 +110,6 @@ pub(crate) enum Command {
     Upgrade(Output),
     /// Send a request as it is and print the reply
     Call(Call),
-    /// Build two hosts on this machine, connect containers across them, and show that it works
-    Demo(Demo),
-    /// A process of the demo: makes namespaces of its own and becomes what it is told to be
-    #[command(hide = true)]
-    DemoPart(DemoPart),
 }
 
 /// How to print a reply.
@@ -200,37 +195,4 @@ pub(crate) struct Publish {
 pub(crate) struct Call {
     /// The request, as {"op":"status"}; `-` reads it from standard input
     pub(crate) request: String,
-}
-
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Demo {
-    /// Leave everything running and say how to enter and how to remove it
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// Seconds to measure throughput for
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
-    pub(crate) seconds: u64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DemoPart {
-    /// What to become
-    pub(crate) part: Part,
-    /// Outlive the demo
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// State of the daemon, for a host
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state: Option<PathBuf>,
-}
-
-/// What a process of the demo becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
-    /// The network between the hosts
-    Switch,
-    /// A host: the daemon in a network of its own
-    Host,
-    /// A container: a process that waits in a network of its own
-    Container,
 }

@@ -5,9 +5,9 @@ mod ask;
 mod exit;
 pub(crate) mod place;
 mod ports;
-pub(crate) mod remote;
+mod remote;
 mod strays;
-pub(crate) mod tables;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use self::{
     args::{Arguments, Command, DaemonFlags},
     exit::Failure,
 };
-use crate::{daemon, demo};
+use crate::daemon;
 
 /// Runs the command line of this process. Usage errors end it with code 2 on the way.
 pub(crate) fn main() -> ExitCode {
@@ -48,7 +48,5 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Edges(output) => ask::edges(place, output),
         Command::Upgrade(output) => ask::upgrade(place, output),
         Command::Call(call) => ask::call(place, &call),
-        Command::Demo(options) => Ok(demo::run(options)?),
-        Command::DemoPart(part) => Ok(demo::run_part(&part)?),
     }
 }

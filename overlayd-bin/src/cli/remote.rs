@@ -1,16 +1,11 @@
-//! The daemon as the command line and the demo reach it.
+//! The daemon as the command line reaches it.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use overlayd_core::{
     ipc::client::{Client, ClientError, ClientOptions},
-    protocol::{Event, Request, Response},
+    protocol::{Request, Response},
 };
-use tokio::sync::broadcast;
 
 use super::{args::Place, exit::Failure};
 
@@ -27,19 +22,6 @@ impl Remote {
     /// The daemon at `socket`, which is there or is not.
     fn at(socket: PathBuf) -> Self {
         Self { client: Client::unix(&socket, ClientOptions { attempts: 1, timeout: Some(PATIENCE) }), socket }
-    }
-
-    /// The daemon of this data directory, which was started a moment ago.
-    pub(crate) fn just_started(data_dir: &Path) -> Self {
-        let place = Place { data_dir: Some(data_dir.to_owned()), socket: None };
-        let socket = place.socket();
-        let options = ClientOptions { timeout: Some(PATIENCE), ..ClientOptions::patient() };
-        Self { client: Client::unix(&socket, options), socket }
-    }
-
-    /// What the daemon tells without being asked, from now on.
-    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.client.events()
     }
 
     /// Asks one thing; a refusal is a reply as any other.

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{
     Bench,
+    build::DIST,
     peers::{Peer, Peers, Source, program},
     processes::{processor_time, resident},
     report::Table,
@@ -125,7 +126,7 @@ impl Contender {
 }
 
 fn ours(port: u16, changes: u32) -> Command {
-    let mut command = on_core(0, "target/release/examples/serve");
+    let mut command = on_core(0, &format!("{DIST}/examples/serve"));
     command.args([format!("127.0.0.1:{port}"), changes.to_string()]);
     command
 }
@@ -221,7 +222,8 @@ fn build_server() -> Result<PathBuf> {
     let mut cargo = program(std::env::var("CARGO").as_deref().unwrap_or("cargo"));
     cargo.args([
         "build",
-        "--release",
+        "--profile",
+        "dist",
         "--quiet",
         "--locked",
         "--package",
@@ -230,5 +232,5 @@ fn build_server() -> Result<PathBuf> {
         "serve",
     ]);
     ensure!(cargo.status().context("cargo")?.success(), "the name server could not be built");
-    Ok(PathBuf::from("target/release/examples/serve"))
+    Ok(Path::new(DIST).join("examples/serve"))
 }

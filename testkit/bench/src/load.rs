@@ -26,18 +26,7 @@ pub(crate) fn measure(bench: &mut Bench, title: &'static str) -> Result<()> {
     let (beside, peers) = (bench.options.beside.to_string(), bench.options.peers.to_string());
     let arguments = [part, "--beside", &beside, "--peers", &peers];
     let mut cargo = program(std::env::var("CARGO").as_deref().unwrap_or("cargo"));
-    cargo.args([
-        "bench",
-        "--quiet",
-        "--locked",
-        "--profile",
-        "tools",
-        "--package",
-        "overlayd",
-        "--bench",
-        "load",
-        "--",
-    ]);
+    cargo.args(["bench", "--quiet", "--locked", "--package", "overlayd", "--bench", "load", "--"]);
     cargo.args(arguments).arg("--overlayd").arg(&bench.overlayd).arg("--json").arg(&path);
     // Of an earlier run.
     let _ = fs::remove_file(&path);

@@ -12,11 +12,11 @@ const FEATURES: [&str; 3] = ["userspace-wg", "kernel-wg", "userspace-wg,kernel-w
 /// Measures the daemon, and builds it with every set of features.
 pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
     load::measure(bench, load::SMALL)?;
-    let method = "Release build, without its symbols (strip(1)).".to_owned();
+    let method = "As it is shipped (profile dist), without its symbols (strip(1)).".to_owned();
     let mut table = Table::new("Size of the binary", method, &[("size", "MB")]);
     for features in FEATURES {
         build::build(&["--no-default-features", "--features", features])?;
-        table.add(features, &[Some(stripped(Path::new("target/release/overlayd"))?)]);
+        table.add(features, &[Some(stripped(&Path::new(build::DIST).join("overlayd"))?)]);
     }
     build::overlayd()?;
     bench.report.take(table);

@@ -1,4 +1,4 @@
-//! Makes namespaces possible: as root directly, otherwise as root of a user namespace of our own.
+//! Makes namespaces possible: as root directly, otherwise as root of a user namespace of its own.
 
 use std::fs;
 
@@ -17,16 +17,16 @@ const NEEDS: &str = "the demo builds network namespaces: run it as root, or allo
 const TUN: &str = "/dev/net/tun";
 
 /// With whose rights the demo works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rights {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Rights {
     /// Those of the machine's root.
     Root,
-    /// Those of root in a user namespace of our own.
+    /// Those of root in a user namespace of its own.
     UserNamespace,
 }
 
 /// Obtains the rights, or says what is missing. To be called while the process has a single thread.
-pub(super) fn obtain() -> Result<Rights> {
+pub(crate) fn obtain() -> Result<Rights> {
     let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN;
     if capabilities(None)?.effective.contains(needed) {
         return Ok(Rights::Root);

@@ -4,7 +4,7 @@ use std::{fmt::Display, io::IsTerminal as _, time::Duration};
 
 /// Writes the story of the demo to standard output, in colour where that is a terminal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Show {
+pub(crate) struct Show {
     colour: bool,
 }
 
@@ -15,32 +15,32 @@ const CYAN: &str = "36";
 
 impl Show {
     /// A show for the terminal this process has, if it has one.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
     }
 
     /// The heading of a chapter.
-    pub(super) fn chapter(self, title: &str) {
+    pub(crate) fn chapter(self, title: &str) {
         println!("\n{}", self.paint(BOLD, &format!("── {title}")));
     }
 
     /// A plain remark.
-    pub(super) fn say(self, text: impl Display) {
+    pub(crate) fn say(self, text: impl Display) {
         println!("   {text}");
     }
 
     /// What was asked of a host.
-    pub(super) fn asked(self, host: &str, request: &str) {
+    pub(crate) fn asked(self, host: &str, request: &str) {
         println!("   {} {}", self.paint(CYAN, &format!("{host} ◀")), request);
     }
 
     /// What it answered.
-    pub(super) fn answered(self, host: &str, reply: &str) {
+    pub(crate) fn answered(self, host: &str, reply: &str) {
         println!("   {} {}", self.paint(DIM, &format!("{host} ▶")), self.paint(DIM, reply));
     }
 
     /// Something that was to be seen, and was.
-    pub(super) fn proved(self, text: impl Display) {
+    pub(crate) fn proved(self, text: impl Display) {
         println!("   {} {text}", self.paint(GREEN, "✔"));
     }
 
@@ -50,17 +50,17 @@ impl Show {
 }
 
 /// A time in milliseconds with two decimals.
-pub(super) fn millis(time: Duration) -> String {
+pub(crate) fn millis(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// Bits per second in the unit that fits.
-pub(super) fn rate(bits: f64) -> String {
+pub(crate) fn rate(bits: f64) -> String {
     if bits >= 1e9 { format!("{:.2} Gbit/s", bits / 1e9) } else { format!("{:.0} Mbit/s", bits / 1e6) }
 }
 
 /// Bytes in hex, sixteen a line.
-pub(super) fn hex_lines(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn hex_lines(bytes: &[u8]) -> Vec<String> {
     let line = |chunk: &[u8]| chunk.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
     bytes.chunks(16).map(line).collect()
 }
