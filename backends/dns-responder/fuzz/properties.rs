@@ -8,7 +8,7 @@ use std::{
 
 use domain::base::Message;
 use overlayd_core::contract::DnsPlan;
-use overlayd_dns_responder::{Outcome, Transport, Verdict, View, answer, forwarded};
+use overlayd_dns_responder::{ForwardOutcome, QueryTransport, QueryVerdict, ZoneView, answer, forwarded};
 
 /// Largest answers, in bytes.
 const DATAGRAM: usize = 1232;
@@ -22,19 +22,22 @@ const ID: u16 = 0x5a17;
 pub(crate) fn message(data: &[u8]) {
     let [how, len, rest @ ..] = data else { return };
     let (query, said) = rest.split_at(rest.len().min(usize::from(*len)));
-    let transport = if how & 1 == 0 { Transport::Udp } else { Transport::Tcp };
+    let transport = if how & 1 == 0 { QueryTransport::Udp } else { QueryTransport::Tcp };
     // What was there before must not show.
     let mut reply = vec![0xee; 7];
     match answer(&VIEW, query, transport, &mut reply) {
-        Verdict::Drop => {}
-        Verdict::Reply => check(query, transport, &reply),
-        Verdict::Forward(wanted) => {
+        QueryVerdict::Drop => {}
+        QueryVerdict::Reply => check(query, transport, &reply),
+        QueryVerdict::Forward(wanted) => {
             let asked = wanted.to_message(ID).expect("what was asked of us can be asked of others");
             assert_eq!(Message::from_octets(&asked).expect("a whole header").header_counts().qdcount(), 1);
-            let answered = wanted.understood(said, ID).map(|answer| Outcome::Answered(Arc::new(answer), (*how).into()));
-            for outcome in [Some(Outcome::Failed), Some(Outcome::Nobody), answered].into_iter().flatten() {
+            let answered =
+                wanted.understood(said, ID).map(|answer| ForwardOutcome::Answered(Arc::new(answer), (*how).into()));
+            for outcome in
+                [Some(ForwardOutcome::Failed), Some(ForwardOutcome::NoUpstream), answered].into_iter().flatten()
+            {
                 let verdict = forwarded(query, transport, &outcome, &mut reply);
-                assert!(matches!(verdict, Verdict::Reply), "{verdict:?} to what is worth asking others");
+                assert!(matches!(verdict, QueryVerdict::Reply), "{verdict:?} to what is worth asking others");
                 check(query, transport, &reply);
             }
         }
@@ -42,7 +45,7 @@ pub(crate) fn message(data: &[u8]) {
 }
 
 /// One zone of ours with a name, one with more addresses than a datagram holds, and one that others know.
-static VIEW: LazyLock<View> = LazyLock::new(|| {
+static VIEW: LazyLock<ZoneView> = LazyLock::new(|| {
     let plan = DnsPlan {
         zones: BTreeSet::from(["atlas.local".to_owned()]),
         reverse: BTreeSet::from(["10.77.0.0/16".parse().expect("a range")]),
@@ -56,20 +59,20 @@ static VIEW: LazyLock<View> = LazyLock::new(|| {
         ]),
         ..DnsPlan::default()
     };
-    View::of(&plan).expect("a plan that can be answered from")
+    ZoneView::of(&plan).expect("a plan that can be answered from")
 });
 
-fn check(query: &[u8], transport: Transport, reply: &[u8]) {
+fn check(query: &[u8], transport: QueryTransport, reply: &[u8]) {
     let message = Message::from_octets(reply).expect("a whole header");
     let (header, asked) = (message.header(), Message::from_octets(query).expect("a header was answered").header());
     assert!(header.qr(), "an answer says that it is one");
     assert_eq!((header.id(), header.opcode()), (asked.id(), asked.opcode()), "it is the answer to this query");
-    let limit = if transport == Transport::Udp { DATAGRAM } else { STREAM };
+    let limit = if transport == QueryTransport::Udp { DATAGRAM } else { STREAM };
     assert!(reply.len() <= limit, "{} bytes over {transport:?}", reply.len());
     assert!(message.question().all(|question| question.is_ok()), "a torn question");
     for section in [message.answer(), message.authority(), message.additional()] {
         assert!(section.expect("sections that can be found").all(|record| record.is_ok()), "a torn record");
     }
     let silence = answer(&VIEW, reply, transport, &mut Vec::new());
-    assert!(matches!(silence, Verdict::Drop), "an answer was answered");
+    assert!(matches!(silence, QueryVerdict::Drop), "an answer was answered");
 }

@@ -12,10 +12,10 @@ use domain::{
 };
 
 use crate::{
-    forward::{Answer, Offer, Question},
+    forward::{EdnsOffer, UpstreamAnswer, UpstreamQuestion},
     name::{KeyBuf, NameKey, to_name},
-    query::{HEADER, Query, Transport, UDP_PAYLOAD, Unanswerable},
-    zones::{Found, Kind, Node, View},
+    query::{DnsQuery, HEADER, QueryError, QueryTransport, UDP_PAYLOAD},
+    zones::{LocalName, NameContent, NameLookup, ZoneView},
 };
 
 /// Longest that others may keep that a name does not exist: it may be registered at any moment.
@@ -27,89 +27,94 @@ const OPT_LEN: usize = 11;
 
 /// What becomes of a message.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum QueryVerdict {
     /// It is ignored.
     Drop,
     /// The answer was written.
     Reply,
     /// Somebody else is to be asked; [`forwarded`] makes the answer then.
-    Forward(Wanted),
+    Forward(ForwardRequest),
 }
 
 /// What to ask others for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    pub(crate) question: Question,
+pub struct ForwardRequest {
+    pub(crate) question: UpstreamQuestion,
     /// The servers of a split zone; `None` is the upstreams.
     pub(crate) servers: Option<Arc<[std::net::SocketAddr]>>,
 }
 
-impl Wanted {
+impl ForwardRequest {
     /// The message that asks a server.
     pub fn to_message(&self, id: u16) -> Result<Vec<u8>, PushError> {
-        self.question.to_message(id, Offer::Edns)
+        self.question.to_message(id, EdnsOffer::Edns)
     }
 
     /// What a server's message says to it, if it is an answer to the message with this id.
-    pub fn understood(&self, message: &[u8], id: u16) -> Option<Answer> {
-        Answer::read(message, id, &self.question).ok()
+    pub fn understood(&self, message: &[u8], id: u16) -> Option<UpstreamAnswer> {
+        UpstreamAnswer::read(message, id, &self.question).ok()
     }
 }
 
 /// How asking others ended.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub enum ForwardOutcome {
     /// They answered, so many seconds ago.
-    Answered(Arc<Answer>, u32),
-    /// There is nobody to ask.
-    Nobody,
-    /// Nobody answered.
+    Answered(Arc<UpstreamAnswer>, u32),
+    /// No upstream is configured.
+    NoUpstream,
+    /// No upstream answered in time.
     Failed,
 }
 
-type Target = StaticCompressor<Vec<u8>>;
+type ReplyTarget = StaticCompressor<Vec<u8>>;
 
 /// Answers a message as the view has it. `out` is overwritten.
-pub fn answer(view: &View, message: &[u8], transport: Transport, out: &mut Vec<u8>) -> Verdict {
-    let query = match Query::parse(message, transport) {
+pub fn answer(view: &ZoneView, message: &[u8], transport: QueryTransport, out: &mut Vec<u8>) -> QueryVerdict {
+    let query = match DnsQuery::parse(message, transport) {
         Ok(query) => query,
         Err(unanswerable) => return refuse(unanswerable, out),
     };
     let key = KeyBuf::of(&query.name);
     let servers = match view.find(&key) {
-        Found::Ours(node) => {
+        NameLookup::Local(node) => {
             write_ours(view, &query, &key, &node, out);
-            return Verdict::Reply;
+            return QueryVerdict::Reply;
         }
-        Found::Split(servers) => Some(Arc::clone(servers)),
-        Found::Elsewhere => None,
+        NameLookup::Split(servers) => Some(Arc::clone(servers)),
+        NameLookup::Upstream => None,
     };
     if query.header.rd() {
-        return Verdict::Forward(Wanted { question: query.to_forward(), servers });
+        return QueryVerdict::Forward(ForwardRequest { question: query.to_forward(), servers });
     }
     write_code(&query, OptRcode::REFUSED, out);
-    Verdict::Reply
+    QueryVerdict::Reply
 }
 
 /// Answers a message with what others said. `out` is overwritten.
-pub fn forwarded(message: &[u8], transport: Transport, outcome: &Outcome, out: &mut Vec<u8>) -> Verdict {
-    let query = match Query::parse(message, transport) {
+pub fn forwarded(
+    message: &[u8],
+    transport: QueryTransport,
+    outcome: &ForwardOutcome,
+    out: &mut Vec<u8>,
+) -> QueryVerdict {
+    let query = match DnsQuery::parse(message, transport) {
         Ok(query) => query,
         Err(unanswerable) => return refuse(unanswerable, out),
     };
     match outcome {
-        Outcome::Answered(answer, age) => answer.write(&query, *age, out),
-        Outcome::Nobody => write_code(&query, OptRcode::REFUSED, out),
-        Outcome::Failed => write_code(&query, OptRcode::SERVFAIL, out),
+        ForwardOutcome::Answered(answer, age) => answer.write(&query, *age, out),
+        ForwardOutcome::NoUpstream => write_code(&query, OptRcode::REFUSED, out),
+        ForwardOutcome::Failed => write_code(&query, OptRcode::SERVFAIL, out),
     }
-    Verdict::Reply
+    QueryVerdict::Reply
 }
 
-fn refuse(unanswerable: Unanswerable<'_>, out: &mut Vec<u8>) -> Verdict {
+fn refuse(unanswerable: QueryError<'_>, out: &mut Vec<u8>) -> QueryVerdict {
     match unanswerable {
-        Unanswerable::Silence => return Verdict::Drop,
-        Unanswerable::Question(query, code) => write_code(&query, code, out),
-        Unanswerable::Header(asked, code) => {
+        QueryError::Ignored => return QueryVerdict::Drop,
+        QueryError::Refused(query, code) => write_code(&query, code, out),
+        QueryError::Header(asked, code) => {
             let mut header = asked;
             header.set_qr(true);
             header.set_aa(false);
@@ -123,24 +128,24 @@ fn refuse(unanswerable: Unanswerable<'_>, out: &mut Vec<u8>) -> Verdict {
             out.resize(HEADER, 0);
         }
     }
-    Verdict::Reply
+    QueryVerdict::Reply
 }
 
-fn write_code(query: &Query<'_>, code: OptRcode, out: &mut Vec<u8>) {
+fn write_code(query: &DnsQuery<'_>, code: OptRcode, out: &mut Vec<u8>) {
     compose(query, code, out, |answer| Ok(answer.additional()));
 }
 
 /// Says that the answer is too large for a datagram, so that the asker comes again over TCP.
-pub(crate) fn write_truncated(query: &Query<'_>, code: OptRcode, out: &mut Vec<u8>) {
+pub(crate) fn write_truncated(query: &DnsQuery<'_>, code: OptRcode, out: &mut Vec<u8>) {
     compose(query, code, out, |mut answer| {
         answer.header_mut().set_tc(true);
         Ok(answer.additional())
     });
 }
 
-fn write_ours(view: &View, query: &Query<'_>, key: &[u8], node: &Node<'_>, out: &mut Vec<u8>) {
-    let code = if matches!(node.kind, Kind::Absent) { OptRcode::NXDOMAIN } else { OptRcode::NOERROR };
-    let ours = Ours { view, query, key, node };
+fn write_ours(view: &ZoneView, query: &DnsQuery<'_>, key: &[u8], node: &LocalName<'_>, out: &mut Vec<u8>) {
+    let code = if matches!(node.kind, NameContent::Absent) { OptRcode::NXDOMAIN } else { OptRcode::NOERROR };
+    let ours = LocalAnswer { view, query, key, node };
     compose(query, code, out, |mut answer| {
         answer.header_mut().set_aa(true);
         ours.push_answer(&mut answer)?;
@@ -151,10 +156,10 @@ fn write_ours(view: &View, query: &Query<'_>, key: &[u8], node: &Node<'_>, out: 
 /// Writes an answer: header, question, what `fill` adds, and an OPT record if the asker sent one. What does not fit is
 /// left out as a whole and said to be truncated.
 fn compose(
-    query: &Query<'_>,
+    query: &DnsQuery<'_>,
     code: OptRcode,
     out: &mut Vec<u8>,
-    fill: impl FnOnce(AnswerBuilder<Target>) -> Result<AdditionalBuilder<Target>, PushError>,
+    fill: impl FnOnce(AnswerBuilder<ReplyTarget>) -> Result<AdditionalBuilder<ReplyTarget>, PushError>,
 ) {
     let written = start(query, code, std::mem::take(out)).and_then(fill).and_then(|reply| finish(query, code, reply));
     match written {
@@ -163,7 +168,7 @@ fn compose(
     }
 }
 
-fn start(query: &Query<'_>, code: OptRcode, target: Vec<u8>) -> Result<AnswerBuilder<Target>, PushError> {
+fn start(query: &DnsQuery<'_>, code: OptRcode, target: Vec<u8>) -> Result<AnswerBuilder<ReplyTarget>, PushError> {
     let Ok(mut builder) = MessageBuilder::from_target(StaticCompressor::new(target));
     let header = builder.header_mut();
     header.set_id(query.header.id());
@@ -179,7 +184,11 @@ fn start(query: &Query<'_>, code: OptRcode, target: Vec<u8>) -> Result<AnswerBui
     Ok(builder.answer())
 }
 
-fn finish(query: &Query<'_>, code: OptRcode, mut reply: AdditionalBuilder<Target>) -> Result<Vec<u8>, PushError> {
+fn finish(
+    query: &DnsQuery<'_>,
+    code: OptRcode,
+    mut reply: AdditionalBuilder<ReplyTarget>,
+) -> Result<Vec<u8>, PushError> {
     if let Some(edns) = query.edns {
         reply.clear_push_limit();
         reply.opt(|opt| {
@@ -193,24 +202,24 @@ fn finish(query: &Query<'_>, code: OptRcode, mut reply: AdditionalBuilder<Target
 }
 
 /// An answer about a name of ours.
-struct Ours<'a, 'q> {
-    view: &'a View,
-    query: &'a Query<'q>,
+struct LocalAnswer<'a, 'q> {
+    view: &'a ZoneView,
+    query: &'a DnsQuery<'q>,
     key: &'a [u8],
-    node: &'a Node<'a>,
+    node: &'a LocalName<'a>,
 }
 
-impl Ours<'_, '_> {
-    fn push_answer(&self, answer: &mut AnswerBuilder<Target>) -> Result<(), PushError> {
+impl LocalAnswer<'_, '_> {
+    fn push_answer(&self, answer: &mut AnswerBuilder<ReplyTarget>) -> Result<(), PushError> {
         match self.node.kind {
-            Kind::Absent => return Ok(()),
-            Kind::Name(addresses) => self.push_addresses(self.query.name, addresses, answer)?,
-            Kind::Pointer(ip) if self.asks_for(Rtype::PTR) => {
+            NameContent::Absent => return Ok(()),
+            NameContent::Addresses(addresses) => self.push_addresses(self.query.name, addresses, answer)?,
+            NameContent::Pointer(ip) if self.asks_for(Rtype::PTR) => {
                 for name in self.view.names_of(ip).take(MAX_POINTERS) {
                     answer.push((self.query.name, Class::IN, self.ttl(), Ptr::new(to_name(name))))?;
                 }
             }
-            Kind::Pointer(_) => {}
+            NameContent::Pointer(_) => {}
         }
         if self.key.len() == self.node.apex_len {
             if self.asks_for(Rtype::SOA) {
@@ -228,7 +237,7 @@ impl Ours<'_, '_> {
         &self,
         owner: impl ToName + Copy,
         addresses: &[IpAddr],
-        answer: &mut impl RecordSectionBuilder<Target>,
+        answer: &mut impl RecordSectionBuilder<ReplyTarget>,
     ) -> Result<(), PushError> {
         let (v4, v6) = addresses.split_at(addresses.partition_point(IpAddr::is_ipv4));
         for (family, rtype) in [(v4, Rtype::A), (v6, Rtype::AAAA)] {
@@ -247,7 +256,7 @@ impl Ours<'_, '_> {
     }
 
     /// The zone's SOA beside an answer of nothing (RFC 2308), the name server's addresses beside its name.
-    fn push_rest(&self, answer: AnswerBuilder<Target>) -> Result<AdditionalBuilder<Target>, PushError> {
+    fn push_rest(&self, answer: AnswerBuilder<ReplyTarget>) -> Result<AdditionalBuilder<ReplyTarget>, PushError> {
         let answered = answer.counts().ancount() > 0;
         let mut authority = answer.authority();
         if !answered {

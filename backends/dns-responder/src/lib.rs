@@ -16,9 +16,9 @@ mod service;
 mod zones;
 
 pub use self::{
-    answer::{Outcome, Verdict, Wanted, answer, forwarded},
-    forward::Answer,
-    query::Transport,
+    answer::{ForwardOutcome, ForwardRequest, QueryVerdict, answer, forwarded},
+    forward::UpstreamAnswer,
+    query::QueryTransport,
     responder::DnsResponder,
-    zones::View,
+    zones::ZoneView,
 };

@@ -11,7 +11,7 @@ use overlayd_core::contract::{DnsChange, DnsPlan, Error, Result};
 
 use crate::{
     name::NameKey,
-    zones::{Settings, View, Zone},
+    zones::{ZoneSettings, ZoneSource, ZoneView},
 };
 
 /// Most addresses of one name: an answer over TCP has room for them.
@@ -20,20 +20,20 @@ pub(crate) const MAX_ADDRESSES: usize = 1000;
 const MAX_TTL: u64 = i32::MAX as u64;
 
 /// The settings that a plan asks for.
-pub(crate) fn settings(plan: &DnsPlan) -> Result<Settings> {
+pub(crate) fn settings(plan: &DnsPlan) -> Result<ZoneSettings> {
     check_sockets(plan)?;
     let mut zones = BTreeMap::new();
     for zone in &plan.zones {
         let apex = name(zone)?;
         let server = apex.child("ns");
-        zones.insert(apex, Zone::Ours(server));
+        zones.insert(apex, ZoneSource::Local(server));
     }
     let server_name = plan.zones.first().map(|zone| name(zone)).transpose()?.map(|apex| apex.child("ns"));
     for (zone, servers) in &plan.split {
         if servers.is_empty() {
             return Err(Error::Invalid(format!("the split zone `{zone}` has no servers")));
         }
-        if zones.insert(name(zone)?, Zone::Split(servers.as_slice().into())).is_some() {
+        if zones.insert(name(zone)?, ZoneSource::Split(servers.as_slice().into())).is_some() {
             return Err(Error::Invalid(format!("the zone `{zone}` is both ours and split")));
         }
     }
@@ -43,10 +43,10 @@ pub(crate) fn settings(plan: &DnsPlan) -> Result<Settings> {
     }
     let reverse = plan.reverse.iter().map(ipnet::IpNet::trunc).collect();
     let server = server_addresses(&plan.listen);
-    Ok(Settings { zones, reverse, ttl: Ttl::from_secs(ttl as u32), server, server_name })
+    Ok(ZoneSettings { zones, reverse, ttl: Ttl::from_secs(ttl as u32), server, server_name })
 }
 
-impl View {
+impl ZoneView {
     /// What a plan has answered.
     pub fn of(plan: &DnsPlan) -> Result<Self> {
         view(plan, settings(plan)?, 1)
@@ -54,8 +54,8 @@ impl View {
 }
 
 /// The records of a plan under its settings.
-pub(crate) fn view(plan: &DnsPlan, settings: Settings, serial: u32) -> Result<View> {
-    let mut view = View::empty(Arc::new(settings), serial);
+pub(crate) fn view(plan: &DnsPlan, settings: ZoneSettings, serial: u32) -> Result<ZoneView> {
+    let mut view = ZoneView::empty(Arc::new(settings), serial);
     for (name, addresses) in &plan.records {
         set(&mut view, name, addresses)?;
     }
@@ -63,7 +63,7 @@ pub(crate) fn view(plan: &DnsPlan, settings: Settings, serial: u32) -> Result<Vi
 }
 
 /// The view with the changes made.
-pub(crate) fn changed(view: &View, changes: &[DnsChange]) -> Result<View> {
+pub(crate) fn changed(view: &ZoneView, changes: &[DnsChange]) -> Result<ZoneView> {
     let mut view = view.clone();
     for change in changes {
         match change {
@@ -75,7 +75,7 @@ pub(crate) fn changed(view: &View, changes: &[DnsChange]) -> Result<View> {
     Ok(view)
 }
 
-fn set(view: &mut View, text: &str, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+fn set(view: &mut ZoneView, text: &str, addresses: &BTreeSet<IpAddr>) -> Result<()> {
     let name = name(text)?;
     if view.zone_of(&name).is_none() {
         return Err(Error::Invalid(format!("`{text}` is in none of the zones")));

@@ -10,7 +10,7 @@ use domain::{
     dep::octseq::Parser,
 };
 
-use crate::forward::Question;
+use crate::forward::UpstreamQuestion;
 
 /// Largest answer over UDP that we send and ask for: what fits the smallest usual path without fragments (DNS flag day
 /// 2020).
@@ -22,7 +22,7 @@ pub(crate) const HEADER: usize = 12;
 
 /// How a query came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum QueryTransport {
     /// As a datagram: answers are cut to what the asker takes.
     Udp,
     /// On a connection.
@@ -31,21 +31,21 @@ pub enum Transport {
 
 /// A query that can be answered.
 #[derive(Debug)]
-pub(crate) struct Query<'a> {
+pub(crate) struct DnsQuery<'a> {
     pub(crate) header: Header,
     /// The question as the asker wrote it, letter case included.
     pub(crate) question: &'a [u8],
     pub(crate) name: ParsedName<&'a [u8]>,
     pub(crate) qtype: Rtype,
     pub(crate) class: Class,
-    pub(crate) edns: Option<Edns>,
+    pub(crate) edns: Option<EdnsOptions>,
     /// Largest answer in bytes.
     pub(crate) limit: usize,
 }
 
 /// What the asker said by EDNS (RFC 6891).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Edns {
+pub(crate) struct EdnsOptions {
     /// Whether signatures are wanted.
     pub(crate) dnssec_ok: bool,
     payload: u16,
@@ -54,42 +54,42 @@ pub(crate) struct Edns {
 
 /// Why a query is not answered as asked.
 #[derive(Debug)]
-pub(crate) enum Unanswerable<'a> {
+pub(crate) enum QueryError<'a> {
     /// It deserves no answer at all: no query, or too short to be one.
-    Silence,
+    Ignored,
     /// The header is all that could be made sense of.
     Header(Header, Rcode),
     /// The question is understood and refused.
-    Question(Query<'a>, OptRcode),
+    Refused(DnsQuery<'a>, OptRcode),
 }
 
-impl<'a> Query<'a> {
+impl<'a> DnsQuery<'a> {
     /// Reads a message that came in.
-    pub(crate) fn parse(bytes: &'a [u8], transport: Transport) -> Result<Self, Unanswerable<'a>> {
-        let message = Message::from_octets(bytes).map_err(|_| Unanswerable::Silence)?;
+    pub(crate) fn parse(bytes: &'a [u8], transport: QueryTransport) -> Result<Self, QueryError<'a>> {
+        let message = Message::from_octets(bytes).map_err(|_| QueryError::Ignored)?;
         let header = message.header();
         if header.qr() {
-            return Err(Unanswerable::Silence);
+            return Err(QueryError::Ignored);
         }
         if header.opcode() != Opcode::QUERY {
-            return Err(Unanswerable::Header(header, Rcode::NOTIMP));
+            return Err(QueryError::Header(header, Rcode::NOTIMP));
         }
-        let malformed = || Unanswerable::Header(header, Rcode::FORMERR);
+        let malformed = || QueryError::Header(header, Rcode::FORMERR);
         let (name, qtype, class, question) = read_question(bytes, message.header_counts()).ok_or_else(malformed)?;
         let edns = read_edns(&message).ok_or_else(malformed)?;
         let limit = limit(transport, edns);
         let query = Self { header, question, name, qtype, class, edns, limit };
         match query.refusal() {
-            Some(code) => Err(Unanswerable::Question(query, code)),
+            Some(code) => Err(QueryError::Refused(query, code)),
             None => Ok(query),
         }
     }
 
     /// The question and all else that an answer depends on.
-    pub(crate) fn to_forward(&self) -> Question {
+    pub(crate) fn to_forward(&self) -> UpstreamQuestion {
         let name = self.question[..self.question.len() - 4].to_ascii_lowercase();
         let dnssec_ok = self.edns.is_some_and(|edns| edns.dnssec_ok);
-        Question { name: name.into(), qtype: self.qtype, dnssec_ok, checking_disabled: self.header.cd() }
+        UpstreamQuestion { name: name.into(), qtype: self.qtype, dnssec_ok, checking_disabled: self.header.cd() }
     }
 
     fn refusal(&self) -> Option<OptRcode> {
@@ -124,7 +124,7 @@ fn read_question(bytes: &[u8], counts: HeaderCounts) -> Option<Asked<'_>> {
 }
 
 /// `None` when the rest of the message is malformed; at most one OPT, owned by the root.
-fn read_edns(message: &Message<&[u8]>) -> Option<Option<Edns>> {
+fn read_edns(message: &Message<&[u8]>) -> Option<Option<EdnsOptions>> {
     let mut edns = None;
     for record in message.additional().ok()? {
         let record = record.ok()?;
@@ -135,12 +135,12 @@ fn read_edns(message: &Message<&[u8]>) -> Option<Option<Edns>> {
             return None;
         }
         record.to_record::<Opt<_>>().ok()??;
-        edns = Some(Edns::of(record.class(), record.ttl()));
+        edns = Some(EdnsOptions::of(record.class(), record.ttl()));
     }
     Some(edns)
 }
 
-impl Edns {
+impl EdnsOptions {
     /// Class and TTL of an OPT record carry the fields (RFC 6891, section 6.1.2).
     fn of(class: Class, ttl: Ttl) -> Self {
         let [_, version, flags, _] = ttl.as_secs().to_be_bytes();
@@ -148,10 +148,10 @@ impl Edns {
     }
 }
 
-fn limit(transport: Transport, edns: Option<Edns>) -> usize {
+fn limit(transport: QueryTransport, edns: Option<EdnsOptions>) -> usize {
     match (transport, edns) {
-        (Transport::Tcp, _) => usize::from(u16::MAX),
-        (Transport::Udp, None) => usize::from(PLAIN_PAYLOAD),
-        (Transport::Udp, Some(edns)) => usize::from(edns.payload.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD)),
+        (QueryTransport::Tcp, _) => usize::from(u16::MAX),
+        (QueryTransport::Udp, None) => usize::from(PLAIN_PAYLOAD),
+        (QueryTransport::Udp, Some(edns)) => usize::from(edns.payload.clamp(PLAIN_PAYLOAD, UDP_PAYLOAD)),
     }
 }

@@ -10,35 +10,35 @@ use overlayd_core::contract::{Dns, DnsChange, DnsPlan, Error, Result, Upstreams}
 use tokio::sync::Mutex;
 
 use crate::{
-    forward::Forwarder,
-    listen::{Bound, Listener},
+    forward::QueryForwarder,
+    listen::{AddressListener, BoundSockets},
     plan,
-    service::Service,
+    service::DnsService,
 };
 
 /// Answers the overlay's zones and forwards everything else, on the runtime that calls it.
 #[derive(Debug, Default)]
 pub struct DnsResponder {
-    state: Mutex<State>,
+    state: Mutex<ResponderState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    running: Option<Running>,
+struct ResponderState {
+    running: Option<RunningResponder>,
     /// Listeners whose sockets may not be free yet.
-    stopping: Vec<Listener>,
+    stopping: Vec<AddressListener>,
 }
 
 #[derive(Debug)]
-struct Running {
-    service: Arc<Service>,
-    listeners: BTreeMap<SocketAddr, Listener>,
-    outside: Outside,
+struct RunningResponder {
+    service: Arc<DnsService>,
+    listeners: BTreeMap<SocketAddr, AddressListener>,
+    outside: ForwarderConfig,
 }
 
 /// What the forwarder depends on.
 #[derive(Debug, PartialEq, Eq)]
-struct Outside {
+struct ForwarderConfig {
     upstreams: Upstreams,
     listen: Vec<SocketAddr>,
     cache_bytes: usize,
@@ -83,7 +83,7 @@ impl Dns for DnsResponder {
     }
 }
 
-impl State {
+impl ResponderState {
     /// All or nothing, and at once: there is no half-way to be dropped at.
     fn apply(&mut self, plan: &DnsPlan) -> Result<()> {
         let current = self.running.as_ref().map(|running| running.service.view.load_full());
@@ -94,11 +94,11 @@ impl State {
         let mut bound = BTreeMap::new();
         for address in plan.listen.iter().filter(|address| !known(address)) {
             if !bound.contains_key(address) {
-                bound.insert(*address, Bound::new(*address)?);
+                bound.insert(*address, BoundSockets::new(*address)?);
             }
         }
 
-        let outside = Outside::of(plan);
+        let outside = ForwarderConfig::of(plan);
         let running = match self.running.take() {
             Some(mut running) => {
                 if current.is_none_or(|current| !current.same_answers(&view)) {
@@ -111,18 +111,23 @@ impl State {
                 running
             }
             None => {
-                let service = Arc::new(Service::new(view, outside.forwarder()));
-                Running { service, listeners: BTreeMap::new(), outside }
+                let service = Arc::new(DnsService::new(view, outside.forwarder()));
+                RunningResponder { service, listeners: BTreeMap::new(), outside }
             }
         };
         self.listen(running, bound, &plan.listen);
         Ok(())
     }
 
-    fn listen(&mut self, mut running: Running, bound: BTreeMap<SocketAddr, Bound>, planned: &[SocketAddr]) {
+    fn listen(
+        &mut self,
+        mut running: RunningResponder,
+        bound: BTreeMap<SocketAddr, BoundSockets>,
+        planned: &[SocketAddr],
+    ) {
         for (address, bound) in bound {
             tracing::info!(%address, "answering DNS");
-            running.listeners.insert(address, Listener::start(bound, &running.service));
+            running.listeners.insert(address, AddressListener::start(bound, &running.service));
         }
         let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
             running.listeners.into_iter().partition(|(address, _)| planned.contains(address));
@@ -131,7 +136,7 @@ impl State {
         self.running = Some(running);
     }
 
-    fn stop(&mut self, listeners: impl Iterator<Item = Listener>) {
+    fn stop(&mut self, listeners: impl Iterator<Item = AddressListener>) {
         for listener in listeners {
             listener.stop();
             self.stopping.push(listener);
@@ -147,13 +152,13 @@ impl State {
     }
 }
 
-impl Outside {
+impl ForwarderConfig {
     fn of(plan: &DnsPlan) -> Self {
         Self { upstreams: plan.upstreams.clone(), listen: plan.listen.clone(), cache_bytes: plan.cache_bytes }
     }
 
-    fn forwarder(&self) -> Forwarder {
-        Forwarder::new(&self.upstreams, &self.listen, self.cache_bytes)
+    fn forwarder(&self) -> QueryForwarder {
+        QueryForwarder::new(&self.upstreams, &self.listen, self.cache_bytes)
     }
 }
 

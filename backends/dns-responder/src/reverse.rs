@@ -8,14 +8,14 @@ use crate::name::labels;
 
 /// What a reverse name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reverse {
+pub(crate) enum ReverseName {
     /// These addresses: one for a complete name, a range for the beginning of one.
     Range(IpNet),
     /// Nothing: it lies below the complete name of this address.
     Below(IpAddr),
 }
 
-impl Reverse {
+impl ReverseName {
     /// The addresses that the name, or the one it lies below, stands for.
     pub(crate) fn range(self) -> IpNet {
         match self {
@@ -26,7 +26,7 @@ impl Reverse {
 }
 
 /// Reads the key of a name as a reverse name; `None` for all other names.
-pub(crate) fn parse(key: &[u8]) -> Option<Reverse> {
+pub(crate) fn parse(key: &[u8]) -> Option<ReverseName> {
     let mut rest = labels(key);
     if rest.next()? != b"arpa" {
         return None;
@@ -37,8 +37,8 @@ pub(crate) fn parse(key: &[u8]) -> Option<Reverse> {
         _ => return None,
     };
     match rest.next() {
-        Some(_) if range.prefix_len() == complete => Some(Reverse::Below(range.addr())),
-        _ => Some(Reverse::Range(range)),
+        Some(_) if range.prefix_len() == complete => Some(ReverseName::Below(range.addr())),
+        _ => Some(ReverseName::Range(range)),
     }
 }
 
@@ -81,18 +81,18 @@ mod tests {
     use super::*;
     use crate::name::{KeyBuf, NameKey};
 
-    fn parsed(name: &str) -> Option<Reverse> {
+    fn parsed(name: &str) -> Option<ReverseName> {
         parse(&NameKey::parse(name).unwrap())
     }
 
     #[test]
     fn a_reverse_name_is_an_address_or_a_range() {
-        let range = |text: &str| Some(Reverse::Range(text.parse().unwrap()));
+        let range = |text: &str| Some(ReverseName::Range(text.parse().unwrap()));
         assert_eq!(parsed("2.1.77.10.in-addr.arpa"), range("10.77.1.2/32"));
         assert_eq!(parsed("77.10.in-addr.arpa"), range("10.77.0.0/16"));
         assert_eq!(parsed("in-addr.arpa"), range("0.0.0.0/0"));
         assert_eq!(parsed("d.f.ip6.arpa"), range("fd00::/8"));
-        assert_eq!(parsed("x.2.1.77.10.in-addr.arpa"), Some(Reverse::Below("10.77.1.2".parse().unwrap())));
+        assert_eq!(parsed("x.2.1.77.10.in-addr.arpa"), Some(ReverseName::Below("10.77.1.2".parse().unwrap())));
         for other in ["arpa", "home.arpa", "256.in-addr.arpa", "01.10.in-addr.arpa", "ab.ip6.arpa", "+1.in-addr.arpa"] {
             assert_eq!(parsed(other), None, "{other}");
         }
@@ -109,7 +109,7 @@ mod tests {
         #[test]
         fn every_address_is_found_by_its_reverse_name(ip: IpAddr) {
             let name = Name::<Vec<u8>>::reverse_from_addr(ip).unwrap();
-            prop_assert_eq!(parse(&KeyBuf::of(&name)), Some(Reverse::Range(IpNet::from(ip))));
+            prop_assert_eq!(parse(&KeyBuf::of(&name)), Some(ReverseName::Range(IpNet::from(ip))));
         }
     }
 }

@@ -13,14 +13,14 @@ use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use crate::{
     name::{NameKey, ancestors},
-    reverse::{self, Reverse},
+    reverse::{self, ReverseName},
 };
 
 /// The settings of a plan, which changes of records do not touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct ZoneSettings {
     /// Apexes of our zones and of split zones.
-    pub(crate) zones: BTreeMap<NameKey, Zone>,
+    pub(crate) zones: BTreeMap<NameKey, ZoneSource>,
     /// Ranges whose reverse names are ours.
     pub(crate) reverse: BTreeSet<IpNet>,
     /// How long others may keep our answers.
@@ -33,17 +33,17 @@ pub(crate) struct Settings {
 
 /// Who knows the names of a zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Zone {
+pub(crate) enum ZoneSource {
     /// We do; the name is the zone's name server.
-    Ours(NameKey),
+    Local(NameKey),
     /// These servers do.
     Split(Arc<[SocketAddr]>),
 }
 
 /// Everything that is answered, at one moment.
 #[derive(Debug, Clone)]
-pub struct View {
-    pub(crate) settings: Arc<Settings>,
+pub struct ZoneView {
+    pub(crate) settings: Arc<ZoneSettings>,
     /// Grows with every change.
     pub(crate) serial: u32,
     names: HashTrieMapSync<NameKey, Arc<[IpAddr]>>,
@@ -54,40 +54,40 @@ pub struct View {
 
 /// Who answers for a name.
 #[derive(Debug)]
-pub(crate) enum Found<'v> {
+pub(crate) enum NameLookup<'v> {
     /// We do.
-    Ours(Node<'v>),
+    Local(LocalName<'v>),
     /// These servers do.
     Split(&'v Arc<[SocketAddr]>),
     /// The upstreams do, if anyone.
-    Elsewhere,
+    Upstream,
 }
 
 /// What is at a name of ours.
 #[derive(Debug)]
-pub(crate) struct Node<'v> {
+pub(crate) struct LocalName<'v> {
     /// The zone's key: this much of the name's own.
     pub(crate) apex_len: usize,
     /// The zone's name server.
     pub(crate) server_name: Option<&'v NameKey>,
     /// What is there.
-    pub(crate) kind: Kind<'v>,
+    pub(crate) kind: NameContent<'v>,
 }
 
 /// What can be at a name of ours.
 #[derive(Debug)]
-pub(crate) enum Kind<'v> {
+pub(crate) enum NameContent<'v> {
     /// Nothing, not even below it.
     Absent,
     /// The name exists; its addresses, in order, may be none.
-    Name(&'v [IpAddr]),
+    Addresses(&'v [IpAddr]),
     /// The reverse name of an address that has names.
     Pointer(IpAddr),
 }
 
-impl View {
+impl ZoneView {
     /// Nothing yet.
-    pub(crate) fn empty(settings: Arc<Settings>, serial: u32) -> Self {
+    pub(crate) fn empty(settings: Arc<ZoneSettings>, serial: u32) -> Self {
         let (names, tree, pointers) = Default::default();
         Self { settings, serial, names, tree, pointers }
     }
@@ -107,7 +107,7 @@ impl View {
         self.names.insert_mut(name, addresses.iter().copied().collect());
     }
 
-    /// Forgets the name.
+    /// Removes the name and its reverse names.
     pub(crate) fn remove(&mut self, name: &NameKey) {
         self.forget_pointers(name);
         self.tree.remove_mut(name);
@@ -124,8 +124,8 @@ impl View {
     /// The zone of ours that the name is in, or would be.
     pub(crate) fn zone_of(&self, name: &[u8]) -> Option<&NameKey> {
         match self.longest_zone(name) {
-            Some((apex, Zone::Ours(_))) => Some(apex),
-            Some((_, Zone::Split(_))) | None => None,
+            Some((apex, ZoneSource::Local(_))) => Some(apex),
+            Some((_, ZoneSource::Split(_))) | None => None,
         }
     }
 
@@ -135,47 +135,47 @@ impl View {
     }
 
     /// What is known of a name, given by its key.
-    pub(crate) fn find(&self, name: &[u8]) -> Found<'_> {
+    pub(crate) fn find(&self, name: &[u8]) -> NameLookup<'_> {
         let zone = self.longest_zone(name);
         if let Some(range) = reverse::parse(name)
             && let Some(apex_len) = self.reverse_apex(name, range.range())
             && zone.is_none_or(|(apex, _)| apex.len() < apex_len)
         {
             let kind = self.reverse_kind(range, apex_len == name.len());
-            return Found::Ours(Node { apex_len, server_name: self.settings.server_name.as_ref(), kind });
+            return NameLookup::Local(LocalName { apex_len, server_name: self.settings.server_name.as_ref(), kind });
         }
         match zone {
-            Some((apex, Zone::Ours(server))) => {
+            Some((apex, ZoneSource::Local(server))) => {
                 let kind = match reverse::parse(name) {
                     Some(range) => self.reverse_kind(range, apex.len() == name.len()),
                     None => self.kind(name, apex, server),
                 };
-                Found::Ours(Node { apex_len: apex.len(), server_name: Some(server), kind })
+                NameLookup::Local(LocalName { apex_len: apex.len(), server_name: Some(server), kind })
             }
-            Some((_, Zone::Split(servers))) => Found::Split(servers),
-            None => Found::Elsewhere,
+            Some((_, ZoneSource::Split(servers))) => NameLookup::Split(servers),
+            None => NameLookup::Upstream,
         }
     }
 
-    fn kind(&self, name: &[u8], apex: &[u8], server: &[u8]) -> Kind<'_> {
+    fn kind(&self, name: &[u8], apex: &[u8], server: &[u8]) -> NameContent<'_> {
         match self.names.get(name) {
-            Some(addresses) => Kind::Name(addresses),
-            None if name == server => Kind::Name(&self.settings.server),
-            None if name.len() == apex.len() || self.has_descendant(name) => Kind::Name(&[]),
-            None => Kind::Absent,
+            Some(addresses) => NameContent::Addresses(addresses),
+            None if name == server => NameContent::Addresses(&self.settings.server),
+            None if name.len() == apex.len() || self.has_descendant(name) => NameContent::Addresses(&[]),
+            None => NameContent::Absent,
         }
     }
 
-    fn reverse_kind(&self, name: Reverse, is_apex: bool) -> Kind<'_> {
+    fn reverse_kind(&self, name: ReverseName, is_apex: bool) -> NameContent<'_> {
         match name {
-            Reverse::Range(range) if range.prefix_len() == range.max_prefix_len() => {
+            ReverseName::Range(range) if range.prefix_len() == range.max_prefix_len() => {
                 match self.names_of(range.addr()).next() {
-                    Some(_) => Kind::Pointer(range.addr()),
-                    None => Kind::Absent,
+                    Some(_) => NameContent::Pointer(range.addr()),
+                    None => NameContent::Absent,
                 }
             }
-            Reverse::Range(range) if is_apex || self.has_address_in(&range) => Kind::Name(&[]),
-            Reverse::Range(_) | Reverse::Below(_) => Kind::Absent,
+            ReverseName::Range(range) if is_apex || self.has_address_in(&range) => NameContent::Addresses(&[]),
+            ReverseName::Range(_) | ReverseName::Below(_) => NameContent::Absent,
         }
     }
 
@@ -201,7 +201,7 @@ impl View {
         next.is_some_and(|(ip, _)| range.contains(ip))
     }
 
-    fn longest_zone(&self, name: &[u8]) -> Option<(&NameKey, &Zone)> {
+    fn longest_zone(&self, name: &[u8]) -> Option<(&NameKey, &ZoneSource)> {
         ancestors(name).filter_map(|key| self.settings.zones.get_key_value(key)).last()
     }
 }

@@ -13,10 +13,10 @@ use domain::{
     rdata::{AllRecordData, Soa},
 };
 
-use super::Question;
+use super::UpstreamQuestion;
 use crate::{
     answer::write_truncated,
-    query::{HEADER, Query, UDP_PAYLOAD},
+    query::{DnsQuery, HEADER, UDP_PAYLOAD},
 };
 
 /// Longest that an answer is remembered.
@@ -30,7 +30,7 @@ const DNSSEC_OK: u32 = 0x8000;
 
 /// What others answered: a message without OPT record, and the places in it that age.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct UpstreamAnswer {
     message: Vec<u8>,
     code: Rcode,
     ttls: Vec<u16>,
@@ -39,10 +39,10 @@ pub struct Answer {
 
 /// Why a message is no answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoAnswer {
+pub(crate) enum AnswerError {
     /// Not an answer to this question of ours at all: late, or forged.
     #[error("the message answers another question")]
-    Stray,
+    Unrelated,
     /// It does not keep the format.
     #[error("the answer is malformed")]
     Malformed,
@@ -54,27 +54,27 @@ pub(crate) enum NoAnswer {
     Code(Rcode),
 }
 
-impl Answer {
+impl UpstreamAnswer {
     /// Reads a message that came from a server that was asked.
-    pub(crate) fn read(bytes: &[u8], id: u16, question: &Question) -> Result<Self, NoAnswer> {
-        let message = Message::from_octets(bytes).map_err(|_| NoAnswer::Stray)?;
+    pub(crate) fn read(bytes: &[u8], id: u16, question: &UpstreamQuestion) -> Result<Self, AnswerError> {
+        let message = Message::from_octets(bytes).map_err(|_| AnswerError::Unrelated)?;
         let header = message.header();
         if !header.qr() || header.id() != id {
-            return Err(NoAnswer::Stray);
+            return Err(AnswerError::Unrelated);
         }
         // A server that does not understand a question need not repeat it.
         if header.rcode() == Rcode::FORMERR && message.header_counts().qdcount() == 0 {
-            return Err(NoAnswer::Code(Rcode::FORMERR));
+            return Err(AnswerError::Code(Rcode::FORMERR));
         }
         if !question.is_in(&message) {
-            return Err(NoAnswer::Stray);
+            return Err(AnswerError::Unrelated);
         }
         if header.tc() {
-            return Err(NoAnswer::Truncated);
+            return Err(AnswerError::Truncated);
         }
         match header.rcode() {
-            Rcode::NOERROR | Rcode::NXDOMAIN => rewrite(&message).ok_or(NoAnswer::Malformed),
-            code => Err(NoAnswer::Code(code)),
+            Rcode::NOERROR | Rcode::NXDOMAIN => rewrite(&message).ok_or(AnswerError::Malformed),
+            code => Err(AnswerError::Code(code)),
         }
     }
 
@@ -89,7 +89,7 @@ impl Answer {
     }
 
     /// Answers a query with it, `age` seconds later.
-    pub(crate) fn write(&self, query: &Query<'_>, age: u32, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, query: &DnsQuery<'_>, age: u32, out: &mut Vec<u8>) {
         let len = self.message.len() + query.edns.map_or(0, |_| OPT_LEN);
         let question = HEADER..HEADER + query.question.len();
         if len > query.limit || self.message.len() < question.end {
@@ -114,7 +114,7 @@ impl Answer {
         self.set_header(query, Header::for_message_slice_mut(out));
     }
 
-    fn set_header(&self, query: &Query<'_>, header: &mut Header) {
+    fn set_header(&self, query: &DnsQuery<'_>, header: &mut Header) {
         let wants_verdict = query.header.ad() || query.edns.is_some_and(|edns| edns.dnssec_ok);
         header.set_id(query.header.id());
         header.set_rd(query.header.rd());
@@ -124,7 +124,7 @@ impl Answer {
 }
 
 /// The message with names compressed our way and without what belongs to one hop.
-fn rewrite(message: &Message<&[u8]>) -> Option<Answer> {
+fn rewrite(message: &Message<&[u8]>) -> Option<UpstreamAnswer> {
     let Ok(mut builder) = MessageBuilder::from_target(TreeCompressor::new(Vec::new()));
     let header = builder.header_mut();
     header.set_qr(true);
@@ -145,12 +145,12 @@ fn rewrite(message: &Message<&[u8]>) -> Option<Answer> {
     let bytes = copied.ok().filter(|_| !malformed)?.finish().into_target();
     let (ttls, shortest) = ttls(&bytes).ok()?;
     let lifetime = lifetime(message, shortest)?;
-    Some(Answer { message: bytes, code: message.header().rcode(), ttls, lifetime })
+    Some(UpstreamAnswer { message: bytes, code: message.header().rcode(), ttls, lifetime })
 }
 
-type Kept<'a> = Record<ParsedName<&'a [u8]>, AllRecordData<&'a [u8], ParsedName<&'a [u8]>>>;
+type KeptRecord<'a> = Record<ParsedName<&'a [u8]>, AllRecordData<&'a [u8], ParsedName<&'a [u8]>>>;
 
-fn keep<'a>(record: &ParsedRecord<'a, &'a [u8]>) -> Result<Option<Kept<'a>>, ParseError> {
+fn keep<'a>(record: &ParsedRecord<'a, &'a [u8]>) -> Result<Option<KeptRecord<'a>>, ParseError> {
     match record.rtype() {
         Rtype::OPT | Rtype::TSIG | Rtype::SIG => Ok(None),
         _ => record.to_any_record().map(Some),

@@ -2,8 +2,8 @@ use std::{sync::Arc, time::Instant};
 
 use quick_cache::{Weighter, sync::Cache as Map};
 
-use super::{Answer, Question};
-use crate::answer::Outcome;
+use super::{UpstreamAnswer, UpstreamQuestion};
+use crate::answer::ForwardOutcome;
 
 /// Usual size of an answer with its question, in bytes; only the first guess of the map's size follows from it.
 const USUAL_WEIGHT: usize = 512;
@@ -12,44 +12,44 @@ const OVERHEAD: usize = 128;
 
 /// Answers of others, for as long as they may be remembered and there is room.
 #[derive(Debug)]
-pub(crate) struct Cache {
-    map: Map<Question, Remembered, ByWeight>,
+pub(crate) struct AnswerCache {
+    map: Map<UpstreamQuestion, CachedAnswer, AnswerWeight>,
 }
 
 #[derive(Debug, Clone)]
-struct Remembered {
-    answer: Arc<Answer>,
+struct CachedAnswer {
+    answer: Arc<UpstreamAnswer>,
     since: Instant,
 }
 
 #[derive(Debug, Clone)]
-struct ByWeight;
+struct AnswerWeight;
 
-impl Weighter<Question, Remembered> for ByWeight {
-    fn weight(&self, question: &Question, remembered: &Remembered) -> u64 {
+impl Weighter<UpstreamQuestion, CachedAnswer> for AnswerWeight {
+    fn weight(&self, question: &UpstreamQuestion, remembered: &CachedAnswer) -> u64 {
         (question.name.len() + remembered.answer.weight() + OVERHEAD) as u64
     }
 }
 
-impl Cache {
+impl AnswerCache {
     /// Room for so many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { map: Map::with_weighter(bytes / USUAL_WEIGHT, bytes as u64, ByWeight) }
+        Self { map: Map::with_weighter(bytes / USUAL_WEIGHT, bytes as u64, AnswerWeight) }
     }
 
-    pub(crate) fn get(&self, question: &Question, now: Instant) -> Option<Outcome> {
+    pub(crate) fn get(&self, question: &UpstreamQuestion, now: Instant) -> Option<ForwardOutcome> {
         let remembered = self.map.get(question)?;
         let age = now.saturating_duration_since(remembered.since);
         if age < remembered.answer.lifetime() {
-            return Some(Outcome::Answered(remembered.answer, age.as_secs() as u32));
+            return Some(ForwardOutcome::Answered(remembered.answer, age.as_secs() as u32));
         }
         self.map.remove(question);
         None
     }
 
-    pub(crate) fn insert(&self, question: Question, answer: Arc<Answer>, now: Instant) {
+    pub(crate) fn insert(&self, question: UpstreamQuestion, answer: Arc<UpstreamAnswer>, now: Instant) {
         if !answer.lifetime().is_zero() {
-            self.map.insert(question, Remembered { answer, since: now });
+            self.map.insert(question, CachedAnswer { answer, since: now });
         }
     }
 

@@ -17,10 +17,10 @@ use std::{
 use overlayd_core::contract::Upstreams;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub use self::answer::Answer;
-pub(crate) use self::question::{Offer, Question};
-use self::{cache::Cache, exchange::ask, upstreams::Source};
-use crate::answer::{Outcome, Wanted};
+pub use self::answer::UpstreamAnswer;
+pub(crate) use self::question::{EdnsOffer, UpstreamQuestion};
+use self::{cache::AnswerCache, exchange::ask, upstreams::UpstreamServers};
+use crate::answer::{ForwardOutcome, ForwardRequest};
 
 /// Questions asked of others at a time; more fail at once.
 const MAX_ASKED: usize = 512;
@@ -31,48 +31,48 @@ const ROUNDS: usize = 2;
 
 /// Asks others.
 #[derive(Debug)]
-pub(crate) struct Forwarder {
-    source: Source,
-    cache: Cache,
-    asked: Mutex<HashMap<Question, watch::Receiver<Option<Outcome>>>>,
+pub(crate) struct QueryForwarder {
+    source: UpstreamServers,
+    cache: AnswerCache,
+    asked: Mutex<HashMap<UpstreamQuestion, watch::Receiver<Option<ForwardOutcome>>>>,
     permits: Arc<Semaphore>,
 }
 
 /// Forgets a question when its asking ends, however it ends.
-struct Asking {
-    forwarder: Arc<Forwarder>,
-    question: Question,
-    told: watch::Sender<Option<Outcome>>,
+struct PendingQuestion {
+    forwarder: Arc<QueryForwarder>,
+    question: UpstreamQuestion,
+    told: watch::Sender<Option<ForwardOutcome>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Forwarder {
+impl QueryForwarder {
     /// A forwarder to these upstreams, which never asks one of `own`, our own sockets.
     pub(crate) fn new(upstreams: &Upstreams, own: &[SocketAddr], cache_bytes: usize) -> Self {
         Self {
-            source: Source::new(upstreams, own),
-            cache: Cache::new(cache_bytes),
+            source: UpstreamServers::new(upstreams, own),
+            cache: AnswerCache::new(cache_bytes),
             asked: Mutex::default(),
             permits: Arc::new(Semaphore::new(MAX_ASKED)),
         }
     }
 
     /// What is remembered of the question.
-    pub(crate) fn remembered(&self, wanted: &Wanted) -> Option<Outcome> {
+    pub(crate) fn remembered(&self, wanted: &ForwardRequest) -> Option<ForwardOutcome> {
         self.cache.get(&wanted.question, Instant::now())
     }
 
     /// Asks, or waits for the answer where the same is being asked already. A loop of forwarders that leads back here
     /// thus waits for itself and ends with the deadline.
-    pub(crate) async fn resolve(self: &Arc<Self>, wanted: Wanted) -> Outcome {
-        let Some(mut told) = self.join(wanted) else { return Outcome::Failed };
+    pub(crate) async fn resolve(self: &Arc<Self>, wanted: ForwardRequest) -> ForwardOutcome {
+        let Some(mut told) = self.join(wanted) else { return ForwardOutcome::Failed };
         match told.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Outcome::Failed),
-            Err(_) => Outcome::Failed,
+            Ok(outcome) => outcome.clone().unwrap_or(ForwardOutcome::Failed),
+            Err(_) => ForwardOutcome::Failed,
         }
     }
 
-    fn join(self: &Arc<Self>, wanted: Wanted) -> Option<watch::Receiver<Option<Outcome>>> {
+    fn join(self: &Arc<Self>, wanted: ForwardRequest) -> Option<watch::Receiver<Option<ForwardOutcome>>> {
         let mut asked = self.asked();
         if let Some(told) = asked.get(&wanted.question) {
             return Some(told.clone());
@@ -80,16 +80,17 @@ impl Forwarder {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let (tell, told) = watch::channel(None);
         asked.insert(wanted.question.clone(), told.clone());
-        let asking = Asking { forwarder: Arc::clone(self), question: wanted.question, told: tell, _permit: permit };
+        let asking =
+            PendingQuestion { forwarder: Arc::clone(self), question: wanted.question, told: tell, _permit: permit };
         tokio::spawn(asking.run(wanted.servers));
         Some(told)
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<Question, watch::Receiver<Option<Outcome>>>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<UpstreamQuestion, watch::Receiver<Option<ForwardOutcome>>>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn find(&self, question: &Question, servers: Option<Arc<[SocketAddr]>>) -> Outcome {
+    async fn find(&self, question: &UpstreamQuestion, servers: Option<Arc<[SocketAddr]>>) -> ForwardOutcome {
         let (servers, changed) = match servers {
             Some(servers) => (servers, false),
             None => self.source.servers(Instant::now()),
@@ -98,20 +99,20 @@ impl Forwarder {
             self.cache.clear();
         }
         if servers.is_empty() {
-            return Outcome::Nobody;
+            return ForwardOutcome::NoUpstream;
         }
         match tokio::time::timeout(DEADLINE, self.ask_each(question, &servers)).await {
             Ok(Some(answer)) => {
                 let answer = Arc::new(answer);
                 self.cache.insert(question.clone(), Arc::clone(&answer), Instant::now());
-                Outcome::Answered(answer, 0)
+                ForwardOutcome::Answered(answer, 0)
             }
-            Ok(None) | Err(_) => Outcome::Failed,
+            Ok(None) | Err(_) => ForwardOutcome::Failed,
         }
     }
 
     /// The server that answered last is asked first, for as long as it answers.
-    async fn ask_each(&self, question: &Question, servers: &[SocketAddr]) -> Option<Answer> {
+    async fn ask_each(&self, question: &UpstreamQuestion, servers: &[SocketAddr]) -> Option<UpstreamAnswer> {
         let good = self.source.good();
         let first = servers.iter().position(|server| Some(*server) == good).unwrap_or(0);
         for server in servers.iter().cycle().skip(first).take(servers.len() * ROUNDS) {
@@ -127,14 +128,14 @@ impl Forwarder {
     }
 }
 
-impl Asking {
+impl PendingQuestion {
     async fn run(self, servers: Option<Arc<[SocketAddr]>>) {
         let outcome = self.forwarder.find(&self.question, servers).await;
         self.told.send_replace(Some(outcome));
     }
 }
 
-impl Drop for Asking {
+impl Drop for PendingQuestion {
     fn drop(&mut self) {
         self.forwarder.asked().remove(&self.question);
     }

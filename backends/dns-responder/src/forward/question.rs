@@ -6,7 +6,7 @@ use crate::query::UDP_PAYLOAD;
 
 /// A question to others: all that their answer depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Question {
+pub(crate) struct UpstreamQuestion {
     /// Lowercase, as on the wire.
     pub(crate) name: Arc<[u8]>,
     pub(crate) qtype: Rtype,
@@ -18,16 +18,16 @@ pub(crate) struct Question {
 
 /// Whether to speak EDNS to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offer {
+pub(crate) enum EdnsOffer {
     /// Yes.
     Edns,
     /// No: it does not understand it.
     Plain,
 }
 
-impl Question {
+impl UpstreamQuestion {
     /// The message that asks.
-    pub(crate) fn to_message(&self, id: u16, offer: Offer) -> Result<Vec<u8>, PushError> {
+    pub(crate) fn to_message(&self, id: u16, offer: EdnsOffer) -> Result<Vec<u8>, PushError> {
         let mut builder = MessageBuilder::new_vec();
         builder.header_mut().set_id(id);
         builder.header_mut().set_rd(true);
@@ -35,7 +35,7 @@ impl Question {
         let mut builder = builder.question();
         builder.push((self.name(), self.qtype, Class::IN))?;
         let mut builder = builder.additional();
-        if offer == Offer::Edns {
+        if offer == EdnsOffer::Edns {
             builder.opt(|opt| {
                 opt.set_udp_payload_size(UDP_PAYLOAD);
                 opt.set_dnssec_ok(self.dnssec_ok);

@@ -21,25 +21,25 @@ const STUBS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0
 
 /// Where the servers to ask come from.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct UpstreamServers {
     files: Vec<PathBuf>,
     own: Vec<SocketAddr>,
-    known: Mutex<Known>,
+    known: Mutex<KnownServers>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownServers {
     servers: Arc<[SocketAddr]>,
     /// The one that answered last.
     good: Option<SocketAddr>,
     /// What the files looked like, and when they were looked at.
-    seen: Option<(Instant, Vec<Stamp>)>,
+    seen: Option<(Instant, Vec<FileStamp>)>,
 }
 
 /// What tells one version of a file from the next; `None` for an absent file.
-type Stamp = Option<(SystemTime, u64)>;
+type FileStamp = Option<(SystemTime, u64)>;
 
-impl Source {
+impl UpstreamServers {
     pub(crate) fn new(upstreams: &Upstreams, own: &[SocketAddr]) -> Self {
         let (servers, files) = match upstreams {
             Upstreams::None => (Vec::new(), Vec::new()),
@@ -47,7 +47,7 @@ impl Source {
             Upstreams::ResolvConf(files) => (Vec::new(), files.clone()),
         };
         let servers = others(servers, own).into();
-        Self { files, own: own.to_vec(), known: Mutex::new(Known { servers, good: None, seen: None }) }
+        Self { files, own: own.to_vec(), known: Mutex::new(KnownServers { servers, good: None, seen: None }) }
     }
 
     /// The servers to ask now, and whether they are other ones than the last time.
@@ -57,7 +57,7 @@ impl Source {
         if self.files.is_empty() || fresh {
             return (Arc::clone(&known.servers), false);
         }
-        let stamps: Vec<Stamp> = self.files.iter().map(stamp).collect();
+        let stamps: Vec<FileStamp> = self.files.iter().map(stamp).collect();
         let same = known.seen.as_ref().is_some_and(|(_, seen)| *seen == stamps);
         known.seen = Some((now, stamps));
         if same {
@@ -103,7 +103,7 @@ impl Source {
         stubs
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownServers> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,7 +128,7 @@ fn is_stub(server: &SocketAddr) -> bool {
     STUBS.iter().any(|stub| server.ip() == IpAddr::V4(*stub))
 }
 
-fn stamp(file: &PathBuf) -> Stamp {
+fn stamp(file: &PathBuf) -> FileStamp {
     // An unreadable file is reported where it is read.
     let meta = fs::metadata(file).ok()?;
     Some((meta.modified().ok()?, meta.len()))
@@ -179,7 +179,7 @@ mod tests {
     fn changes_of_a_file_are_followed() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("resolv.conf");
-        let source = Source::new(&Upstreams::ResolvConf(vec![file.clone()]), &[]);
+        let source = UpstreamServers::new(&Upstreams::ResolvConf(vec![file.clone()]), &[]);
         let mut now = Instant::now();
         assert_eq!(source.servers(now), (servers(&[]).into(), false));
         for text in ["192.0.2.1", "192.0.2.10", "192.0.2.100"] {
@@ -200,7 +200,7 @@ mod tests {
         fs::write(&stub, "nameserver 10.77.4.1\nnameserver 127.0.0.53\n").unwrap();
         let files = Upstreams::ResolvConf(vec![stub, real.clone()]);
         let own = servers(&["10.77.4.1:53"]);
-        let found = || Source::new(&files, &own).servers(Instant::now()).0.to_vec();
+        let found = || UpstreamServers::new(&files, &own).servers(Instant::now()).0.to_vec();
         assert_eq!(found(), servers(&["127.0.0.53:53"]));
         fs::write(&real, "nameserver 10.77.4.1\nnameserver 192.0.2.1\n").unwrap();
         assert_eq!(found(), servers(&["192.0.2.1:53"]));

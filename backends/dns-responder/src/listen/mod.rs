@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::service::Service;
+use crate::service::DnsService;
 
 /// Room for queries that arrive while others are answered, in bytes; the host may grant less.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -23,12 +23,12 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const BACKLOG: i32 = 256;
 
 /// The sockets of an address, not yet answered on.
-pub(crate) struct Bound {
+pub(crate) struct BoundSockets {
     udp: UdpSocket,
     tcp: TcpListener,
 }
 
-impl Bound {
+impl BoundSockets {
     /// Binds both sockets, or neither.
     pub(crate) fn new(address: SocketAddr) -> Result<Self> {
         let failed = |protocol: Protocol, error: io::Error| failure(address, protocol, error);
@@ -40,14 +40,14 @@ impl Bound {
 
 /// An address that is answered on.
 #[derive(Debug)]
-pub(crate) struct Listener {
-    scope: Scope,
+pub(crate) struct AddressListener {
+    scope: TaskScope,
 }
 
-impl Listener {
+impl AddressListener {
     /// Starts answering.
-    pub(crate) fn start(bound: Bound, service: &Arc<Service>) -> Self {
-        let scope = Scope::default();
+    pub(crate) fn start(bound: BoundSockets, service: &Arc<DnsService>) -> Self {
+        let scope = TaskScope::default();
         scope.spawn(udp::serve(bound.udp, Arc::clone(service), scope.clone()));
         scope.spawn(tcp::serve(bound.tcp, Arc::clone(service), scope.clone()));
         Self { scope }
@@ -67,12 +67,12 @@ impl Listener {
 
 /// The tasks of a listener, which end together.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Scope {
+pub(crate) struct TaskScope {
     closing: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Scope {
+impl TaskScope {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let closing = self.closing.clone();
         self.tasks.spawn(async move {

@@ -19,8 +19,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::Scope;
-use crate::{answer::Verdict, query::Transport, service::Service};
+use super::TaskScope;
+use crate::{answer::QueryVerdict, query::QueryTransport, service::DnsService};
 
 /// How long a connection may take for its next query, or to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
@@ -36,8 +36,8 @@ const MAX_WAITING: usize = 32;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is cut off.
-pub(super) async fn serve(listener: TcpListener, service: Arc<Service>, scope: Scope) {
-    let clients = Arc::new(Clients::default());
+pub(super) async fn serve(listener: TcpListener, service: Arc<DnsService>, scope: TaskScope) {
+    let clients = Arc::new(ConnectionLimits::default());
     loop {
         match listener.accept().await {
             Ok((stream, from)) => match clients.admit(from.ip()) {
@@ -58,7 +58,7 @@ pub(super) async fn serve(listener: TcpListener, service: Arc<Service>, scope: S
     }
 }
 
-async fn converse(stream: TcpStream, service: Arc<Service>, scope: Scope) {
+async fn converse(stream: TcpStream, service: Arc<DnsService>, scope: TaskScope) {
     // Answers are whole messages, so there is nothing to wait for.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection could not be prepared");
@@ -75,23 +75,23 @@ async fn converse(stream: TcpStream, service: Arc<Service>, scope: Scope) {
 /// Answers query after query, those for others when they have answered.
 async fn read_all(
     mut reader: OwnedReadHalf,
-    service: &Arc<Service>,
-    scope: &Scope,
+    service: &Arc<DnsService>,
+    scope: &TaskScope,
     answers: mpsc::Sender<Vec<u8>>,
 ) -> io::Result<()> {
     let forwarded = Arc::new(Semaphore::new(MAX_FORWARDED));
     loop {
         let query = timeout(IDLE, read_framed(&mut reader)).await??;
         let mut reply = Vec::new();
-        match service.respond(&query, Transport::Tcp, &mut reply) {
+        match service.respond(&query, QueryTransport::Tcp, &mut reply) {
             // What is no query here is none later.
-            Verdict::Drop => return Err(io::ErrorKind::InvalidData.into()),
-            Verdict::Reply => answers.send(reply).await.map_err(|_| io::ErrorKind::BrokenPipe)?,
-            Verdict::Forward(wanted) => {
+            QueryVerdict::Drop => return Err(io::ErrorKind::InvalidData.into()),
+            QueryVerdict::Reply => answers.send(reply).await.map_err(|_| io::ErrorKind::BrokenPipe)?,
+            QueryVerdict::Forward(wanted) => {
                 let (service, answers) = (Arc::clone(service), answers.clone());
                 let permit = Arc::clone(&forwarded).acquire_owned().await.map_err(io::Error::other)?;
                 scope.spawn(async move {
-                    service.forward(&query, Transport::Tcp, wanted, &mut reply).await;
+                    service.forward(&query, QueryTransport::Tcp, wanted, &mut reply).await;
                     // The client may be gone by now.
                     drop(answers.send(reply).await);
                     drop(permit);
@@ -122,18 +122,18 @@ async fn write_all(mut writer: OwnedWriteHalf, mut waiting: mpsc::Receiver<Vec<u
 
 /// How many connections each client has.
 #[derive(Debug, Default)]
-struct Clients {
+struct ConnectionLimits {
     connections: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// A connection's place among the others.
-struct Place {
-    clients: Arc<Clients>,
+struct ConnectionSlot {
+    clients: Arc<ConnectionLimits>,
     ip: IpAddr,
 }
 
-impl Clients {
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
+impl ConnectionLimits {
+    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<ConnectionSlot> {
         let mut connections = self.connections();
         let all: usize = connections.values().sum();
         let own = connections.entry(ip).or_default();
@@ -141,7 +141,7 @@ impl Clients {
             return None;
         }
         *own += 1;
-        Some(Place { clients: Arc::clone(self), ip })
+        Some(ConnectionSlot { clients: Arc::clone(self), ip })
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -149,7 +149,7 @@ impl Clients {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut connections = self.clients.connections();
         if let Some(own) = connections.get_mut(&self.ip) {

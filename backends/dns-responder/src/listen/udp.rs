@@ -12,12 +12,12 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::UdpSocket;
 
-use self::batch::Batch;
-use super::Scope;
+use self::batch::DatagramBatch;
+use super::TaskScope;
 use crate::{
-    answer::{Verdict, Wanted},
-    query::Transport,
-    service::Service,
+    answer::{ForwardRequest, QueryVerdict},
+    query::QueryTransport,
+    service::DnsService,
 };
 
 /// Largest query taken; the longest name with options and padding is far below.
@@ -26,8 +26,8 @@ const MAX_QUERY: usize = 4096;
 const ROUNDS: usize = 8;
 
 /// Answers until it is cut off.
-pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, scope: Scope) {
-    let server = Server { socket: Arc::new(socket), service, scope };
+pub(super) async fn serve(socket: UdpSocket, service: Arc<DnsService>, scope: TaskScope) {
+    let server = UdpServer { socket: Arc::new(socket), service, scope };
     loop {
         let more = match server.socket.readable().await {
             Ok(()) => batch::with(|batch| server.answer_waiting(batch)),
@@ -40,25 +40,25 @@ pub(super) async fn serve(socket: UdpSocket, service: Arc<Service>, scope: Scope
     }
 }
 
-struct Server {
+struct UdpServer {
     socket: Arc<UdpSocket>,
-    service: Arc<Service>,
-    scope: Scope,
+    service: Arc<DnsService>,
+    scope: TaskScope,
 }
 
-impl Server {
+impl UdpServer {
     /// Answers what has arrived, without waiting.
-    fn answer_waiting(&self, batch: &mut Batch) -> io::Result<()> {
+    fn answer_waiting(&self, batch: &mut DatagramBatch) -> io::Result<()> {
         for _ in 0..ROUNDS {
             match batch.receive(&self.socket) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            batch.answer(|query, from, reply| match self.service.respond(query, Transport::Udp, reply) {
-                Verdict::Drop => reply.clear(),
-                Verdict::Reply => {}
-                Verdict::Forward(wanted) => {
+            batch.answer(|query, from, reply| match self.service.respond(query, QueryTransport::Udp, reply) {
+                QueryVerdict::Drop => reply.clear(),
+                QueryVerdict::Reply => {}
+                QueryVerdict::Forward(wanted) => {
                     reply.clear();
                     self.forward(query.to_vec(), from, wanted);
                 }
@@ -68,11 +68,11 @@ impl Server {
         Ok(())
     }
 
-    fn forward(&self, query: Vec<u8>, from: SocketAddr, wanted: Wanted) {
+    fn forward(&self, query: Vec<u8>, from: SocketAddr, wanted: ForwardRequest) {
         let (socket, service) = (Arc::clone(&self.socket), Arc::clone(&self.service));
         self.scope.spawn(async move {
             let mut reply = Vec::new();
-            service.forward(&query, Transport::Udp, wanted, &mut reply).await;
+            service.forward(&query, QueryTransport::Udp, wanted, &mut reply).await;
             send(&socket, &reply, from).await;
         });
     }

@@ -11,18 +11,18 @@ use overlayd_testkit::contract::dns::DnsHarness;
 
 use crate::ask::{addresses, by_tcp, by_udp, own_address, query};
 
-struct Here {
+struct RealResponder {
     responder: DnsResponder,
 }
 
-impl Here {
+impl RealResponder {
     async fn new() -> Self {
         Self { responder: DnsResponder::new() }
     }
 }
 
 #[async_trait]
-impl DnsHarness for Here {
+impl DnsHarness for RealResponder {
     fn backend(&self) -> &dyn Dns {
         &self.responder
     }
@@ -43,4 +43,4 @@ impl DnsHarness for Here {
     }
 }
 
-overlayd_testkit::dns_contract!(Here::new());
+overlayd_testkit::dns_contract!(RealResponder::new());

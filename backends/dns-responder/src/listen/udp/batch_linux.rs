@@ -16,7 +16,7 @@ use super::MAX_QUERY;
 const SIZE: usize = 32;
 
 /// Buffers for a batch of queries and their answers.
-pub(super) struct Batch {
+pub(super) struct DatagramBatch {
     received: MultiHeaders<SockaddrStorage>,
     sent: MultiHeaders<SockaddrStorage>,
     queries: Vec<Vec<u8>>,
@@ -27,14 +27,14 @@ pub(super) struct Batch {
 }
 
 /// Lends the thread's buffers: system calls need them at one place, and tasks move between threads.
-pub(super) fn with<T>(work: impl FnOnce(&mut Batch) -> T) -> T {
+pub(super) fn with<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
     thread_local! {
-        static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
+        static BATCH: RefCell<DatagramBatch> = RefCell::new(DatagramBatch::new());
     }
     BATCH.with_borrow_mut(work)
 }
 
-impl Batch {
+impl DatagramBatch {
     fn new() -> Self {
         Self {
             received: MultiHeaders::preallocate(SIZE, None),

@@ -7,22 +7,22 @@ use tokio::net::UdpSocket;
 use super::MAX_QUERY;
 
 /// Buffers for a query and its answer.
-pub(super) struct Batch {
+pub(super) struct DatagramBatch {
     query: Vec<u8>,
     arrived: Option<(usize, SocketAddr)>,
     reply: Vec<u8>,
 }
 
 /// Lends the thread's buffers.
-pub(super) fn with<T>(work: impl FnOnce(&mut Batch) -> T) -> T {
+pub(super) fn with<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
     thread_local! {
-        static BATCH: RefCell<Batch> =
-            RefCell::new(Batch { query: vec![0; MAX_QUERY], arrived: None, reply: Vec::new() });
+        static BATCH: RefCell<DatagramBatch> =
+            RefCell::new(DatagramBatch { query: vec![0; MAX_QUERY], arrived: None, reply: Vec::new() });
     }
     BATCH.with_borrow_mut(work)
 }
 
-impl Batch {
+impl DatagramBatch {
     /// Takes what has arrived; [`io::ErrorKind::WouldBlock`] when that is nothing.
     pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
         self.arrived = None;
