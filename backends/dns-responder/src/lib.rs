@@ -5,20 +5,22 @@
 //! whole, so a query sees the records before a change or after it and never waits.
 
 mod answer;
+mod authority;
 mod forward;
 mod listen;
 mod name;
 mod plan;
-mod query;
+mod platform;
 mod responder;
 mod reverse;
 mod service;
+mod wire;
 mod zones;
 
 pub use self::{
-    answer::{ForwardOutcome, ForwardRequest, QueryVerdict, answer, forwarded},
-    forward::UpstreamAnswer,
-    query::QueryTransport,
+    answer::{QueryVerdict, answer, forwarded},
+    forward::{ForwardOutcome, ForwardRequest},
     responder::DnsResponder,
+    wire::{QueryTransport, UpstreamAnswer},
     zones::ZoneView,
 };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::{
-    answer::{ForwardRequest, QueryVerdict, answer, forwarded},
-    forward::QueryForwarder,
-    query::QueryTransport,
+    answer::{QueryVerdict, answer, forwarded},
+    forward::{ForwardRequest, QueryForwarder},
+    wire::QueryTransport,
     zones::ZoneView,
 };
 

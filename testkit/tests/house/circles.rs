@@ -18,7 +18,6 @@ use crate::{
 
 /// Circles that are still there: the folder, then the modules. The list only ever gets shorter.
 const KNOWN: &[(&str, &[&str])] = &[
-    ("backends/dns-responder", &["answer", "forward", "query"]),
     ("backends/kernel-wg", &["backend", "devices"]),
     ("backends/linux-bridge::rules", &["fence", "publish", "sets", "table", "words"]),
     ("backends/netlink", &["link", "netns", "rtnl", "watch"]),

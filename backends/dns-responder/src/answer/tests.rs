@@ -1,12 +1,16 @@
 //! Whatever comes in, what goes out is an answer to it or nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use domain::base::{Message, iana::Opcode};
 use overlayd_core::contract::DnsPlan;
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::UpstreamAnswer;
 
 fn view() -> ZoneView {
     let plan = DnsPlan {

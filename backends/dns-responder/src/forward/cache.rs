@@ -1,9 +1,11 @@
+//! Answers of upstreams that are remembered.
+
 use std::{sync::Arc, time::Instant};
 
 use quick_cache::{Weighter, sync::Cache as Map};
 
-use super::{UpstreamAnswer, UpstreamQuestion};
-use crate::answer::ForwardOutcome;
+use super::request::ForwardOutcome;
+use crate::wire::{UpstreamAnswer, UpstreamQuestion};
 
 /// Usual size of an answer with its question, in bytes; only the first guess of the map's size follows from it.
 const USUAL_WEIGHT: usize = 512;

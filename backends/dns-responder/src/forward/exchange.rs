@@ -11,11 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    UpstreamQuestion,
-    answer::{AnswerError, UpstreamAnswer},
-    question::EdnsOffer,
-};
+use crate::wire::{AnswerError, EdnsOffer, UpstreamAnswer, UpstreamQuestion};
 
 /// How long a server may take over UDP.
 const UDP_PATIENCE: Duration = Duration::from_millis(1200);

@@ -1,10 +1,9 @@
 //! Names that are not ours: asked of others, at most once at a time for each question, and remembered as long as they
 //! allow.
 
-mod answer;
 mod cache;
 mod exchange;
-mod question;
+mod request;
 mod upstreams;
 
 use std::{
@@ -17,10 +16,9 @@ use std::{
 use overlayd_core::contract::Upstreams;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub use self::answer::UpstreamAnswer;
-pub(crate) use self::question::{EdnsOffer, UpstreamQuestion};
+pub use self::request::{ForwardOutcome, ForwardRequest};
 use self::{cache::AnswerCache, exchange::ask, upstreams::UpstreamServers};
-use crate::answer::{ForwardOutcome, ForwardRequest};
+use crate::wire::{UpstreamAnswer, UpstreamQuestion};
 
 /// Questions asked of others at a time; more fail at once.
 const MAX_ASKED: usize = 512;

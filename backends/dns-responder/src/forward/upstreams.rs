@@ -10,6 +10,8 @@ use std::{
 
 use overlayd_core::contract::Upstreams;
 
+use crate::platform::interface_index;
+
 /// Port of name servers.
 const PORT: u16 = 53;
 /// Most servers taken from a file.
@@ -152,12 +154,6 @@ fn server(text: &str) -> Option<SocketAddr> {
             Some(std::net::SocketAddrV6::new(ip.parse().ok()?, PORT, 0, scope).into())
         }
     }
-}
-
-/// The number of an interface, by its name.
-fn interface_index(name: &str) -> Option<u32> {
-    let path = PathBuf::from("/sys/class/net").join(name).join("ifindex");
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The sockets. Each address has one UDP and one TCP socket, which live until the address is no longer planned.
 
-mod owner;
 mod tcp;
 mod udp;
 
@@ -15,7 +14,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::service::DnsService;
+use crate::{
+    platform::{REUSE_ADDRESS, find_port_owner},
+    service::DnsService,
+};
 
 /// Room for queries that arrive while others are answered, in bytes; the host may grant less.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -91,8 +93,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<StdUdpSocket> {
 
 fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
-    // On Unix this lets us listen again while old connections linger; elsewhere it means to share the port.
-    socket.set_reuse_address(cfg!(unix))?;
+    socket.set_reuse_address(REUSE_ADDRESS)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -110,7 +111,7 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
 fn failure(address: SocketAddr, protocol: Protocol, error: io::Error) -> Error {
     let name = if protocol == Protocol::UDP { "UDP" } else { "TCP" };
     if error.kind() == io::ErrorKind::AddrInUse {
-        let by = owner::of(address, protocol).unwrap_or_else(|| "another process".to_owned());
+        let by = find_port_owner(address, protocol).unwrap_or_else(|| "another process".to_owned());
         return Error::Conflict { what: format!("{name} {address}"), by };
     }
     if error.kind() == io::ErrorKind::PermissionDenied {

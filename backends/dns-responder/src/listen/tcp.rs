@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::TaskScope;
-use crate::{answer::QueryVerdict, query::QueryTransport, service::DnsService};
+use crate::{answer::QueryVerdict, service::DnsService, wire::QueryTransport};
 
 /// How long a connection may take for its next query, or to take an answer.
 const IDLE: Duration = Duration::from_secs(30);

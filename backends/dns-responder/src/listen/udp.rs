@@ -1,27 +1,19 @@
 //! Datagrams. What we know is answered at once, in the order of arrival; what others have to be asked for does not keep
 //! the next query waiting.
 
-#[cfg(target_os = "linux")]
-#[path = "udp/batch_linux.rs"]
-mod batch;
-#[cfg(not(target_os = "linux"))]
-#[path = "udp/batch_single.rs"]
-mod batch;
-
 use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::net::UdpSocket;
 
-use self::batch::DatagramBatch;
 use super::TaskScope;
 use crate::{
-    answer::{ForwardRequest, QueryVerdict},
-    query::QueryTransport,
+    answer::QueryVerdict,
+    forward::ForwardRequest,
+    platform::{DatagramBatch, with_batch},
     service::DnsService,
+    wire::QueryTransport,
 };
 
-/// Largest query taken; the longest name with options and padding is far below.
-const MAX_QUERY: usize = 4096;
 /// Batches in a row before other tasks of the thread have their turn.
 const ROUNDS: usize = 8;
 
@@ -30,7 +22,7 @@ pub(super) async fn serve(socket: UdpSocket, service: Arc<DnsService>, scope: Ta
     let server = UdpServer { socket: Arc::new(socket), service, scope };
     loop {
         let more = match server.socket.readable().await {
-            Ok(()) => batch::with(|batch| server.answer_waiting(batch)),
+            Ok(()) => with_batch(|batch| server.answer_waiting(batch)),
             Err(error) => Err(error),
         };
         if let Err(error) = more {

@@ -1,3 +1,5 @@
+//! Answers of upstreams: what is believed of them, how long it may be kept, and how a reply is made from one.
+
 use std::time::Duration;
 
 use domain::{
@@ -13,18 +15,12 @@ use domain::{
     rdata::{AllRecordData, Soa},
 };
 
-use super::UpstreamQuestion;
-use crate::{
-    answer::write_truncated,
-    query::{DnsQuery, HEADER, UDP_PAYLOAD},
-};
+use super::{HEADER_LEN, OPT_LEN, UDP_PAYLOAD, query::DnsQuery, question::UpstreamQuestion, reply::write_truncated};
 
 /// Longest that an answer is remembered.
 const MAX_LIFETIME: u32 = 86_400;
 /// Longest that the absence of a name is remembered (RFC 2308, section 5).
 const MAX_NEGATIVE_LIFETIME: u32 = 3_600;
-/// Length of an OPT record without options.
-const OPT_LEN: usize = 11;
 /// The flag of an OPT record that asks for signatures, as a part of its TTL (RFC 3225).
 const DNSSEC_OK: u32 = 0x8000;
 
@@ -91,7 +87,7 @@ impl UpstreamAnswer {
     /// Answers a query with it, `age` seconds later.
     pub(crate) fn write(&self, query: &DnsQuery<'_>, age: u32, out: &mut Vec<u8>) {
         let len = self.message.len() + query.edns.map_or(0, |_| OPT_LEN);
-        let question = HEADER..HEADER + query.question.len();
+        let question = HEADER_LEN..HEADER_LEN + query.question.len();
         if len > query.limit || self.message.len() < question.end {
             return write_truncated(query, OptRcode::from_rcode(self.code), out);
         }
@@ -161,7 +157,7 @@ fn keep<'a>(record: &ParsedRecord<'a, &'a [u8]>) -> Result<Option<KeptRecord<'a>
 fn ttls(message: &[u8]) -> Result<(Vec<u16>, u32), ParseError> {
     let counts = *HeaderCounts::for_message_slice(message);
     let mut parser = Parser::from_ref(message);
-    parser.advance(HEADER)?;
+    parser.advance(HEADER_LEN)?;
     ParsedName::skip(&mut parser)?;
     parser.advance(4)?;
     let (mut places, mut shortest) = (Vec::new(), MAX_LIFETIME);

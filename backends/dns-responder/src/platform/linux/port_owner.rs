@@ -1,4 +1,4 @@
-//! Who holds a port, as far as `/proc` tells (`proc(5)`); elsewhere nobody is found.
+//! Which process holds a port, as far as `/proc` tells (`proc(5)`).
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use socket2::Protocol;
 const LISTENING: &str = "0A";
 
 /// The process that listens on the address, as `dnsmasq (pid 812)`.
-pub(super) fn of(address: SocketAddr, protocol: Protocol) -> Option<String> {
+pub(crate) fn find_port_owner(address: SocketAddr, protocol: Protocol) -> Option<String> {
     let tables = if protocol == Protocol::UDP { ["udp", "udp6"] } else { ["tcp", "tcp6"] };
     let inode = tables.iter().find_map(|table| {
         let text = fs::read_to_string(Path::new("/proc/thread-self/net").join(table)).ok()?;

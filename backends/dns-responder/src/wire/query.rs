@@ -10,15 +10,10 @@ use domain::{
     dep::octseq::Parser,
 };
 
-use crate::forward::UpstreamQuestion;
+use super::{HEADER_LEN, UDP_PAYLOAD, question::UpstreamQuestion};
 
-/// Largest answer over UDP that we send and ask for: what fits the smallest usual path without fragments (DNS flag day
-/// 2020).
-pub(crate) const UDP_PAYLOAD: u16 = 1232;
 /// Largest answer over UDP without EDNS (RFC 1035, section 2.3.4).
 const PLAIN_PAYLOAD: u16 = 512;
-/// Length of a header in bytes.
-pub(crate) const HEADER: usize = 12;
 
 /// How a query came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +111,11 @@ fn read_question(bytes: &[u8], counts: HeaderCounts) -> Option<Asked<'_>> {
         return None;
     }
     let mut parser = Parser::from_ref(bytes);
-    parser.advance(HEADER).ok()?;
+    parser.advance(HEADER_LEN).ok()?;
     let name = ParsedName::parse(&mut parser).ok()?;
     let qtype = Rtype::parse(&mut parser).ok()?;
     let class = Class::parse(&mut parser).ok()?;
-    (!name.is_compressed()).then_some((name, qtype, class, &bytes[HEADER..parser.pos()]))
+    (!name.is_compressed()).then_some((name, qtype, class, &bytes[HEADER_LEN..parser.pos()]))
 }
 
 /// `None` when the rest of the message is malformed; at most one OPT, owned by the root.

@@ -4,17 +4,17 @@ use std::{cell::RefCell, io, net::SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::MAX_QUERY;
+use crate::platform::MAX_QUERY;
 
 /// Buffers for a query and its answer.
-pub(super) struct DatagramBatch {
+pub(crate) struct DatagramBatch {
     query: Vec<u8>,
     arrived: Option<(usize, SocketAddr)>,
     reply: Vec<u8>,
 }
 
 /// Lends the thread's buffers.
-pub(super) fn with<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
+pub(crate) fn with_batch<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
     thread_local! {
         static BATCH: RefCell<DatagramBatch> =
             RefCell::new(DatagramBatch { query: vec![0; MAX_QUERY], arrived: None, reply: Vec::new() });
@@ -24,21 +24,21 @@ pub(super) fn with<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
 
 impl DatagramBatch {
     /// Takes what has arrived; [`io::ErrorKind::WouldBlock`] when that is nothing.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
         self.arrived = None;
         self.arrived = Some(socket.try_recv_from(&mut self.query)?);
         Ok(())
     }
 
     /// Has the query answered: query, sender, and where to write the answer; an empty one is not sent.
-    pub(super) fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
+    pub(crate) fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
         if let Some((len, from)) = self.arrived {
             answer(&self.query[..len], from, &mut self.reply);
         }
     }
 
     /// Sends the answer, or has it sent later when the buffer is full.
-    pub(super) fn send(&mut self, socket: &UdpSocket, mut later: impl FnMut(&[u8], SocketAddr)) {
+    pub(crate) fn send(&mut self, socket: &UdpSocket, mut later: impl FnMut(&[u8], SocketAddr)) {
         let Some((_, to)) = self.arrived.filter(|_| !self.reply.is_empty()) else { return };
         match socket.try_send_to(&self.reply, to) {
             Ok(_) => {}

@@ -1,8 +1,10 @@
+//! Questions, as they are put to an upstream.
+
 use std::sync::Arc;
 
 use domain::base::{Message, MessageBuilder, Name, Rtype, ToName as _, iana::Class, message_builder::PushError};
 
-use crate::query::UDP_PAYLOAD;
+use super::UDP_PAYLOAD;
 
 /// A question to others: all that their answer depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -10,13 +10,13 @@ use std::{
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use tokio::{io::Interest, net::UdpSocket};
 
-use super::MAX_QUERY;
+use crate::platform::MAX_QUERY;
 
 /// Datagrams of a batch.
 const SIZE: usize = 32;
 
 /// Buffers for a batch of queries and their answers.
-pub(super) struct DatagramBatch {
+pub(crate) struct DatagramBatch {
     received: MultiHeaders<SockaddrStorage>,
     sent: MultiHeaders<SockaddrStorage>,
     queries: Vec<Vec<u8>>,
@@ -27,7 +27,7 @@ pub(super) struct DatagramBatch {
 }
 
 /// Lends the thread's buffers: system calls need them at one place, and tasks move between threads.
-pub(super) fn with<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
+pub(crate) fn with_batch<T>(work: impl FnOnce(&mut DatagramBatch) -> T) -> T {
     thread_local! {
         static BATCH: RefCell<DatagramBatch> = RefCell::new(DatagramBatch::new());
     }
@@ -46,7 +46,7 @@ impl DatagramBatch {
     }
 
     /// Takes what has arrived; [`io::ErrorKind::WouldBlock`] when that is nothing.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+    pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
         let Self { received, queries, arrived, .. } = self;
         arrived.clear();
         socket.try_io(Interest::READABLE, || {
@@ -64,14 +64,14 @@ impl DatagramBatch {
     }
 
     /// Has each query answered: query, sender, and where to write the answer; an empty one is not sent.
-    pub(super) fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
+    pub(crate) fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
         for (((len, from), query), reply) in self.arrived.iter().zip(&self.queries).zip(&mut self.replies) {
             answer(&query[..*len], *from, reply);
         }
     }
 
     /// Sends the answers; those that a full buffer has no room for go to `later`.
-    pub(super) fn send(&mut self, socket: &UdpSocket, mut later: impl FnMut(&[u8], SocketAddr)) {
+    pub(crate) fn send(&mut self, socket: &UdpSocket, mut later: impl FnMut(&[u8], SocketAddr)) {
         let Self { sent, arrived, replies, .. } = self;
         let answered = replies.iter().zip(arrived.iter()).filter(|(reply, _)| !reply.is_empty());
         let (replies, to): (Vec<&[u8]>, Vec<SocketAddr>) =
