@@ -1,5 +1,5 @@
 //! Serves `h0.bench.local` to `h9999.bench.local` on an address until it is killed, for measurements; with a rate as
-//! the second argument, so many records a second change meanwhile.
+//! the second argument, so many records a second change at the same time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -16,8 +16,8 @@ const STREAM: usize = 65_535;
 /// What the message to an upstream carries.
 const ID: u16 = 0x5a17;
 
-/// Whatever is asked, and whatever an upstream says to it, what goes out is a whole answer to the one who asked, within the
-/// limit of its transport, or nothing; and is not itself answered by anybody like us. The input is a byte that says how it came
+/// For any query, and any answer of an upstream, what goes out is a whole answer to the client, within the limit of its
+/// transport, or nothing; and another responder does not answer it again. The input is a byte that says how it came
 /// in, the length of the query, the query, and an upstream's answer.
 pub(crate) fn message(data: &[u8]) {
     let [how, len, rest @ ..] = data else { return };
@@ -44,7 +44,7 @@ pub(crate) fn message(data: &[u8]) {
     }
 }
 
-/// One zone of ours with a name, one with more addresses than a datagram holds, and one that others know.
+/// One local zone with a name, one with more addresses than a datagram holds, and one that others know.
 static VIEW: LazyLock<ZoneView> = LazyLock::new(|| {
     let plan = DnsPlan {
         zones: BTreeSet::from(["atlas.local".to_owned()]),

@@ -19,7 +19,7 @@ pub enum QueryVerdict {
     Drop,
     /// The answer was written.
     Reply,
-    /// Somebody else is to be asked; [`forwarded`] makes the answer then.
+    /// An upstream is to be asked; [`forwarded`] writes the answer then.
     Forward(ForwardRequest),
 }
 
@@ -38,6 +38,7 @@ pub fn answer(view: &ZoneView, message: &[u8], transport: QueryTransport, out: &
         NameLookup::Split(servers) => Some(Arc::clone(servers)),
         NameLookup::Upstream => None,
     };
+    // Without RD the client wants what this server itself knows (RFC 1034, section 4.3.1), which is nothing here.
     if query.header.rd() {
         return QueryVerdict::Forward(ForwardRequest { question: query.to_forward(), servers });
     }

@@ -33,7 +33,7 @@ pub(crate) fn write_local(view: &ZoneView, query: &DnsQuery<'_>, key: &[u8], nod
     });
 }
 
-/// An answer about a name of ours.
+/// An answer about a name in a local zone.
 struct LocalAnswer<'a, 'q> {
     view: &'a ZoneView,
     query: &'a DnsQuery<'q>,
@@ -64,7 +64,7 @@ impl LocalAnswer<'_, '_> {
         Ok(())
     }
 
-    /// The addresses of the type that is asked for, beginning at another one for each query: askers take the first.
+    /// The addresses of the type that is asked for, each query beginning at another one: clients use the first.
     fn push_addresses(
         &self,
         owner: impl ToName + Copy,
@@ -76,6 +76,7 @@ impl LocalAnswer<'_, '_> {
             if !self.asks_for(rtype) && !self.asks_for(Rtype::NS) {
                 continue;
             }
+            // Message ids are random, so they spread clients over the addresses without a counter that threads share.
             let first = usize::from(self.query.header.id()).checked_rem(family.len()).unwrap_or(0);
             for ip in family.iter().cycle().skip(first).take(family.len()) {
                 match *ip {
@@ -87,7 +88,7 @@ impl LocalAnswer<'_, '_> {
         Ok(())
     }
 
-    /// The zone's SOA beside an answer of nothing (RFC 2308), the name server's addresses beside its name.
+    /// Adds the zone's SOA to an empty answer (RFC 2308), and the name server's addresses to its name.
     fn push_rest(&self, answer: AnswerBuilder<ReplyTarget>) -> Result<AdditionalBuilder<ReplyTarget>, PushError> {
         let answered = answer.counts().ancount() > 0;
         let mut authority = answer.authority();
@@ -124,7 +125,7 @@ impl LocalAnswer<'_, '_> {
         )
     }
 
-    /// A reverse zone has the name server of a zone of ours, or itself where there is none.
+    /// A reverse zone has the name server of a forward zone, or itself where there is none.
     fn server_name(&self) -> Name<Vec<u8>> {
         to_name(self.node.server_name.map_or(&self.key[..self.node.apex_len], |name| name))
     }

@@ -1,8 +1,9 @@
 //! The `Dns` backend: answers the overlay's zones and forwards everything else.
 //!
-//! From the outside in: `listen` has the sockets, [`answer`](answer::answer) turns the bytes of a query into the bytes
-//! of an answer, `zones` is what is known, and `forward` asks others. Records live in a snapshot that is swapped as a
-//! whole, so a query sees the records before a change or after it and never waits.
+//! From the outside in: `listen` has the sockets and hands each query to `service`; `answer` decides what becomes of
+//! it; `authority` answers from `zones`, and `forward` asks upstreams. The format of messages is in `wire`, below all of
+//! them. Records live in a snapshot that is swapped as a whole, so a query sees the records before a change or after it
+//! and never waits.
 
 mod answer;
 mod authority;
@@ -14,6 +15,7 @@ mod platform;
 mod responder;
 mod reverse;
 mod service;
+mod shares;
 mod wire;
 mod zones;
 

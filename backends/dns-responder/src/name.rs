@@ -30,11 +30,7 @@ pub(crate) struct InvalidName(String);
 impl NameKey {
     /// Reads a name of a plan: lowercase, absolute, without the final dot.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidName> {
-        let fits = |label: &str| {
-            (1..=MAX_LABEL).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && !byte.is_ascii_uppercase())
-        };
-        if text.len() >= MAX_KEY || !text.split('.').all(fits) {
+        if text.len() >= MAX_KEY || !text.split('.').all(is_plan_label) {
             return Err(InvalidName(text.to_owned()));
         }
         let mut key = KeyBuf::root();
@@ -122,6 +118,12 @@ impl Deref for KeyBuf {
     fn deref(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+}
+
+/// Whether a label of a plan is lowercase and printable. A backslash begins an escape in the text form of names.
+fn is_plan_label(label: &str) -> bool {
+    (1..=MAX_LABEL).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && !byte.is_ascii_uppercase())
 }
 
 /// The labels of a key, root first.

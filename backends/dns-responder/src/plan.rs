@@ -100,7 +100,7 @@ fn check_sockets(plan: &DnsPlan) -> Result<()> {
     }
 }
 
-/// Where the name server of our zones is: not at loopback addresses, which mean something else to everybody.
+/// The addresses of the name server of the local zones. A loopback address would mean another host to each client.
 fn server_addresses(listen: &[SocketAddr]) -> Arc<[IpAddr]> {
     let ips: BTreeSet<IpAddr> = listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).collect();
     ips.into_iter().collect()

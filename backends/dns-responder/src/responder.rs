@@ -1,3 +1,5 @@
+//! The backend itself: plans come in, sockets and snapshots follow.
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -33,10 +35,10 @@ struct ResponderState {
 struct RunningResponder {
     service: Arc<DnsService>,
     listeners: BTreeMap<SocketAddr, AddressListener>,
-    outside: ForwarderConfig,
+    forwarding: ForwarderConfig,
 }
 
-/// What the forwarder depends on.
+/// What the forwarder depends on; it is replaced when one of these changes.
 #[derive(Debug, PartialEq, Eq)]
 struct ForwarderConfig {
     upstreams: Upstreams,
@@ -84,39 +86,43 @@ impl Dns for DnsResponder {
 }
 
 impl ResponderState {
-    /// All or nothing, and at once: there is no half-way to be dropped at.
+    /// Applies all of the plan or nothing. Not `async`: a caller that gives up cannot leave it half done.
     fn apply(&mut self, plan: &DnsPlan) -> Result<()> {
         let current = self.running.as_ref().map(|running| running.service.view.load_full());
         let serial = current.as_ref().map_or_else(first_serial, |view| view.serial.wrapping_add(1));
         let view = plan::view(plan, plan::settings(plan)?, serial)?;
-        let known =
-            |address: &SocketAddr| self.running.as_ref().is_some_and(|running| running.listeners.contains_key(address));
+        // All sockets are bound before anything changes, so that a port in use leaves the old plan in force.
         let mut bound = BTreeMap::new();
-        for address in plan.listen.iter().filter(|address| !known(address)) {
-            if !bound.contains_key(address) {
+        for address in &plan.listen {
+            if !self.listens_on(address) && !bound.contains_key(address) {
                 bound.insert(*address, BoundSockets::new(*address)?);
             }
         }
 
-        let outside = ForwarderConfig::of(plan);
+        let forwarding = ForwarderConfig::of(plan);
         let running = match self.running.take() {
             Some(mut running) => {
                 if current.is_none_or(|current| !current.same_answers(&view)) {
                     running.service.view.store(Arc::new(view));
                 }
-                if running.outside != outside {
-                    running.service.forwarder.store(Arc::new(outside.forwarder()));
-                    running.outside = outside;
+                // A new forwarder begins with an empty cache, so it is only made for a reason.
+                if running.forwarding != forwarding {
+                    running.service.forwarder.store(Arc::new(forwarding.forwarder()));
+                    running.forwarding = forwarding;
                 }
                 running
             }
             None => {
-                let service = Arc::new(DnsService::new(view, outside.forwarder()));
-                RunningResponder { service, listeners: BTreeMap::new(), outside }
+                let service = Arc::new(DnsService::new(view, forwarding.forwarder()));
+                RunningResponder { service, listeners: BTreeMap::new(), forwarding }
             }
         };
         self.listen(running, bound, &plan.listen);
         Ok(())
+    }
+
+    fn listens_on(&self, address: &SocketAddr) -> bool {
+        self.running.as_ref().is_some_and(|running| running.listeners.contains_key(address))
     }
 
     fn listen(

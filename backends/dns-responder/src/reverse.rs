@@ -49,7 +49,8 @@ pub(crate) fn apex_labels(range: &IpNet) -> usize {
 }
 
 fn v4<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Option<IpNet> {
-    let (mut octets, mut bits) = ([0; 4], 0);
+    let mut octets = [0; 4];
+    let mut bits = 0;
     for (octet, label) in octets.iter_mut().zip(labels) {
         *octet = decimal(label)?;
         bits += 8;
@@ -58,7 +59,8 @@ fn v4<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Option<IpNet> {
 }
 
 fn v6<'a>(labels: impl Iterator<Item = &'a [u8]>) -> Option<IpNet> {
-    let (mut address, mut bits) = (0_u128, 0);
+    let mut address = 0_u128;
+    let mut bits = 0;
     for label in labels {
         let [digit] = label else { return None };
         address |= u128::from(char::from(*digit).to_digit(16)?) << (124 - bits);

@@ -63,7 +63,7 @@ pub(crate) enum NameLookup<'v> {
     Upstream,
 }
 
-/// What is at a name of ours.
+/// A name in a local zone, or where it would be.
 #[derive(Debug)]
 pub(crate) struct LocalName<'v> {
     /// The zone's key: this much of the name's own.
@@ -74,7 +74,7 @@ pub(crate) struct LocalName<'v> {
     pub(crate) kind: NameContent<'v>,
 }
 
-/// What can be at a name of ours.
+/// What can be at a name in a local zone.
 #[derive(Debug)]
 pub(crate) enum NameContent<'v> {
     /// Nothing, not even below it.
@@ -88,8 +88,13 @@ pub(crate) enum NameContent<'v> {
 impl ZoneView {
     /// Nothing yet.
     pub(crate) fn empty(settings: Arc<ZoneSettings>, serial: u32) -> Self {
-        let (names, tree, pointers) = Default::default();
-        Self { settings, serial, names, tree, pointers }
+        Self {
+            settings,
+            serial,
+            names: HashTrieMapSync::default(),
+            tree: RedBlackTreeSetSync::default(),
+            pointers: RedBlackTreeSetSync::default(),
+        }
     }
 
     /// Whether both answer the same, serials aside.
@@ -121,7 +126,7 @@ impl ZoneView {
         }
     }
 
-    /// The zone of ours that the name is in, or would be.
+    /// The local zone that the name is in, or would be.
     pub(crate) fn zone_of(&self, name: &[u8]) -> Option<&NameKey> {
         match self.longest_zone(name) {
             Some((apex, ZoneSource::Local(_))) => Some(apex),
@@ -137,6 +142,7 @@ impl ZoneView {
     /// What is known of a name, given by its key.
     pub(crate) fn find(&self, name: &[u8]) -> NameLookup<'_> {
         let zone = self.longest_zone(name);
+        // A planned zone below a reverse range, or around one, wins by the longer suffix, as delegation would have it.
         if let Some(range) = reverse::parse(name)
             && let Some(apex_len) = self.reverse_apex(name, range.range())
             && zone.is_none_or(|(apex, _)| apex.len() < apex_len)
@@ -161,6 +167,7 @@ impl ZoneView {
         match self.names.get(name) {
             Some(addresses) => NameContent::Addresses(addresses),
             None if name == server => NameContent::Addresses(&self.settings.server),
+            // An empty non-terminal exists: NXDOMAIN here would deny the names below it (RFC 8020).
             None if name.len() == apex.len() || self.has_descendant(name) => NameContent::Addresses(&[]),
             None => NameContent::Absent,
         }
@@ -179,7 +186,7 @@ impl ZoneView {
         }
     }
 
-    /// The length of the reverse zone's key, where it is ours: part of a range of ours, or one registered address.
+    /// The length of the reverse zone's key, where it is local: part of a planned range, or one registered address.
     fn reverse_apex(&self, name: &[u8], asked: IpNet) -> Option<usize> {
         let ranges = self.settings.reverse.iter().filter(|range| range.contains(&asked));
         let labels = ranges.map(reverse::apex_labels).max();

@@ -1,4 +1,4 @@
-//! Whatever comes in, what goes out is an answer to it or nothing.
+//! Any bytes may come in; what goes out is an answer to them or nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

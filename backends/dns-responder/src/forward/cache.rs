@@ -45,6 +45,7 @@ impl AnswerCache {
         if age < remembered.answer.lifetime() {
             return Some(ForwardOutcome::Answered(remembered.answer, age.as_secs() as u32));
         }
+        // Another thread may have put in a newer answer since; that one is lost and asked for again, which is harmless.
         self.map.remove(question);
         None
     }

@@ -58,6 +58,7 @@ async fn by_udp(
     let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
+    // With the random port, 32 bits that a forger who does not see the query has to guess (RFC 5452).
     let id = random_id();
     socket.send(&question.to_message(id, offer)?).await?;
     timeout(UDP_PATIENCE, receive(&socket, id, question)).await.map_err(|_| ExchangeError::Late)?

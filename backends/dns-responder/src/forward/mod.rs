@@ -1,5 +1,5 @@
-//! Names that are not ours: asked of others, at most once at a time for each question, and remembered as long as they
-//! allow.
+//! Names outside of the local zones. Each question is put to an upstream once at a time, and the answer is remembered
+//! as long as it allows.
 
 mod cache;
 mod exchange;
@@ -9,25 +9,25 @@ mod upstreams;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use overlayd_core::contract::Upstreams;
+use overlayd_core::{contract::Upstreams, sync::lock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use self::request::{ForwardOutcome, ForwardRequest};
 use self::{cache::AnswerCache, exchange::ask, upstreams::UpstreamServers};
 use crate::wire::{UpstreamAnswer, UpstreamQuestion};
 
-/// Questions asked of others at a time; more fail at once.
+/// Questions that upstreams are asked at a time; more fail at once. Each has a socket, and file descriptors end.
 const MAX_ASKED: usize = 512;
 /// How long a question may take in all; usual askers repeat theirs after five seconds.
 const DEADLINE: Duration = Duration::from_millis(4500);
 /// How often each server is tried.
 const ROUNDS: usize = 2;
 
-/// Asks others.
+/// Puts questions to upstreams.
 #[derive(Debug)]
 pub(crate) struct QueryForwarder {
     source: UpstreamServers,
@@ -71,7 +71,7 @@ impl QueryForwarder {
     }
 
     fn join(self: &Arc<Self>, wanted: ForwardRequest) -> Option<watch::Receiver<Option<ForwardOutcome>>> {
-        let mut asked = self.asked();
+        let mut asked = lock(&self.asked);
         if let Some(told) = asked.get(&wanted.question) {
             return Some(told.clone());
         }
@@ -80,12 +80,9 @@ impl QueryForwarder {
         asked.insert(wanted.question.clone(), told.clone());
         let asking =
             PendingQuestion { forwarder: Arc::clone(self), question: wanted.question, told: tell, _permit: permit };
+        // A task of its own: the client that asked first may go away while others wait for the same answer.
         tokio::spawn(asking.run(wanted.servers));
         Some(told)
-    }
-
-    fn asked(&self) -> MutexGuard<'_, HashMap<UpstreamQuestion, watch::Receiver<Option<ForwardOutcome>>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find(&self, question: &UpstreamQuestion, servers: Option<Arc<[SocketAddr]>>) -> ForwardOutcome {
@@ -93,6 +90,7 @@ impl QueryForwarder {
             Some(servers) => (servers, false),
             None => self.source.servers(Instant::now()),
         };
+        // Other upstreams may see other names, as in a company's network and outside of it.
         if changed {
             self.cache.clear();
         }
@@ -135,6 +133,6 @@ impl PendingQuestion {
 
 impl Drop for PendingQuestion {
     fn drop(&mut self) {
-        self.forwarder.asked().remove(&self.question);
+        lock(&self.forwarder.asked).remove(&self.question);
     }
 }

@@ -1,14 +1,14 @@
-//! Whom to ask.
+//! Which upstreams to ask: those of the plan, or those that the host's resolver files name now.
 
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
-use overlayd_core::contract::Upstreams;
+use overlayd_core::{contract::Upstreams, sync::lock};
 
 use crate::platform::interface_index;
 
@@ -54,7 +54,7 @@ impl UpstreamServers {
 
     /// The servers to ask now, and whether they are other ones than the last time.
     pub(crate) fn servers(&self, now: Instant) -> (Arc<[SocketAddr]>, bool) {
-        let mut known = self.known();
+        let mut known = lock(&self.known);
         let fresh = known.seen.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) < LOOK_INTERVAL);
         if self.files.is_empty() || fresh {
             return (Arc::clone(&known.servers), false);
@@ -76,11 +76,11 @@ impl UpstreamServers {
 
     /// The server that answered last.
     pub(crate) fn good(&self) -> Option<SocketAddr> {
-        self.known().good
+        lock(&self.known).good
     }
 
     pub(crate) fn answered(&self, server: SocketAddr) {
-        self.known().good = Some(server);
+        lock(&self.known).good = Some(server);
     }
 
     /// The servers of the first file that names any but stubs, else the first stubs.
@@ -104,15 +104,12 @@ impl UpstreamServers {
         }
         stubs
     }
-
-    fn known(&self) -> MutexGuard<'_, KnownServers> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The servers but ourselves; a wildcard means this host (as the resolvers of libc read it).
 fn others(servers: Vec<SocketAddr>, own: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut others: Vec<SocketAddr> = servers.into_iter().map(on_this_host).collect();
+    // A query to ourselves would come back as a question, and go round until it times out.
     others.retain(|server| !own.iter().any(|own| (own.ip(), own.port()) == (server.ip(), server.port())));
     others.truncate(MAX_SERVERS);
     others

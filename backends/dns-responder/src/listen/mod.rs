@@ -33,9 +33,11 @@ pub(crate) struct BoundSockets {
 impl BoundSockets {
     /// Binds both sockets, or neither.
     pub(crate) fn new(address: SocketAddr) -> Result<Self> {
-        let failed = |protocol: Protocol, error: io::Error| failure(address, protocol, error);
-        let udp = bind_udp(address).and_then(UdpSocket::from_std).map_err(|error| failed(Protocol::UDP, error))?;
-        let tcp = bind_tcp(address).and_then(TcpListener::from_std).map_err(|error| failed(Protocol::TCP, error))?;
+        let udp =
+            bind_udp(address).and_then(UdpSocket::from_std).map_err(|error| failure(address, Protocol::UDP, error))?;
+        let tcp = bind_tcp(address)
+            .and_then(TcpListener::from_std)
+            .map_err(|error| failure(address, Protocol::TCP, error))?;
         Ok(Self { udp, tcp })
     }
 }
@@ -86,6 +88,7 @@ impl TaskScope {
 
 fn bind_udp(address: SocketAddr) -> io::Result<StdUdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    // No SO_REUSEADDR: with UDP it would let another process take our queries.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket.into())
@@ -102,6 +105,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<StdTcpListener> {
 fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
+        // Without it, `[::]:53` would take the IPv4 port as well, which may be planned by itself.
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;

@@ -1,13 +1,7 @@
 //! Connections. Each has a task to read and one to write, so none waits for another, and one client can only hold its
 //! share of them (RFC 7766).
 
-use std::{
-    collections::HashMap,
-    io,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,7 +14,7 @@ use tokio::{
 };
 
 use super::TaskScope;
-use crate::{answer::QueryVerdict, service::DnsService, wire::QueryTransport};
+use crate::{answer::QueryVerdict, service::DnsService, shares::ClientShares, wire::QueryTransport};
 
 /// How long a connection may take for its next query, or to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
@@ -28,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const MAX_CONNECTIONS: usize = 1024;
 /// Most connections at a time of one client.
 const MAX_OF_A_CLIENT: usize = 64;
-/// Queries of a connection that others are asked for at a time; it is not read from meanwhile.
+/// Queries of one connection that upstreams are asked for at a time. While so many are open, nothing is read from it.
 const MAX_FORWARDED: usize = 32;
 /// Answers that wait to be written to a connection.
 const MAX_WAITING: usize = 32;
@@ -37,29 +31,32 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is cut off.
 pub(super) async fn serve(listener: TcpListener, service: Arc<DnsService>, scope: TaskScope) {
-    let clients = Arc::new(ConnectionLimits::default());
+    let connections = ClientShares::new(MAX_CONNECTIONS, MAX_OF_A_CLIENT);
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match clients.admit(from.ip()) {
-                Some(place) => {
-                    let (service, inner) = (Arc::clone(&service), scope.clone());
+            Ok((stream, from)) => match connections.take(from.ip()) {
+                Some(share) => {
+                    let service = Arc::clone(&service);
+                    let inner = scope.clone();
                     scope.spawn(async move {
-                        converse(stream, service, inner).await;
-                        drop(place);
+                        converse(stream, from.ip(), service, inner).await;
+                        drop(share);
                     });
                 }
-                None => tracing::debug!(%from, "a connection too many"),
+                None => tracing::debug!(%from, "refused a connection: the limit is reached"),
             },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
+                // Out of file descriptors: accept fails at once each time, and a loop without pause would take a core.
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn converse(stream: TcpStream, service: Arc<DnsService>, scope: TaskScope) {
-    // Answers are whole messages, so there is nothing to wait for.
+async fn converse(stream: TcpStream, client: IpAddr, service: Arc<DnsService>, scope: TaskScope) {
+    // Nagle's algorithm would hold back an answer until the client acknowledged the one before. Answers are whole
+    // messages, so there is nothing to gather.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection could not be prepared");
         return;
@@ -67,7 +64,7 @@ async fn converse(stream: TcpStream, service: Arc<DnsService>, scope: TaskScope)
     let (reader, writer) = stream.into_split();
     let (answers, waiting) = mpsc::channel(MAX_WAITING);
     scope.spawn(write_all(writer, waiting));
-    if let Err(error) = read_all(reader, &service, &scope, answers).await {
+    if let Err(error) = read_all(reader, client, &service, &scope, answers).await {
         tracing::debug!(%error, "a connection ended");
     }
 }
@@ -75,6 +72,7 @@ async fn converse(stream: TcpStream, service: Arc<DnsService>, scope: TaskScope)
 /// Answers query after query, those for others when they have answered.
 async fn read_all(
     mut reader: OwnedReadHalf,
+    client: IpAddr,
     service: &Arc<DnsService>,
     scope: &TaskScope,
     answers: mpsc::Sender<Vec<u8>>,
@@ -84,14 +82,21 @@ async fn read_all(
         let query = timeout(IDLE, read_framed(&mut reader)).await??;
         let mut reply = Vec::new();
         match service.respond(&query, QueryTransport::Tcp, &mut reply) {
-            // What is no query here is none later.
+            // The frames can no longer be trusted, so there is no way to find the next query.
             QueryVerdict::Drop => return Err(io::ErrorKind::InvalidData.into()),
             QueryVerdict::Reply => answers.send(reply).await.map_err(|_| io::ErrorKind::BrokenPipe)?,
             QueryVerdict::Forward(wanted) => {
-                let (service, answers) = (Arc::clone(service), answers.clone());
+                let Some(share) = service.waiting_share(client) else {
+                    service.refuse(&query, QueryTransport::Tcp, &mut reply);
+                    answers.send(reply).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                    continue;
+                };
+                let service = Arc::clone(service);
+                let answers = answers.clone();
                 let permit = Arc::clone(&forwarded).acquire_owned().await.map_err(io::Error::other)?;
                 scope.spawn(async move {
                     service.forward(&query, QueryTransport::Tcp, wanted, &mut reply).await;
+                    drop(share);
                     // The client may be gone by now.
                     drop(answers.send(reply).await);
                     drop(permit);
@@ -110,53 +115,13 @@ async fn read_framed(reader: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
 
 async fn write_all(mut writer: OwnedWriteHalf, mut waiting: mpsc::Receiver<Vec<u8>>) {
     while let Some(message) = waiting.recv().await {
-        // An answer is never longer than 64 KiB.
+        // Length and message in one write, so that they leave in one segment (RFC 7766, section 8). An answer is never
+        // longer than 64 KiB.
         let framed = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
         match timeout(IDLE, writer.write_all(&framed)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return tracing::debug!(%error, "an answer could not be written"),
             Err(_) => return tracing::debug!("a client does not take its answers"),
-        }
-    }
-}
-
-/// How many connections each client has.
-#[derive(Debug, Default)]
-struct ConnectionLimits {
-    connections: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A connection's place among the others.
-struct ConnectionSlot {
-    clients: Arc<ConnectionLimits>,
-    ip: IpAddr,
-}
-
-impl ConnectionLimits {
-    fn admit(self: &Arc<Self>, ip: IpAddr) -> Option<ConnectionSlot> {
-        let mut connections = self.connections();
-        let all: usize = connections.values().sum();
-        let own = connections.entry(ip).or_default();
-        if all >= MAX_CONNECTIONS || *own >= MAX_OF_A_CLIENT {
-            return None;
-        }
-        *own += 1;
-        Some(ConnectionSlot { clients: Arc::clone(self), ip })
-    }
-
-    fn connections(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        let mut connections = self.clients.connections();
-        if let Some(own) = connections.get_mut(&self.ip) {
-            *own -= 1;
-            if *own == 0 {
-                connections.remove(&self.ip);
-            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Datagrams. What we know is answered at once, in the order of arrival; what others have to be asked for does not keep
-//! the next query waiting.
+//! Queries over UDP. What is known is answered at once, in the order of arrival; a query that an upstream has to be
+//! asked for does not keep the next one waiting.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -28,6 +28,7 @@ pub(super) async fn serve(socket: UdpSocket, service: Arc<DnsService>, scope: Ta
         if let Err(error) = more {
             tracing::debug!(%error, "receiving failed");
         }
+        // A socket that is always readable would otherwise keep this thread from every other task.
         tokio::task::yield_now().await;
     }
 }
@@ -51,8 +52,7 @@ impl UdpServer {
                 QueryVerdict::Drop => reply.clear(),
                 QueryVerdict::Reply => {}
                 QueryVerdict::Forward(wanted) => {
-                    reply.clear();
-                    self.forward(query.to_vec(), from, wanted);
+                    self.forward(query, from, wanted, reply);
                 }
             });
             batch.send(&self.socket, |reply, to| self.send_later(reply.to_vec(), to));
@@ -60,16 +60,26 @@ impl UdpServer {
         Ok(())
     }
 
-    fn forward(&self, query: Vec<u8>, from: SocketAddr, wanted: ForwardRequest) {
-        let (socket, service) = (Arc::clone(&self.socket), Arc::clone(&self.service));
+    /// Has an upstream asked and the answer sent then. `reply` is what to answer now: nothing, or a failure when the
+    /// client has too many such queries open.
+    fn forward(&self, query: &[u8], from: SocketAddr, wanted: ForwardRequest, reply: &mut Vec<u8>) {
+        // Taken before a task exists and the query is copied: what a flood can make us keep has to be bounded here.
+        let Some(share) = self.service.waiting_share(from.ip()) else {
+            return self.service.refuse(query, QueryTransport::Udp, reply);
+        };
+        reply.clear();
+        let query = query.to_vec();
+        let socket = Arc::clone(&self.socket);
+        let service = Arc::clone(&self.service);
         self.scope.spawn(async move {
             let mut reply = Vec::new();
             service.forward(&query, QueryTransport::Udp, wanted, &mut reply).await;
+            drop(share);
             send(&socket, &reply, from).await;
         });
     }
 
-    /// For when the send buffer is full: it drains by itself, whatever the askers do.
+    /// For when the send buffer is full. It drains by itself, so this needs no bound: no client can keep it full.
     fn send_later(&self, reply: Vec<u8>, to: SocketAddr) {
         let socket = Arc::clone(&self.socket);
         self.scope.spawn(async move { send(&socket, &reply, to).await });

@@ -63,15 +63,20 @@ impl<'a> DnsQuery<'a> {
     pub(crate) fn parse(bytes: &'a [u8], transport: QueryTransport) -> Result<Self, QueryError<'a>> {
         let message = Message::from_octets(bytes).map_err(|_| QueryError::Ignored)?;
         let header = message.header();
+        // An answer to an answer could go back and forth between two servers for ever.
         if header.qr() {
             return Err(QueryError::Ignored);
         }
         if header.opcode() != Opcode::QUERY {
             return Err(QueryError::Header(header, Rcode::NOTIMP));
         }
-        let malformed = || QueryError::Header(header, Rcode::FORMERR);
-        let (name, qtype, class, question) = read_question(bytes, message.header_counts()).ok_or_else(malformed)?;
-        let edns = read_edns(&message).ok_or_else(malformed)?;
+        let malformed = QueryError::Header(header, Rcode::FORMERR);
+        let Some((name, qtype, class, question)) = read_question(bytes, message.header_counts()) else {
+            return Err(malformed);
+        };
+        let Some(edns) = read_edns(&message) else {
+            return Err(malformed);
+        };
         let limit = limit(transport, edns);
         let query = Self { header, question, name, qtype, class, edns, limit };
         match query.refusal() {
@@ -82,6 +87,7 @@ impl<'a> DnsQuery<'a> {
 
     /// The question and all else that an answer depends on.
     pub(crate) fn to_forward(&self) -> UpstreamQuestion {
+        // Type and class are the last four bytes of a question. Lowercase, so that one cache entry serves all spellings.
         let name = self.question[..self.question.len() - 4].to_ascii_lowercase();
         let dnssec_ok = self.edns.is_some_and(|edns| edns.dnssec_ok);
         UpstreamQuestion { name: name.into(), qtype: self.qtype, dnssec_ok, checking_disabled: self.header.cd() }
@@ -115,6 +121,7 @@ fn read_question(bytes: &[u8], counts: HeaderCounts) -> Option<Asked<'_>> {
     let name = ParsedName::parse(&mut parser).ok()?;
     let qtype = Rtype::parse(&mut parser).ok()?;
     let class = Class::parse(&mut parser).ok()?;
+    // A name in a question has nothing before it to point at, and what follows relies on its bytes as they are.
     (!name.is_compressed()).then_some((name, qtype, class, &bytes[HEADER_LEN..parser.pos()]))
 }
 

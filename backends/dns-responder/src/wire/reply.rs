@@ -60,6 +60,7 @@ pub(crate) fn compose(
     let written = start(query, code, std::mem::take(out)).and_then(fill).and_then(|reply| finish(query, code, reply));
     match written {
         Ok(reply) => *out = reply,
+        // The builder took the buffer with it; the truncated reply is written to a new one.
         Err(_) => write_truncated(query, code, out),
     }
 }

@@ -36,7 +36,7 @@ pub struct UpstreamAnswer {
 /// Why a message is no answer to a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerError {
-    /// Not an answer to this question of ours at all: late, or forged.
+    /// Not an answer to this question at all: late, or forged.
     #[error("the message answers another question")]
     Unrelated,
     /// It does not keep the format.
@@ -88,6 +88,7 @@ impl UpstreamAnswer {
     pub(crate) fn write(&self, query: &DnsQuery<'_>, age: u32, out: &mut Vec<u8>) {
         let len = self.message.len() + query.edns.map_or(0, |_| OPT_LEN);
         let question = HEADER_LEN..HEADER_LEN + query.question.len();
+        // The question is overwritten below with the client's spelling, which has to be as long as the one remembered.
         if len > query.limit || self.message.len() < question.end {
             return write_truncated(query, OptRcode::from_rcode(self.code), out);
         }
@@ -115,6 +116,7 @@ impl UpstreamAnswer {
         header.set_id(query.header.id());
         header.set_rd(query.header.rd());
         header.set_cd(query.header.cd());
+        // Only for clients that asked for it (RFC 6840, section 5.7).
         header.set_ad(header.ad() && wants_verdict);
     }
 }
@@ -127,11 +129,13 @@ fn rewrite(message: &Message<&[u8]>) -> Option<UpstreamAnswer> {
     header.set_ra(true);
     header.set_ad(message.header().ad());
     header.set_rcode(message.header().rcode());
+    // Room for the OPT record that a client with EDNS gets.
     builder.set_push_limit(usize::from(u16::MAX) - OPT_LEN);
     let mut builder = builder.question();
     let asked = message.sole_question().ok()?;
     let name = asked.qname().to_canonical_name::<Vec<u8>>();
     builder.push((&name, asked.qtype(), asked.qclass())).ok()?;
+    // `copy_records` leaves out what it cannot read and goes on; a record that is lost here would be a wrong answer.
     let mut malformed = false;
     let copied: Result<_, CopyRecordsError> = message.copy_records(builder.answer(), |record| {
         let kept = keep(&record);
@@ -148,6 +152,7 @@ type KeptRecord<'a> = Record<ParsedName<&'a [u8]>, AllRecordData<&'a [u8], Parse
 
 fn keep<'a>(record: &ParsedRecord<'a, &'a [u8]>) -> Result<Option<KeptRecord<'a>>, ParseError> {
     match record.rtype() {
+        // These belong to the hop between us and the upstream (RFC 6891, section 6.1.1; RFC 8945).
         Rtype::OPT | Rtype::TSIG | Rtype::SIG => Ok(None),
         _ => record.to_any_record().map(Some),
     }
@@ -160,7 +165,8 @@ fn ttls(message: &[u8]) -> Result<(Vec<u16>, u32), ParseError> {
     parser.advance(HEADER_LEN)?;
     ParsedName::skip(&mut parser)?;
     parser.advance(4)?;
-    let (mut places, mut shortest) = (Vec::new(), MAX_LIFETIME);
+    let mut places = Vec::new();
+    let mut shortest = MAX_LIFETIME;
     let records = [counts.ancount(), counts.nscount(), counts.arcount()].map(usize::from).iter().sum();
     for _ in 0..records {
         ParsedName::skip(&mut parser)?;

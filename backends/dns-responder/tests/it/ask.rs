@@ -49,7 +49,7 @@ pub(crate) fn query(name: &str, rtype: Rtype, edns: Option<u16>) -> Vec<u8> {
     builder.finish()
 }
 
-/// Sends bytes over UDP and takes what comes back; `None` when nobody listens there.
+/// Sends bytes over UDP and takes what comes back; `None` when nothing listens there.
 pub(crate) async fn by_udp(server: SocketAddr, query: &[u8]) -> Option<Message<Vec<u8>>> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
     socket.connect(server).await.expect("a route");

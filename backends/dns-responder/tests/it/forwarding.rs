@@ -1,13 +1,17 @@
-//! Names that are not ours.
+//! Names outside of the local zones.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use domain::base::{Message, Rtype, iana::Rcode};
 use overlayd_core::contract::{Dns as _, DnsPlan, Upstreams};
 use overlayd_dns_responder::DnsResponder;
+use tokio::net::UdpSocket;
 
 use crate::{
-    ask::{addresses, by_tcp, by_udp, own_address, query},
+    ask::{PATIENCE, addresses, by_tcp, by_udp, own_address, query},
     upstream::{Manner, Upstream},
     zones::plan,
 };
@@ -161,4 +165,30 @@ async fn without_a_resolv_conf_other_names_are_refused() {
     let missing = directory.path().join("resolv.conf");
     let (_responder, server) = forwarding(Upstreams::ResolvConf(vec![missing])).await;
     assert_eq!(ask(server, "www.example.net").await.header().rcode(), Rcode::REFUSED);
+}
+
+#[tokio::test]
+async fn a_flood_of_unanswered_names_from_one_client_leaves_room_for_another() {
+    let silent = Upstream::start(Manner::Silence).await;
+    let good = Upstream::start(Manner::Address(IP, 600)).await;
+    let server = own_address();
+    let responder = DnsResponder::new();
+    let split = BTreeMap::from([("dead.example".to_owned(), vec![silent.address])]);
+    let upstreams = Upstreams::Servers(vec![good.address]);
+    responder.apply(&DnsPlan { upstreams, split, ..plan(server) }).await.unwrap();
+    let flood = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 66), 0)).await.unwrap();
+    flood.connect(server).await.unwrap();
+    for number in 0..1000 {
+        flood.send(&query(&format!("n{number}.dead.example"), Rtype::A, None)).await.unwrap();
+    }
+    // What is over its share is answered at once. After the first such answer the flood has all that it can get.
+    let mut buffer = [0; 512];
+    let len = tokio::time::timeout(PATIENCE, flood.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(Message::from_octets(&buffer[..len]).unwrap().header().rcode(), Rcode::SERVFAIL);
+    assert!(silent.asked() <= 128, "{} questions of one client at a time", silent.asked());
+    for name in ["www.example.net", "mail.example.net", "ftp.example.net"] {
+        assert_eq!(addresses(&ask(server, name).await), [IP.into()].into());
+    }
+    let framed = by_tcp(server, &query("last.example.net", Rtype::A, None)).await.unwrap();
+    assert_eq!(addresses(&framed).len(), 1);
 }

@@ -82,7 +82,7 @@ async fn silent_and_greedy_clients_do_not_hold_up_others() {
         stream.write_all(&[1]).await.unwrap();
         silent.push(stream);
     }
-    // Asks for more than it ever reads, until nobody takes its bytes any more.
+    // Asks for more than it ever reads, until its bytes are no longer taken.
     let greedy = TcpStream::connect(server).await.unwrap();
     let query_of_many = query("many.atlas.local", Rtype::A, None);
     let framed = [&(query_of_many.len() as u16).to_be_bytes()[..], &query_of_many].concat().repeat(1000);

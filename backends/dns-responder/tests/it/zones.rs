@@ -99,7 +99,7 @@ async fn addresses_of_the_cluster_have_names() {
         ("200.77.10.in-addr.arpa", (0, Rcode::NXDOMAIN, zone())),
         ("x.2.1.77.10.in-addr.arpa", (0, Rcode::NXDOMAIN, zone())),
         ("77.10.in-addr.arpa", (0, Rcode::NOERROR, zone())),
-        // Not ours, and there is nobody to ask.
+        // In no local zone, and there is no upstream.
         ("10.in-addr.arpa", (0, Rcode::REFUSED, None)),
         ("9.2.0.192.in-addr.arpa", (0, Rcode::REFUSED, None)),
     ] {

@@ -78,6 +78,7 @@ impl DatagramBatch {
             answered.map(|(reply, (_, from))| (reply.as_slice(), *from)).unzip();
         let slices: Vec<[IoSlice<'_>; 1]> = replies.iter().map(|reply| [IoSlice::new(reply)]).collect();
         let addresses: Vec<Option<SockaddrStorage>> = to.iter().map(|to| Some((*to).into())).collect();
+        // sendmmsg(2) may stop after any datagram, so go on from there until all are sent.
         let mut done = 0;
         while done < replies.len() {
             let rest = &addresses[done..];
@@ -87,6 +88,7 @@ impl DatagramBatch {
             });
             match outcome {
                 Ok(count) => done += count.max(1),
+                // The send buffer is full. Waiting here would stop all queries of this thread.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     replies.iter().zip(&to).skip(done).for_each(|(reply, to)| later(reply, *to));
                     return;
