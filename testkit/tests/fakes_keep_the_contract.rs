@@ -160,7 +160,7 @@ fn as_link(seen: SeenInterface) -> ContainerLink {
         name: seen.name,
         addresses: vec![seen.address],
         mtu: seen.mtu,
-        default_gateway: seen.routes.iter().find(|route| route.destination.prefix_len() == 0).and_then(|r| r.gateway),
+        default_gateway: seen.default_gateway,
     }
 }
 

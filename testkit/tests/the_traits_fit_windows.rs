@@ -2,11 +2,10 @@
 
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, Attacher, AttachmentId, Egress, Guid, InterfacePlan, NetworkName, NetworkPlan, Resolver,
-        Target, Uplink,
+        AttachPlan, Attached, Attacher, AttachmentId, Egress, Guid, NetworkName, NetworkPlan, OverlayLeg, Resolver,
+        ServiceLeg, Target,
     },
     names::LinkName,
-    plan::host_end,
 };
 use overlayd_testkit::fake::{FakeAttacher, second_instance};
 
@@ -67,18 +66,22 @@ async fn egress_is_the_type_of_the_network_and_cannot_change_under_members() {
 }
 
 #[tokio::test]
-async fn a_second_interface_or_a_routed_one_is_unsupported() {
+async fn an_overlay_leg_is_unsupported() {
     let host = FakeAttacher::windows();
     host.ensure_network(&network("atlas-overlay", Egress::Masquerade)).await.unwrap();
     host.start(&Target::Compute("wc-1".into()));
     let before = host.host();
-    let mut two = plan("wc-1", "atlas-overlay", 2);
-    two.interfaces.push(InterfacePlan { name: LinkName::new("eth1").unwrap(), ..two.interfaces[0].clone() });
-    assert_eq!(host.attach(&two).await.unwrap_err().code(), "unsupported");
-    let mut routed = plan("wc-1", "atlas-overlay", 2);
-    let source = "10.77.4.1".parse().expect("an address");
-    routed.interfaces[0].uplink = Uplink::Routed { source, overlay: LinkName::new("zl-atlas-n1-g").unwrap() };
-    assert_eq!(host.attach(&routed).await.unwrap_err().code(), "unsupported");
+    let leg = OverlayLeg {
+        address: "10.77.4.9".parse().unwrap(),
+        range: "10.77.0.0/16".parse().unwrap(),
+        source: "10.77.4.1".parse().unwrap(),
+        device: LinkName::new("zl-atlas-n1-g").unwrap(),
+        mtu: 1420,
+    };
+    let both = AttachPlan { overlay: Some(leg), ..plan("wc-1", "atlas-overlay", 2) };
+    assert_eq!(host.attach(&both).await.unwrap_err().code(), "unsupported");
+    let alone = AttachPlan { service: None, ..both };
+    assert_eq!(host.attach(&alone).await.unwrap_err().code(), "unsupported");
     assert_eq!(host.host(), before);
 }
 
@@ -100,19 +103,18 @@ fn network(name: &str, egress: Egress) -> NetworkPlan {
 
 fn plan(name: &str, network: &str, number: u8) -> AttachPlan {
     let id = AttachmentId::Compute(name.into());
-    let interface = InterfacePlan {
-        name: LinkName::new("eth0").expect("a name"),
-        host_name: host_end(&id, 's').expect("a name"),
+    let leg = ServiceLeg {
+        network: NetworkName(network.into()),
         address: format!("10.77.4.{number}/26").parse().expect("an address"),
-        routes: Vec::new(),
+        gateway: "10.77.4.1".parse().expect("an address"),
         mtu: 1420,
-        uplink: Uplink::Network(NetworkName(network.into())),
     };
     AttachPlan {
         id,
         target: Target::Compute(name.into()),
         known: None,
-        interfaces: vec![interface],
+        service: Some(leg),
+        overlay: None,
         resolver: Some(Resolver {
             server: "10.77.4.1".parse().expect("an address"),
             domain: Some("atlas.local".into()),

@@ -2,9 +2,7 @@
 
 use std::{net::IpAddr, os::fd::OwnedFd};
 
-use overlayd_core::contract::{
-    self, AttachPlan, Attached, AttachmentId, Error, InterfacePlan, Result, TargetIdentity, Uplink,
-};
+use overlayd_core::contract::{self, AttachPlan, Attached, AttachmentId, Error, Result, TargetIdentity};
 use overlayd_netlink::{Link, Request, Visitor, link};
 
 use crate::{
@@ -12,7 +10,8 @@ use crate::{
     forwarding::{self},
     host::Host,
     inside::{self, Inner},
-    leg::{Home, Leg, host_ends},
+    interfaces::{ContainerInterface, Uplink, interfaces_of},
+    leg::{Home, Leg},
     mark::{Mark, Owner},
     rules::items_of,
     target::Target,
@@ -30,21 +29,22 @@ pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> R
     }
     let owner = Owner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
     let alias = host.marks.attachment(&owner).ok_or_else(|| id_too_long(&plan.id))?;
-    let bridges = plan.interfaces.iter().map(|interface| bridge_of(host, interface)).collect::<Result<Vec<_>>>()?;
+    let interfaces = interfaces_of(plan)?;
+    let bridges = interfaces.iter().map(|interface| bridge_of(host, interface)).collect::<Result<Vec<_>>>()?;
     let leg = |(interface, bridge): (_, &Option<Link>)| {
         Leg::new(interface, &alias, bridge.as_ref().map(|bridge| bridge.index), &host.marks)
     };
-    let legs: Vec<Leg<'_>> = plan.interfaces.iter().zip(&bridges).map(leg).collect();
+    let legs: Vec<Leg<'_>> = interfaces.iter().zip(&bridges).map(leg).collect();
     if is_attached(visitor, host, &target, &legs)? {
-        let items = items_of(plan, &host.marks)?;
+        let items = items_of(plan, &interfaces, &host.marks)?;
         let held = host.rules().hold(&plan.id, items);
         held.inspect_err(|_| unplug_unfenced(host, &plan.id, &legs))?;
-        let_back(host, plan)?;
+        let_back(host, plan, &interfaces)?;
     } else {
-        let items = items_of(plan, &host.marks)?;
+        let items = items_of(plan, &interfaces, &host.marks)?;
         // The fence first: the container's interfaces may send from the moment in which they are there.
         host.rules().hold(&plan.id, items)?;
-        let made = make(visitor, host, &target, &legs).and_then(|()| let_back(host, plan));
+        let made = make(visitor, host, &target, &legs).and_then(|()| let_back(host, plan, &interfaces));
         made.inspect_err(|_| undo(host, &plan.id, &legs))?;
         // A bridge without ports that work is connected by its first one.
         let waking = bridges.iter().flatten().filter(|bridge| !bridge.is_operational());
@@ -58,9 +58,9 @@ pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> R
 /// Lets a container that has ports of the host reach them itself, where bridged packets come by the host's rules: they then
 /// go back by the bridge port that they came in by. A port that may do so once stays as it is; the rules let nothing else
 /// back.
-fn let_back(shared: &Host, plan: &AttachPlan) -> Result<()> {
-    let bridged = |interface: &&InterfacePlan| matches!(interface.uplink, Uplink::Network(_));
-    for interface in plan.interfaces.iter().filter(bridged).filter(|_| !plan.ports.is_empty()) {
+fn let_back(shared: &Host, plan: &AttachPlan, interfaces: &[ContainerInterface]) -> Result<()> {
+    let bridged = |interface: &&ContainerInterface| matches!(interface.uplink, Uplink::Network(_));
+    for interface in interfaces.iter().filter(bridged).filter(|_| !plan.ports.is_empty()) {
         if let Some(link) = shared.link(interface.host_name.as_str())? {
             shared.rtnl.run(link::change(link.index).hairpin().request()).map_err(host)?;
         }
@@ -74,7 +74,7 @@ fn surround(host: &Host, plan: &AttachPlan, address: IpAddr) -> Result<Attached>
     if plan.known.as_ref().is_some_and(|known| *known != identity) {
         return Err(Error::TargetChanged(format!("{} had another address than {address}", plan.id)));
     }
-    host.rules().hold(&plan.id, items_of(plan, &host.marks)?)?;
+    host.rules().hold(&plan.id, items_of(plan, &[], &host.marks)?)?;
     Ok(Attached { identity, namespace: None })
 }
 
@@ -196,7 +196,7 @@ fn unplug(host: &Host, legs: &[Leg<'_>]) {
 }
 
 /// The bridge that the interface joins, where it joins one.
-fn bridge_of(host: &Host, interface: &InterfacePlan) -> Result<Option<Link>> {
+fn bridge_of(host: &Host, interface: &ContainerInterface) -> Result<Option<Link>> {
     let Uplink::Network(network) = &interface.uplink else { return Ok(None) };
     host.bridge(&network.0)?.map(Some).ok_or_else(|| Error::NotFound(format!("network {network}")))
 }
@@ -212,21 +212,12 @@ fn check(plan: &AttachPlan) -> Result<()> {
     if !fits {
         return Err(unsupported(plan, "containers are named by process or network namespace here"));
     }
-    let families_differ = |interface: &InterfacePlan| match interface.uplink {
-        Uplink::Routed { source, .. } => source.is_ipv4() != interface.address.addr().is_ipv4(),
-        Uplink::Network(_) => false,
-    };
     let needs_none = matches!(plan.target, contract::Target::Address(_));
-    if plan.interfaces.is_empty() != needs_none {
+    if (plan.service.is_none() && plan.overlay.is_none()) != needs_none {
         return Err(Error::Invalid(format!("{} is to get no interface, or one for a mere address", plan.id)));
     }
-    if let Some(interface) = plan.interfaces.iter().find(|interface| families_differ(interface)) {
-        return Err(Error::Invalid(format!("{} of {} mixes IPv4 and IPv6", interface.name, plan.id)));
-    }
-    let would_be_lost = |interface: &&InterfacePlan| host_ends(&plan.id).all(|name| name != interface.host_name);
-    if let Some(InterfacePlan { name, host_name, .. }) = plan.interfaces.iter().find(would_be_lost) {
-        let what = format!("the host's end of {name} of {} cannot be called {host_name}", plan.id);
-        return Err(Error::Invalid(format!("{what}: a detach looks for the names that derive from the id")));
+    if plan.overlay.as_ref().is_some_and(|leg| leg.source.is_ipv4() != leg.address.is_ipv4()) {
+        return Err(Error::Invalid(format!("the overlay leg of {} mixes IPv4 and IPv6", plan.id)));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use overlayd_core::contract::{AttachmentId, Result};
 use overlayd_netlink::Link;
 
-use crate::{host::Host, leg::host_ends, mark::Mark};
+use crate::{host::Host, interfaces::host_ends, mark::Mark};
 
 /// Puts every interface of the container out of service; they are deleted a little later. Its fence and ports go last.
 pub(crate) fn detach(host: &Host, id: &AttachmentId) -> Result<()> {

@@ -3,11 +3,6 @@
 use std::{net::IpAddr, os::fd::AsFd};
 
 use ipnet::IpNet;
-use overlayd_core::{
-    contract::{AttachmentId, InterfacePlan, Uplink},
-    names::LinkName,
-    plan::host_end,
-};
 use overlayd_netlink::{
     Link, Request, Route,
     address::{self, PrefixRoute},
@@ -15,7 +10,10 @@ use overlayd_netlink::{
     neighbour, route,
 };
 
-use crate::mark::Marks;
+use crate::{
+    interfaces::{ContainerInterface, Uplink},
+    mark::Marks,
+};
 
 /// Smallest MTU with which the kernel does IPv6 on an interface at all (RFC 8200, section 5).
 const LEAST_IPV6_MTU: u16 = 1280;
@@ -25,7 +23,7 @@ const LOOSE: u32 = 2;
 /// An interface to make, with all that does not depend on its index.
 #[derive(Debug)]
 pub(crate) struct Leg<'a> {
-    pub(crate) plan: &'a InterfacePlan,
+    pub(crate) plan: &'a ContainerInterface,
     pub(crate) alias: &'a str,
     pub(crate) home: Home,
     inside_mac: Mac,
@@ -42,10 +40,10 @@ pub(crate) enum Home {
 }
 
 impl<'a> Leg<'a> {
-    pub(crate) fn new(plan: &'a InterfacePlan, alias: &'a str, bridge: Option<u32>, marks: &Marks) -> Self {
+    pub(crate) fn new(plan: &'a ContainerInterface, alias: &'a str, bridge: Option<u32>, marks: &Marks) -> Self {
         let (inside_mac, outside_mac) = marks.leg_macs(plan.address);
         let home = match (&plan.uplink, bridge) {
-            (Uplink::Routed { source, .. }, _) => Home::Route(*source),
+            (Uplink::Routed { source }, _) => Home::Route(*source),
             (Uplink::Network(_), bridge) => Home::Bridge(bridge.unwrap_or_default()),
         };
         Self { plan, alias, home, inside_mac, outside_mac }
@@ -108,7 +106,7 @@ impl<'a> Leg<'a> {
     /// The container's routes by this interface. A routed one reaches everything by the host's end, as the next hop that
     /// the node's own address stands for.
     pub(crate) fn routes(&self, index: u32) -> Vec<Route> {
-        let planned = self.plan.routes.iter().map(|route| (route.destination, route.gateway));
+        let planned = std::iter::once((self.plan.route.destination, self.plan.route.gateway));
         let Home::Route(source) = self.home else {
             return planned.map(|(to, gateway)| connected(to, gateway, index)).collect();
         };
@@ -134,11 +132,6 @@ impl<'a> Leg<'a> {
             Home::Route(_) => None,
         }
     }
-}
-
-/// The names that the host's ends of a container's interfaces have, and by which they are found again.
-pub(crate) fn host_ends(id: &AttachmentId) -> impl Iterator<Item = LinkName> {
-    ['s', 'g'].into_iter().filter_map(|leg| host_end(id, leg).ok())
 }
 
 /// Whether a container's interface has others of ours beside it. Then packets come by one and go by the other.

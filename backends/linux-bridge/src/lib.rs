@@ -14,6 +14,7 @@ mod error;
 mod forwarding;
 mod host;
 mod inside;
+mod interfaces;
 mod keyed;
 mod leg;
 mod mark;

@@ -3,8 +3,10 @@
 use std::{hash::Hasher, net::Ipv6Addr};
 
 use ipnet::IpNet;
-use overlayd_core::{contract::AttachmentId, names::InstanceId, plan::host_end};
+use overlayd_core::{contract::AttachmentId, names::InstanceId};
 use overlayd_netlink::{Link, link::Mac};
+
+use crate::interfaces::{LegKind, host_end};
 
 /// Most bytes of an interface's alias (`IFALIASZ` less its terminator).
 const MAX_ALIAS: usize = 255;
@@ -76,7 +78,7 @@ impl Marks {
     /// Whether it is the container interface whose place is on a bridge.
     pub(crate) fn is_bridge_leg(&self, link: &Link) -> bool {
         let Some(Mark::Attachment(owner)) = self.read(link) else { return false };
-        host_end(&owner.id, 's').is_ok_and(|name| name.as_str() == link.name)
+        host_end(&owner.id, LegKind::Service).is_ok_and(|name| name.as_str() == link.name)
     }
 
     /// Whether the link is a network's bridge, even one whose making was cut off before it got its alias.

@@ -6,7 +6,7 @@ mod common;
 
 use std::net::IpAddr;
 
-use common::{Bench, V4, V6, container, ip};
+use common::{Bench, V4, V6, container, ip, service_ip};
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, Egress, FencePlan, Inbound, PortProtocol, Target};
 use overlayd_linux_bridge::Protection;
@@ -68,7 +68,7 @@ impl Yard {
                     plan.fence = fence(&bench, "blue", inbound);
                 }
                 bench.backend.attach(&plan).await.unwrap();
-                people.push((name, one, plan.interfaces[0].address.addr()));
+                people.push((name, one, service_ip(&plan)));
             }
         }
         Self { bench, people }
@@ -145,7 +145,8 @@ fn at_address(bench: &Bench, id: AttachmentId, address: IpAddr) -> AttachPlan {
         id,
         target: Target::Address(address),
         known: None,
-        interfaces: vec![],
+        service: None,
+        overlay: None,
         resolver: None,
         fence: fence(bench, "red", Inbound::Anyone),
         ports: vec![],

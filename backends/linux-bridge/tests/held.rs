@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, V4, V6, container, ip};
+use common::{Bench, V4, V6, container, ip, service_ip};
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, Inbound};
 use overlayd_linux_bridge::Protection;
@@ -47,7 +47,7 @@ impl Three {
 
     fn assert_fenced(&self, when: &str) {
         let [(one, _), (two, second)] = &self.members;
-        let at = |plan: &AttachPlan| plan.interfaces[0].address.addr();
+        let at = service_ip;
         assert!(reaches(one, two, at(second), Way::Udp), "members are apart {when}");
         assert!(is_cut_off(one, &self.other.0, at(&self.other.1), Way::Udp), "the fence is open {when}");
     }
@@ -145,5 +145,5 @@ async fn a_fence_that_cannot_be_put_up_fails_the_attach() {
     three.assert_fenced("in the hands of another process");
     drop(thief);
     three.bench.backend.attach(&plan).await.unwrap();
-    assert!(is_cut_off(&late, &three.other.0, three.other.1.interfaces[0].address.addr(), Way::Udp));
+    assert!(is_cut_off(&late, &three.other.0, service_ip(&three.other.1), Way::Udp));
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Bench, V4, V6, container, ip, name_of};
+use common::{Bench, V4, V6, container, ip};
 use overlayd_core::contract::{Attacher, AttachmentId, Error};
 use overlayd_testkit::lab::{Confinement, Namespace, probe::pings};
 
@@ -17,18 +17,6 @@ async fn facts(bench: &Bench) -> Vec<String> {
     let said = [&["ip", "-4", "-oneline", "address"][..], &["ip", "-4", "route"], &["nft", "list", "ruleset"]];
     let said = said.map(|command| bench.host.run(command).replace(" linkdown", ""));
     std::iter::once(links).chain(said).collect()
-}
-
-#[tokio::test]
-async fn a_name_by_which_a_container_is_not_found_again_is_refused() {
-    let (bench, one) = (Bench::new(V4), container());
-    bench.backend.ensure_network(&bench.web()).await.unwrap();
-    let before = facts(&bench).await;
-    let mut plan = bench.plan(&one, &bench.web(), 2);
-    plan.interfaces[0].host_name = name_of("web0");
-    let error = bench.backend.attach(&plan).await.unwrap_err();
-    assert!(matches!(&error, Error::Invalid(what) if what.contains("web0")), "{error}");
-    assert_eq!(facts(&bench).await, before);
 }
 
 #[tokio::test]
@@ -160,19 +148,18 @@ async fn attach_with_few_privileges(pid: u32) {
         };
         backend.ensure_network(&plan).await.unwrap();
     }
-    let interface = InterfacePlan {
-        name: name_of("eth0"),
-        host_name: name_of(&format!("veth-{pid}-s")),
+    let leg = ServiceLeg {
+        network: NetworkName("lbt-four".into()),
         address: "10.77.8.2/26".parse().unwrap(),
-        routes: vec![ContainerRoute { destination: "0.0.0.0/0".parse().unwrap(), gateway: Some(ip("10.77.8.1")) }],
+        gateway: ip("10.77.8.1"),
         mtu: 1420,
-        uplink: Uplink::Network(NetworkName("lbt-four".into())),
     };
     let plan = AttachPlan {
         id: AttachmentId::Process(pid),
         target: Target::Process(pid),
         known: None,
-        interfaces: vec![interface],
+        service: Some(leg),
+        overlay: None,
         resolver: None,
         fence: None,
         ports: Vec::new(),

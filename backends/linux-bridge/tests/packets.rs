@@ -6,7 +6,7 @@ mod common;
 
 use std::net::IpAddr;
 
-use common::{Bench, MTU, V4, V6, container, ip};
+use common::{Bench, MTU, V4, V6, container, ip, service_ip};
 use overlayd_core::contract::{Attacher, Egress};
 use overlayd_testkit::lab::probe::{ping, pings, transfer};
 
@@ -58,7 +58,7 @@ async fn intrusion(bench: Bench) {
     let plan = bench.plan(&one, &web, 2);
     bench.backend.attach(&plan).await.unwrap();
     bench.outside.run(&["ip", "route", "add", "default", "via", bench.family.uplink]);
-    assert!(ping(&bench.outside, plan.interfaces[0].address.addr(), 56).is_none());
+    assert!(ping(&bench.outside, service_ip(&plan), 56).is_none());
     assert!(ping(&bench.outside, ip(bench.family.remote), 56).is_none(), "nor into the overlay");
     assert!(pings(&one, ip(bench.family.outside)), "although the container gets out");
 }
@@ -85,7 +85,7 @@ async fn overlay(bench: Bench) {
     for plan in &plans {
         bench.backend.attach(plan).await.unwrap();
     }
-    let [first, second] = plans.each_ref().map(|plan| plan.interfaces[0].address.addr());
+    let [first, second] = plans.each_ref().map(service_ip);
     assert!(pings(&one, second) && pings(&two, first));
     assert!(pings(&one, ip(bench.family.remote)), "container to another node");
     assert!(pings(&bench.remote, first) && pings(&bench.remote, second), "another node to containers");
@@ -101,10 +101,10 @@ async fn global(bench: Bench) {
     }
     bench.backend.ensure_network(&web).await.unwrap();
     let mut plan = bench.plan(&one, &web, 2);
-    plan.interfaces.push(bench.global_leg(&one));
+    plan.overlay = Some(bench.overlay_leg());
     bench.backend.attach(&plan).await.unwrap();
     assert!(pings(&bench.remote, ip(bench.family.global)), "another node to the global address");
-    assert!(pings(&bench.remote, plan.interfaces[0].address.addr()), "another node to the service address");
+    assert!(pings(&bench.remote, service_ip(&plan)), "another node to the service address");
     assert!(pings(&one, ip(bench.family.remote)), "the container to another node");
     assert!(pings(&one, ip(bench.family.node)), "the container to this node");
     assert!(pings(&bench.host, ip(bench.family.global)), "this node to the container");
@@ -139,7 +139,7 @@ async fn families(bench: Bench) {
     bench.backend.attach(&plan).await.unwrap();
     let shown = one.run(&["ip", "-6", "-oneline", "address", "show", "dev", "eth0"]);
     let link_local = shown.lines().filter(|line| line.contains("scope link")).count();
-    let expected = usize::from(plan.interfaces[0].address.addr().is_ipv6());
+    let expected = usize::from(service_ip(&plan).is_ipv6());
     assert_eq!((link_local, shown.lines().count()), (expected, 2 * expected), "{shown}");
 }
 
@@ -150,12 +150,12 @@ async fn mtu(bench: Bench) {
     let mut other = bench.plan(&two, &web, 3);
     bench.backend.attach(&other).await.unwrap();
     let headers = if web.gateways[0].addr().is_ipv4() { 28 } else { 48 };
-    let to = other.interfaces[0].address.addr();
+    let to = service_ip(&other);
     assert!(ping(&one, to, usize::from(MTU) - headers).is_some());
     assert!(ping(&one, web.gateways[0].addr(), usize::from(MTU) - headers).is_some());
 
     // A changed MTU reaches both ends of a running container.
-    other.interfaces[0].mtu = 1300;
+    other.service.as_mut().unwrap().mtu = 1300;
     bench.backend.attach(&other).await.unwrap();
     assert_eq!(two.run(&["cat", "/proc/sys/net/ipv6/conf/eth0/mtu"]).trim(), "1300");
     assert!(two.run(&["ip", "link", "show", "eth0"]).contains("mtu 1300"));
@@ -169,7 +169,7 @@ async fn clamped(bench: Bench) {
     bench.backend.ensure_network(&web).await.unwrap();
     let plan = bench.plan(&one, &web, 2);
     bench.backend.attach(&plan).await.unwrap();
-    let (own, remote) = (plan.interfaces[0].address.addr(), ip(bench.family.remote));
+    let (own, remote) = (service_ip(&plan), ip(bench.family.remote));
     bench.host.run(&["ip", "link", "set", "ov0", "mtu", &NARROW.to_string()]);
     let (deaf, headers) = match own {
         IpAddr::V4(_) => ("icmp type destination-unreachable drop", 20),
@@ -191,14 +191,14 @@ async fn cut_off(bench: Bench) {
     let (one, two, web) = (container(), container(), bench.web());
     bench.backend.ensure_network(&web).await.unwrap();
     let mut plan = bench.plan(&one, &web, 2);
-    plan.interfaces.push(bench.global_leg(&one));
+    plan.overlay = Some(bench.overlay_leg());
     bench.backend.attach(&plan).await.unwrap();
     bench.backend.attach(&bench.plan(&two, &web, 3)).await.unwrap();
-    assert!(pings(&two, plan.interfaces[0].address.addr()));
+    assert!(pings(&two, service_ip(&plan)));
     bench.backend.detach(&plan.id).await.unwrap();
     let seen = bench.backend.observe().await.unwrap();
     assert_eq!((seen.attachments.len(), seen.networks[0].members), (1, 1));
-    for address in plan.interfaces.iter().map(|interface| interface.address.addr()) {
+    for address in plan.addresses() {
         assert!(ping(&two, address, 56).is_none(), "{address}");
         assert!(ping(&bench.remote, address, 56).is_none(), "{address}");
     }

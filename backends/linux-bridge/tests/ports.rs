@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Bench, V4, V6, container, ip};
+use common::{Bench, V4, V6, container, ip, service_ip};
 use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, Inbound, PortPlan, PortProtocol};
 use overlayd_testkit::lab::{
     Namespace,
@@ -130,8 +130,8 @@ async fn hairpin(bench: Bench) {
 /// What a container says to everybody does not come back to it, for it would take its own address for somebody else's.
 async fn no_echo(bench: Bench) {
     const SHOUTS: u64 = 10;
-    let (one, plan) = published(&bench, 2, vec![port(PortProtocol::Udp, (8000, 8000), 80)]).await;
-    let shown = bench.host.run(&["bridge", "-d", "link", "show", "dev", plan.interfaces[0].host_name.as_str()]);
+    let (one, _) = published(&bench, 2, vec![port(PortProtocol::Udp, (8000, 8000), 80)]).await;
+    let shown = bench.host.run(&["bridge", "-d", "link", "show", "dev", &format!("veth-{}-s", one.pid())]);
     assert!(shown.contains("hairpin on"), "it could not call itself: {shown}");
     // Nobody has this hardware address: a bridge sends such packets out by every port.
     let nobody = common::numbered(bench.family.web, 50).addr();
@@ -286,12 +286,12 @@ async fn occupied(bench: Bench) {
 async fn spoofed_source(bench: Bench) {
     let (one, plan) = published(&bench, 2, vec![]).await;
     let (two, other) = published(&bench, 3, vec![]).await;
-    let to = other.interfaces[0].address.addr();
+    let to = service_ip(&other);
     assert!(reaches(&one, &two, to, Way::Udp));
     let mut joined = AttachPlan { ..plan };
-    joined.interfaces.push(bench.global_leg(&one));
+    joined.overlay = Some(bench.overlay_leg());
     bench.backend.attach(&joined).await.unwrap();
-    for (interface, own) in [("eth0", &joined.interfaces[0]), ("eth1", &joined.interfaces[1])] {
+    for (interface, own) in ["eth0", "eth1"].into_iter().zip(joined.addresses()) {
         let false_source = bench.family.lost;
         let bits = if to.is_ipv4() { "32" } else { "128" };
         let address = format!("{false_source}/{bits}");
@@ -301,7 +301,7 @@ async fn spoofed_source(bench: Bench) {
         let service = Service::start(receiver, (at, 0).into(), PortProtocol::Udp);
         // The ends of the overlay's stand-in may have to find each other first.
         let start = Instant::now();
-        let honest = || service.asked_by(&one, service.address(), Some(own.address.addr())).is_some();
+        let honest = || service.asked_by(&one, service.address(), Some(own)).is_some();
         while !honest() {
             let inside = one.run(&["sh", "-c", "ip -6 addr; ip -6 route; ip neigh; ip -6 neigh"]);
             assert!(start.elapsed() < 3 * PATIENCE, "{interface} is mute: {inside}");
@@ -325,7 +325,7 @@ async fn stolen_address(bench: Bench) {
     let (thief, _) = published(&bench, 2, vec![]).await;
     let (owner, plan) = published(&bench, 3, vec![]).await;
     let (other, _) = published(&bench, 4, vec![]).await;
-    let address = plan.interfaces[0].address;
+    let address = plan.service.as_ref().unwrap().address;
     assert!(pings(&other, address.addr()));
     let shown = owner.run(&["ip", "-oneline", "link", "show", "eth0"]);
     let mac = shown.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
@@ -339,13 +339,13 @@ async fn stolen_address(bench: Bench) {
     assert!(!pings(&other, address.addr()), "the thief answers");
     assert!(!entry().contains("REACHABLE"), "{}", entry());
     let service = Service::start(&other, (any(address.addr()), 0).into(), PortProtocol::Udp);
-    let to = (bench.plan(&other, &bench.web(), 4).interfaces[0].address.addr(), service.address().port()).into();
+    let to = (service_ip(&bench.plan(&other, &bench.web(), 4)), service.address().port()).into();
     assert!(service.is_unheard_by(&thief, to, Some(address.addr())), "the thief speaks for the owner");
 }
 
 async fn from_the_underlay(bench: Bench) {
     let (one, plan) = published(&bench, 2, vec![port(PortProtocol::Udp, (8000, 8000), 80)]).await;
-    let at = plan.interfaces[0].address.addr();
+    let at = service_ip(&plan);
     for interface in ["all", "up0"] {
         bench.host.set(&format!("ipv4/conf/{interface}/rp_filter"), "0");
     }

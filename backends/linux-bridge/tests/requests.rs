@@ -99,7 +99,7 @@ async fn an_attach_lists_nothing_and_asks_as_much_with_many_containers_as_with_n
         assert!(asked.take().iter().any(|(_, listing)| *listing), "a listing would show");
         let probe = container();
         let mut plan = bench.plan(&probe, &web, 60);
-        plan.interfaces.push(bench.global_leg(&probe));
+        plan.overlay = Some(bench.overlay_leg());
         let first = cost(&bench, &plan, &asked).await;
         assert!(first.iter().all(|asked| !asked.is_empty()), "{first:?}");
         let crowd: Vec<_> = (0..MANY).map(|_| container()).collect();

@@ -12,11 +12,10 @@ use std::path::Path;
 use common::{Bench, Family, MTU, V4, V6, container, ip, name_of, numbered};
 use overlayd_core::{
     contract::{
-        AttachPlan, Attacher, AttachmentId, ContainerRoute, Egress, FencePlan, Inbound, InterfacePlan, NetworkName,
-        NetworkPlan, OverlayLink, PortPlan, PortProtocol, Target, Uplink,
+        AttachPlan, Attacher, AttachmentId, Egress, FencePlan, Inbound, NetworkName, NetworkPlan, OverlayLeg,
+        OverlayLink, PortPlan, PortProtocol, ServiceLeg, Target,
     },
     names::InstanceId,
-    plan::host_end,
 };
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_testkit::lab::Namespace;
@@ -115,12 +114,13 @@ fn network(name: &str, family: Family, egress: Egress) -> NetworkPlan {
 }
 
 /// A container that is known by its namespace: then nothing of the ruleset derives from a PID.
-fn plan(name: &str, container: &Namespace, interface: InterfacePlan) -> AttachPlan {
+fn plan(name: &str, container: &Namespace, service: Option<ServiceLeg>, overlay: Option<OverlayLeg>) -> AttachPlan {
     AttachPlan {
         id: AttachmentId::Namespace(name.into()),
         target: Target::Namespace(format!("/proc/{}/ns/net", container.pid()).into()),
         known: None,
-        interfaces: vec![interface],
+        service,
+        overlay,
         resolver: None,
         fence: None,
         ports: Vec::new(),
@@ -128,35 +128,27 @@ fn plan(name: &str, container: &Namespace, interface: InterfacePlan) -> AttachPl
 }
 
 fn on_bridge(name: &str, container: &Namespace, network: &NetworkPlan, number: u32) -> AttachPlan {
-    let gateway = network.gateways[0];
-    let family = if gateway.addr().is_ipv4() { V4 } else { V6 };
-    let any = if gateway.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-    let interface = InterfacePlan {
-        name: name_of("eth0"),
-        host_name: host_end(&AttachmentId::Namespace(name.into()), 's').unwrap(),
-        address: numbered(family.web, number),
-        routes: vec![ContainerRoute { destination: any.parse().unwrap(), gateway: Some(gateway.addr()) }],
-        mtu: MTU,
-        uplink: Uplink::Network(network.name.clone()),
-    };
-    plan(name, container, interface)
+    let gateway = network.gateways[0].addr();
+    let family = if gateway.is_ipv4() { V4 } else { V6 };
+    let address = numbered(family.web, number);
+    let leg = ServiceLeg { network: network.name.clone(), address, gateway, mtu: MTU };
+    plan(name, container, Some(leg), None)
 }
 
 fn on_routes(name: &str, container: &Namespace, family: Family) -> AttachPlan {
-    let interface = InterfacePlan {
-        name: name_of("eth1"),
-        host_name: host_end(&AttachmentId::Namespace(name.into()), 'g').unwrap(),
-        address: ip(family.global).into(),
-        routes: vec![ContainerRoute { destination: family.cluster.parse().unwrap(), gateway: None }],
+    let leg = OverlayLeg {
+        address: ip(family.global),
+        range: family.cluster.parse().unwrap(),
+        source: ip(family.node),
+        device: name_of("ov0"),
         mtu: MTU,
-        uplink: Uplink::Routed { source: ip(family.node), overlay: name_of("ov0") },
     };
-    plan(name, container, interface)
+    plan(name, container, None, Some(leg))
 }
 
 fn at_address(id: AttachmentId, address: &str, fence: Option<FencePlan>) -> AttachPlan {
     let target = Target::Address(ip(address));
-    AttachPlan { id, target, known: None, interfaces: Vec::new(), resolver: None, fence, ports: Vec::new() }
+    AttachPlan { id, target, known: None, service: None, overlay: None, resolver: None, fence, ports: Vec::new() }
 }
 
 fn fence(family: Family, network: &str, inbound: Inbound) -> Option<FencePlan> {

@@ -157,8 +157,10 @@ pub struct AttachPlan {
     pub target: Target,
     /// The container that was attached under this id before; another one now is [`super::Error::TargetChanged`].
     pub known: Option<TargetIdentity>,
-    /// Interfaces to create inside, in this order.
-    pub interfaces: Vec<InterfacePlan>,
+    /// Its place on the network of its service; `None` where there is no namespace to plug into.
+    pub service: Option<ServiceLeg>,
+    /// Its place on the overlay itself, where it asked for one.
+    pub overlay: Option<OverlayLeg>,
     /// Resolver to configure, where that is the host's business (HCN endpoints).
     pub resolver: Option<Resolver>,
     /// What the container may not reach; it stands before the container can send its first packet.
@@ -215,45 +217,41 @@ pub enum PortProtocol {
     Udp,
 }
 
-/// One interface of a container.
+impl AttachPlan {
+    /// The addresses that the container gets, the service's first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let service = self.service.as_ref().map(|leg| leg.address.addr());
+        service.into_iter().chain(self.overlay.as_ref().map(|leg| leg.address))
+    }
+}
+
+/// A container's interface on the network of its service. It has the default route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InterfacePlan {
-    /// Name inside the container, as `eth0`.
-    pub name: LinkName,
-    /// Name of the host's end, where there is one: [`host_end`](crate::plan::host_end) of the container's id, by which
-    /// it is found again.
-    pub host_name: LinkName,
-    /// Address with its prefix.
+pub struct ServiceLeg {
+    /// The network, which must exist.
+    pub network: NetworkName,
+    /// Address with the network's prefix.
     pub address: IpNet,
-    /// Routes inside the container, beside the connected one.
-    pub routes: Vec<ContainerRoute>,
+    /// Next hop of the default route: this node's address on the network.
+    pub gateway: IpAddr,
     /// Largest packet in bytes.
     pub mtu: u16,
-    /// What the host's end is connected to.
-    pub uplink: Uplink,
 }
 
-/// A route inside a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContainerRoute {
-    /// Destination; `0.0.0.0/0` or `::/0` is the default route.
-    pub destination: IpNet,
-    /// Next hop; `None` is on-link.
-    pub gateway: Option<IpAddr>,
-}
-
-/// What the host's end of a container interface is connected to.
+/// A container's interface on the overlay itself. It is on no network: the host has a route to the container's address,
+/// and the container one to the overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Uplink {
-    /// A member of this network, which must exist.
-    Network(NetworkName),
-    /// Routed: the host has a link-scope route to the container's address, with `source` as preferred source.
-    Routed {
-        /// The node's overlay address.
-        source: IpAddr,
-        /// The device the container's packets may leave by, and arrive from.
-        overlay: LinkName,
-    },
+pub struct OverlayLeg {
+    /// The container's address; it stands alone, without neighbours.
+    pub address: IpAddr,
+    /// What is reached by this leg: the range of the overlay.
+    pub range: IpNet,
+    /// The node's overlay address, which the host speaks to the container from.
+    pub source: IpAddr,
+    /// The device the container's packets may leave by, and arrive from.
+    pub device: LinkName,
+    /// Largest packet in bytes.
+    pub mtu: u16,
 }
 
 /// A resolver for a container.

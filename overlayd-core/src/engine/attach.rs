@@ -135,7 +135,7 @@ impl Engine {
 
     fn attach_plan(&self, record: &AttachmentRecord) -> Result<AttachPlan, Error> {
         let desired = self.desired();
-        let plan = plan::attachment(&desired, record, self.mtu.load(Ordering::Relaxed), self.config.inbound)?;
+        let plan = plan::attachment(&desired, record, self.mtu.load(Ordering::Relaxed), self.config.inbound);
         plan.ok_or_else(|| no_service(&record.service))
     }
 

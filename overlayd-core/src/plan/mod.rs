@@ -10,13 +10,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use self::dns::{DnsConfig, DnsListen, MOST_ADDRESSES, Naming, ServeDns, ServiceNames, deployment_zone, dns};
 use crate::{
     contract::{
-        AttachPlan, AttachmentId, ContainerRoute, DeviceMtu, DevicePlan, Egress, FencePlan, Inbound, InterfacePlan,
-        NetworkPlan, OverlayLink, PeerEndpoint, PeerPlan, Resolver, Target, Uplink,
+        AttachPlan, AttachmentId, DeviceMtu, DevicePlan, Egress, FencePlan, Inbound, NetworkPlan, OverlayLeg,
+        OverlayLink, PeerEndpoint, PeerPlan, Resolver, ServiceLeg, Target,
     },
     desired::{AttachmentRecord, DedicatedRecord, Desired, EdgeRecord, OverlayRecord, PeerRecord, ServiceRecord},
     ipam::first_host,
     keys::{PrivateKey, PublicKey},
-    names::{InvalidLinkName, LinkName},
+    names::LinkName,
 };
 
 /// MTU of local networks while no overlay device says otherwise (1500 less the overhead of WireGuard over IPv6).
@@ -84,23 +84,16 @@ pub fn network(desired: &Desired, service: &ServiceRecord, mtu: u16) -> NetworkP
     }
 }
 
-/// What an attachment needs of the host: for a container `eth0` on the service's network with the default route, and
-/// `eth1` toward the whole overlay when it holds a global lease; for all of them the fence and the ports. `None` when
-/// its service is not set up.
-pub fn attachment(
-    desired: &Desired,
-    record: &AttachmentRecord,
-    mtu: u16,
-    inbound: Inbound,
-) -> Result<Option<AttachPlan>, InvalidLinkName> {
-    let mut interfaces = vec![];
-    if !matches!(record.target, Target::Address(_)) {
-        let Some(service) = desired.service(&record.service) else { return Ok(None) };
-        interfaces.push(service_leg(record, service, mtu)?);
-    }
-    if let (Some(ip), Some(overlay), Some(source)) = (record.global_ip, desired.overlay(), desired.node_ip()) {
-        interfaces.push(global_leg(&record.id, ip, overlay, source, mtu)?);
-    }
+/// What an attachment needs of the host: for a container its leg on the service's network, and one on the overlay when
+/// it holds a global lease; for all of them the fence and the ports. `None` when its service is not set up.
+pub fn attachment(desired: &Desired, record: &AttachmentRecord, mtu: u16, inbound: Inbound) -> Option<AttachPlan> {
+    let service = match record.target {
+        // A guest or a process of the host has no namespace to plug into.
+        Target::Address(_) => None,
+        Target::Process(_) | Target::Namespace(_) | Target::Compute(_) => {
+            Some(service_leg(record, desired.service(&record.service)?, mtu))
+        }
+    };
     let resolver = desired.resolver();
     let fence = record.isolation.as_ref().map(|network| FencePlan {
         network: network.clone(),
@@ -108,15 +101,16 @@ pub fn attachment(
         overlay: vec![desired.cluster().trunc()],
         inbound,
     });
-    Ok(Some(AttachPlan {
+    Some(AttachPlan {
         id: record.id.clone(),
         target: record.target.clone(),
         known: record.identity.clone(),
-        interfaces,
+        service,
+        overlay: overlay_leg(desired, record, mtu),
         resolver: resolver.server.map(|server| Resolver { server, domain: resolver.domain.clone() }),
         fence,
         ports: record.ports.clone(),
-    }))
+    })
 }
 
 /// The fence around an edge peer: this node, what it was granted, and the resolver. `None` for one that was granted
@@ -135,7 +129,8 @@ pub fn edge(desired: &Desired, name: &str, edge: &EdgeRecord) -> Option<AttachPl
         id: AttachmentId::Edge(name.to_owned()),
         target: Target::Address(edge.ip),
         known: None,
-        interfaces: vec![],
+        service: None,
+        overlay: None,
         resolver: None,
         fence: Some(fence),
         ports: vec![],
@@ -155,59 +150,31 @@ pub fn edge_ranges(desired: &Desired, edge: &EdgeRecord) -> Vec<IpNet> {
     ranges
 }
 
-fn service_leg(record: &AttachmentRecord, service: &ServiceRecord, mtu: u16) -> Result<InterfacePlan, InvalidLinkName> {
-    Ok(InterfacePlan {
-        name: LinkName::new("eth0")?,
-        host_name: host_end(&record.id, 's')?,
+fn service_leg(record: &AttachmentRecord, service: &ServiceRecord, mtu: u16) -> ServiceLeg {
+    ServiceLeg {
+        network: service.network.clone(),
         address: with_prefix(record.service_ip, service.block.prefix_len()),
-        routes: vec![ContainerRoute {
-            destination: default_route(&service.block),
-            gateway: Some(first_host(&service.block)),
-        }],
+        gateway: first_host(&service.block),
         mtu,
-        uplink: Uplink::Network(service.network.clone()),
-    })
-}
-
-fn global_leg(
-    id: &AttachmentId,
-    ip: IpAddr,
-    overlay: &OverlayRecord,
-    source: IpAddr,
-    mtu: u16,
-) -> Result<InterfacePlan, InvalidLinkName> {
-    Ok(InterfacePlan {
-        name: LinkName::new("eth1")?,
-        host_name: host_end(id, 'g')?,
-        address: IpNet::from(ip),
-        routes: vec![ContainerRoute { destination: overlay.cluster.trunc(), gateway: None }],
-        mtu,
-        uplink: Uplink::Routed { source, overlay: overlay.device.clone() },
-    })
-}
-
-/// Name of the host's end of a container interface. `leg` is `s` for the service's and `g` for the global one.
-pub fn host_end(id: &AttachmentId, leg: char) -> Result<LinkName, InvalidLinkName> {
-    use std::hash::Hasher;
-    if let AttachmentId::Process(pid) = id {
-        return LinkName::new(format!("veth-{pid}-{leg}"));
     }
-    let mut hasher = siphasher::sip::SipHasher13::new();
-    hasher.write(id.to_string().as_bytes());
-    LinkName::new(format!("vns-{:.8}-{leg}", format!("{:016x}", hasher.finish())))
+}
+
+/// A record may outlive the overlay it was made under; until there is one again, the container has no such leg.
+fn overlay_leg(desired: &Desired, record: &AttachmentRecord, mtu: u16) -> Option<OverlayLeg> {
+    let overlay = desired.overlay()?;
+    Some(OverlayLeg {
+        address: record.global_ip?,
+        range: overlay.cluster.trunc(),
+        source: desired.node_ip()?,
+        device: overlay.device.clone(),
+        mtu,
+    })
 }
 
 fn with_prefix(ip: IpAddr, prefix: u8) -> IpNet {
     match ip {
         IpAddr::V4(ip) => Ipv4Net::new_assert(ip, prefix).into(),
         IpAddr::V6(ip) => Ipv6Net::new_assert(ip, prefix).into(),
-    }
-}
-
-fn default_route(family: &IpNet) -> IpNet {
-    match family {
-        IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
-        IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
     }
 }
 

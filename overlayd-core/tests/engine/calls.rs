@@ -72,7 +72,7 @@ async fn the_lease_is_on_record_before_the_attacher_is_called() {
     let seen: Arc<std::sync::OnceLock<Arc<Engine>>> = Arc::default();
     let engine_of = Arc::clone(&seen);
     attacher.expect_attach().once().returning(move |plan| {
-        let address = plan.interfaces[0].address.addr();
+        let address = plan.addresses().next().unwrap();
         let engine = engine_of.get().unwrap();
         // A read never waits, so that it can be asked for in the midst of a call of the engine's.
         let status = status(engine).now_or_never().unwrap();
@@ -119,7 +119,7 @@ async fn the_device_is_made_with_the_nodes_own_key_and_gives_its_mtu_to_networks
     });
     overlay.expect_change_peers().returning(|_, _| Ok(()));
     let mut attacher = quiet_attacher();
-    attacher.expect_attach().once().withf(|plan| plan.interfaces[0].mtu == 1380).returning(|_| attached());
+    attacher.expect_attach().once().withf(|plan| plan.service.as_ref().unwrap().mtu == 1380).returning(|_| attached());
     let (engine, _dir) = engine(overlay, attacher).await;
     assert_eq!(engine.answer(setup()).await, Response::BridgeName { name: "zl-atlas-n1-g".into() });
     assert!(matches!(attach(&engine).await, Response::Attached(_)));

@@ -10,11 +10,10 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, Attacher, AttachmentId, ContainerRoute, Egress, InterfacePlan, NetworkName, NetworkPlan,
-        ObservedAttachment, PortPlan, Target, Uplink,
+        AttachPlan, Attached, Attacher, AttachmentId, Egress, NetworkName, NetworkPlan, ObservedAttachment, OverlayLeg,
+        PortPlan, ServiceLeg, Target,
     },
     names::LinkName,
-    plan::host_end,
 };
 
 pub use self::{containers::*, fences::*, recovery::*};
@@ -185,19 +184,13 @@ fn address(number: u8) -> IpNet {
 }
 
 fn plan(container: &Container, number: u8) -> AttachPlan {
-    let interface = InterfacePlan {
-        name: link("eth0"),
-        host_name: host_name(container, 's'),
-        address: address(number),
-        routes: vec![ContainerRoute { destination: net("0.0.0.0/0"), gateway: Some(address(1).addr()) }],
-        mtu: MTU,
-        uplink: Uplink::Network(web().name),
-    };
+    let leg = ServiceLeg { network: web().name, address: address(number), gateway: address(1).addr(), mtu: MTU };
     AttachPlan {
         id: container.id.clone(),
         target: container.target.clone(),
         known: None,
-        interfaces: vec![interface],
+        service: Some(leg),
+        overlay: None,
         resolver: None,
         fence: None,
         ports: vec![],
@@ -211,8 +204,4 @@ fn planned(number: u8) -> ContainerLink {
         mtu: MTU,
         default_gateway: Some(address(1).addr()),
     }
-}
-
-fn host_name(container: &Container, leg: char) -> LinkName {
-    host_end(&container.id, leg).expect("a name")
 }

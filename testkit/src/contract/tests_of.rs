@@ -74,7 +74,7 @@ macro_rules! attach_contract {
             a_container_that_is_gone_can_be_detached,
             attaching_a_container_that_is_gone_leaves_nothing,
             attaching_to_an_absent_network_leaves_nothing,
-            an_attach_that_fails_half_way_leaves_nothing,
+            an_attach_with_an_impossible_second_leg_leaves_nothing,
             another_container_under_a_known_handle_is_refused,
             a_target_of_another_platform_is_unsupported,
             what_must_never_be_plugged_in_is_refused,

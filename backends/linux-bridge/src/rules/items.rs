@@ -7,12 +7,15 @@ use std::{
 };
 
 use ipnet::IpNet;
-use overlayd_core::contract::{AttachPlan, Error, FencePlan, Inbound, PortPlan, PortProtocol, Result, Target, Uplink};
+use overlayd_core::contract::{AttachPlan, Error, FencePlan, Inbound, PortPlan, PortProtocol, Result, Target};
 use overlayd_netlink::link::Mac;
 use siphasher::sip::SipHasher13;
 
 use super::sets::{self, Element, Item, MAX_COMMENT, SetKind, SetName, comment, joined};
-use crate::mark::Marks;
+use crate::{
+    interfaces::{ContainerInterface, Uplink},
+    mark::Marks,
+};
 
 /// A set for each family.
 type Pair = [&'static SetKind; 2];
@@ -33,13 +36,13 @@ const PORTS: Pair = [&sets::PORTS4, &sets::PORTS6];
 const PORTS_AT: Pair = [&sets::PORTS_AT4, &sets::PORTS_AT6];
 
 /// The elements of the attachment as planned.
-pub(crate) fn of(plan: &AttachPlan, marks: &Marks) -> Result<BTreeSet<Item>> {
+pub(crate) fn of(plan: &AttachPlan, interfaces: &[ContainerInterface], marks: &Marks) -> Result<BTreeSet<Item>> {
     if comment(&plan.id).len() > MAX_COMMENT {
         return Err(Error::Invalid(format!("{}: an id of at most 120 bytes is needed", plan.id)));
     }
     let addresses = addresses(plan);
     let mut items = BTreeSet::new();
-    for interface in &plan.interfaces {
+    for interface in interfaces {
         let name = name(interface.host_name.as_str());
         let (mac, _) = marks.leg_macs(interface.address);
         let sources = if let Uplink::Network(network) = &interface.uplink {
@@ -58,7 +61,7 @@ pub(crate) fn of(plan: &AttachPlan, marks: &Marks) -> Result<BTreeSet<Item>> {
         }
     }
     if let Some(fence) = &plan.fence {
-        items.extend(fence_items(plan, fence, &addresses));
+        items.extend(fence_items(interfaces, fence, &addresses));
     }
     items.extend(port_items(plan, &addresses)?);
     Ok(items)
@@ -67,14 +70,14 @@ pub(crate) fn of(plan: &AttachPlan, marks: &Marks) -> Result<BTreeSet<Item>> {
 fn addresses(plan: &AttachPlan) -> Vec<IpAddr> {
     match plan.target {
         Target::Address(address) => vec![address],
-        _ => plan.interfaces.iter().map(|interface| interface.address.addr()).collect(),
+        _ => plan.addresses().collect(),
     }
 }
 
-fn fence_items(plan: &AttachPlan, fence: &FencePlan, addresses: &[IpAddr]) -> Vec<Item> {
+fn fence_items(interfaces: &[ContainerInterface], fence: &FencePlan, addresses: &[IpAddr]) -> Vec<Item> {
     let (network, group) = (network_id(&fence.network), group_id(fence));
     let in_network = |kind| SetName { kind, of: Some(network.clone()) };
-    let bridged = plan.interfaces.iter().filter(|interface| matches!(interface.uplink, Uplink::Network(_)));
+    let bridged = interfaces.iter().filter(|interface| matches!(interface.uplink, Uplink::Network(_)));
     let plugs: Vec<Vec<u8>> = bridged.map(|interface| name(interface.host_name.as_str()).to_vec()).collect();
     let mut elements = Vec::new();
     for &address in addresses {

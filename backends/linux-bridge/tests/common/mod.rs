@@ -7,8 +7,8 @@ use std::{net::IpAddr, path::Path};
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{
-        AttachPlan, AttachmentId, ContainerRoute, DriftSignal, Egress, InterfacePlan, NetworkName, NetworkPlan,
-        OverlayLink, Target, Uplink,
+        AttachPlan, AttachmentId, DriftSignal, Egress, NetworkName, NetworkPlan, OverlayLeg, OverlayLink, ServiceLeg,
+        Target,
     },
     names::{InstanceId, LinkName},
 };
@@ -154,37 +154,40 @@ impl Bench {
             IpNet::V4(net) => IpAddr::V4((u32::from(net.network()) + number).into()),
             IpNet::V6(net) => IpAddr::V6((u128::from(net.network()) + u128::from(number)).into()),
         };
-        let eth0 = InterfacePlan {
-            name: name_of("eth0"),
-            host_name: name_of(&format!("veth-{pid}-s")),
+        let leg = ServiceLeg {
+            network: network.name.clone(),
             address: IpNet::new(address, gateway.prefix_len()).unwrap(),
-            routes: vec![ContainerRoute { destination: any(gateway), gateway: Some(gateway.addr()) }],
+            gateway: gateway.addr(),
             mtu: MTU,
-            uplink: Uplink::Network(network.name.clone()),
         };
         AttachPlan {
             id: AttachmentId::Process(pid),
             target: Target::Process(pid),
             known: None,
-            interfaces: vec![eth0],
+            service: Some(leg),
+            overlay: None,
             resolver: None,
             fence: None,
             ports: Vec::new(),
         }
     }
 
-    /// The interface by which a container is part of the overlay itself.
-    pub fn global_leg(&self, container: &Namespace) -> InterfacePlan {
+    /// The leg by which a container is part of the overlay itself.
+    pub fn overlay_leg(&self) -> OverlayLeg {
         let family = self.family;
-        InterfacePlan {
-            name: name_of("eth1"),
-            host_name: name_of(&format!("veth-{}-g", container.pid())),
-            address: IpNet::from(ip(family.global)),
-            routes: vec![ContainerRoute { destination: family.cluster.parse().unwrap(), gateway: None }],
+        OverlayLeg {
+            address: ip(family.global),
+            range: family.cluster.parse().unwrap(),
+            source: ip(family.node),
+            device: name_of("ov0"),
             mtu: MTU,
-            uplink: Uplink::Routed { source: ip(family.node), overlay: name_of("ov0") },
         }
     }
+}
+
+/// The address that a plan gives to the container on its service's network.
+pub fn service_ip(plan: &AttachPlan) -> IpAddr {
+    plan.service.as_ref().unwrap().address.addr()
 }
 
 fn backend(host: &Namespace, state_dir: &Path, protection: Protection) -> LinuxBridge {
@@ -206,10 +209,6 @@ pub fn numbered(template: &str, number: u32) -> IpNet {
 
 pub fn name_of(text: &str) -> LinkName {
     LinkName::new(text).unwrap()
-}
-
-fn any(family: IpNet) -> IpNet {
-    if family.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" }.parse().unwrap()
 }
 
 /// A cable from an interface of this name on the host to `eth0` of another namespace, with these addresses.

@@ -101,23 +101,21 @@ pub async fn attaching_to_an_absent_network_leaves_nothing<H: AttachHarness>(h: 
     assert!(h.inside(&container).await.is_empty());
 }
 
-/// When the second interface cannot be made, the first one goes too.
-pub async fn an_attach_that_fails_half_way_leaves_nothing<H: AttachHarness>(h: &mut H) {
+/// When the second leg cannot be made, the first one is not made either.
+pub async fn an_attach_with_an_impossible_second_leg_leaves_nothing<H: AttachHarness>(h: &mut H) {
     h.backend().ensure_network(&web()).await.expect("a network");
     let container = h.start_container().await;
     let before = h.host().await;
-    let mut plan = plan(&container, 2);
-    let second = InterfacePlan {
-        name: link("eth1"),
-        host_name: host_name(&container, 'g'),
-        address: net("10.77.9.2/26"),
-        routes: Vec::new(),
+    let impossible = OverlayLeg {
+        address: net("10.77.4.2/32").addr(),
+        range: net("10.77.0.0/16"),
+        source: net("fd77::1/128").addr(),
+        device: link("zl-ct-g"),
         mtu: MTU,
-        uplink: Uplink::Network(database().name),
     };
-    plan.interfaces.push(second);
-    assert_code(h.backend().attach(&plan).await, &["not_found", "unsupported"]);
-    assert_same_host(&before, &h.host().await, "an attach that failed at its second interface");
+    let plan = AttachPlan { overlay: Some(impossible), ..plan(&container, 2) };
+    assert_code(h.backend().attach(&plan).await, &["invalid_plan", "unsupported"]);
+    assert_same_host(&before, &h.host().await, "an attach that failed at its second leg");
     assert!(h.inside(&container).await.is_empty());
 }
 

@@ -1,16 +1,17 @@
 //! What a plan must be for a host to carry it out. Stricter than a kernel, so that the engine's mistakes show.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 use overlayd_core::{
-    contract::{
-        AttachPlan, AttachmentId, Egress, Error, InterfacePlan, NetworkPlan, Result, Target, TargetIdentity, Uplink,
-    },
+    contract::{AttachPlan, AttachmentId, Egress, Error, NetworkPlan, Result, Target, TargetIdentity},
     names::{InstanceId, LinkName},
 };
 
-use super::{FakeAttacher, Platform, unsupported, world::World};
+use super::{
+    FakeAttacher, Platform,
+    interface::{FakeInterface, FakeUplink, interfaces_of},
+    unsupported,
+    world::World,
+};
 
 /// Smallest MTU of a link that carries IPv6 (RFC 8200); below it the kernel takes IPv6 away.
 const LEAST_MTU: u16 = 1280;
@@ -39,7 +40,7 @@ pub(super) fn network(platform: Platform, plan: &NetworkPlan) -> Result<()> {
 pub(super) fn target(platform: Platform, plan: &AttachPlan) -> Result<()> {
     if let Target::Address(_) = plan.target {
         let elsewhere = matches!(plan.id, AttachmentId::Guest(_) | AttachmentId::Host(_) | AttachmentId::Edge(_));
-        return match elsewhere && plan.interfaces.is_empty() {
+        return match elsewhere && plan.addresses().next().is_none() {
             true => Ok(()),
             false => Err(Error::Invalid(format!("{} has no namespace to plug interfaces into", plan.id))),
         };
@@ -71,39 +72,32 @@ pub(super) fn interfaces(platform: Platform, instance: &InstanceId, world: &Worl
     if let Target::Address(_) = plan.target {
         return Ok(());
     }
-    let one_on_a_network = matches!(&plan.interfaces[..], [only] if matches!(only.uplink, Uplink::Network(_)));
-    if platform == Platform::Windows && !one_on_a_network {
-        return Err(unsupported(format!("the interfaces of {}", plan.id), "HCN has one endpoint on one network here"));
+    if platform == Platform::Windows && (plan.service.is_none() || plan.overlay.is_some()) {
+        return Err(unsupported(format!("the legs of {}", plan.id), "HCN has one endpoint on one network here"));
     }
-    let names: BTreeSet<_> = plan.interfaces.iter().map(|interface| &interface.name).collect();
-    let host_names: BTreeSet<_> = plan.interfaces.iter().map(|interface| &interface.host_name).collect();
-    if names.len() != plan.interfaces.len() || host_names.len() != plan.interfaces.len() || names.is_empty() {
-        return Err(Error::Invalid(format!("{} needs interfaces, each with names of its own", plan.id)));
+    let interfaces = interfaces_of(plan);
+    if interfaces.is_empty() {
+        return Err(Error::Invalid(format!("{} is to get no interface", plan.id)));
     }
-    if plan.interfaces.iter().flat_map(|interface| &interface.routes).filter(|route| is_default(route)).count() > 1 {
-        return Err(Error::Invalid(format!("{} has more than one default route", plan.id)));
+    if plan.overlay.as_ref().is_some_and(|leg| leg.source.is_ipv4() != leg.address.is_ipv4()) {
+        return Err(Error::Invalid(format!("the overlay leg of {} mixes IPv4 and IPv6", plan.id)));
     }
-    plan.interfaces.iter().try_for_each(|interface| one_interface(instance, world, plan, interface))
+    interfaces.iter().try_for_each(|interface| one_interface(instance, world, plan, interface))
 }
 
-fn is_default(route: &overlayd_core::contract::ContainerRoute) -> bool {
-    route.destination.prefix_len() == 0
-}
-
-fn one_interface(instance: &InstanceId, world: &World, plan: &AttachPlan, interface: &InterfacePlan) -> Result<()> {
+fn one_interface(instance: &InstanceId, world: &World, plan: &AttachPlan, interface: &FakeInterface) -> Result<()> {
     if !is_host(&interface.address) {
         return Err(Error::Invalid(format!("{} is not an address that a host can have", interface.address)));
     }
-    if let Some(route) =
-        interface.routes.iter().find(|route| route.gateway.is_some_and(|gateway| !interface.address.contains(&gateway)))
-    {
-        return Err(Error::Invalid(format!("{route:?} is not reachable from {}", interface.address)));
+    let (destination, gateway) = interface.route;
+    if let Some(gateway) = gateway.filter(|gateway| !interface.address.contains(gateway)) {
+        let what = format!("{gateway}, the next hop to {destination}, is not reachable from {}", interface.address);
+        return Err(Error::Invalid(what));
     }
     if let Some(other) = world.other_holder(&plan.id, interface) {
-        let what = format!("{} or {}", interface.address.addr(), interface.host_name);
-        return Err(Error::Conflict { what, by: other });
+        return Err(Error::Conflict { what: interface.address.addr().to_string(), by: other });
     }
-    let Uplink::Network(name) = &interface.uplink else { return Ok(()) };
+    let FakeUplink::Network(name) = &interface.uplink else { return Ok(()) };
     let network = world.networks.get(name).filter(|network| network.mark.as_ref() == Some(instance));
     let Some(network) = network else { return Err(Error::NotFound(format!("network {name}"))) };
     let gateway = network.plan.gateways.iter().find(|gateway| gateway.trunc() == interface.address.trunc());

@@ -13,9 +13,7 @@ impl World {
         let other = receiver.and_then(|plan| plan.fence.as_ref());
         let may_leave = from.fence.as_ref().is_none_or(|own| admits(own, other, to));
         let strict = other.filter(|fence| fence.inbound == Inbound::MembersOnly);
-        let may_enter = |fence: &FencePlan| {
-            from.interfaces.iter().any(|interface| admits(fence, from.fence.as_ref(), interface.address.addr()))
-        };
+        let may_enter = |fence: &FencePlan| from.addresses().any(|address| admits(fence, from.fence.as_ref(), address));
         may_leave && strict.is_none_or(may_enter)
     }
 
@@ -53,7 +51,7 @@ fn admits(fence: &FencePlan, other: Option<&FencePlan>, at: IpAddr) -> bool {
 }
 
 fn has(plan: &AttachPlan, address: IpAddr) -> bool {
-    plan.target == Target::Address(address) || plan.interfaces.iter().any(|one| one.address.addr() == address)
+    plan.target == Target::Address(address) || plan.addresses().any(|own| own == address)
 }
 
 fn meet(one: &PortPlan, other: &PortPlan) -> bool {

@@ -13,13 +13,14 @@ use overlayd_core::{
     names::InstanceId,
 };
 
-pub use self::world::SeenInterface;
+pub use self::interface::SeenInterface;
 use self::world::{Attachment, Network, World};
 use super::{Call, Script, first_instance};
 
 mod check;
 mod fence;
 mod guid;
+mod interface;
 mod world;
 
 /// Local networks in memory, as Linux or as Windows has them. Networks and attachments outlive the handle.
@@ -154,7 +155,7 @@ impl FakeAttacher {
             plugged: 0,
         };
         self.world().attachments.insert(plan.id.clone(), attachment);
-        for _ in &plan.interfaces {
+        for _ in interface::interfaces_of(plan) {
             self.script.half_way(call).await?;
             self.world().plug_one(&plan.id);
         }

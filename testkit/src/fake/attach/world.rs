@@ -6,13 +6,16 @@ use std::{
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, AttachmentId, ContainerRoute, Egress, Error, Finding, Guid, HostNetworks, InterfacePlan,
-        NetworkName, NetworkPlan, ObservedAttachment, ObservedNetwork, Result, Target, TargetIdentity, Uplink,
+        AttachPlan, Attached, AttachmentId, Egress, Error, Finding, Guid, HostNetworks, NetworkName, NetworkPlan,
+        ObservedAttachment, ObservedNetwork, Result, Target, TargetIdentity,
     },
-    names::{InstanceId, LinkName},
+    names::InstanceId,
 };
 
-use super::Platform;
+use super::{
+    Platform,
+    interface::{FakeInterface, FakeUplink, SeenInterface, interfaces_of},
+};
 
 /// The host: networks, attachments and containers of everybody.
 #[derive(Debug, Clone, Default)]
@@ -49,19 +52,6 @@ pub(super) struct Attachment {
 struct Container {
     target: Target,
     identity: TargetIdentity,
-}
-
-/// An interface as the container sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenInterface {
-    /// Its name.
-    pub name: LinkName,
-    /// Its address with the prefix.
-    pub address: IpNet,
-    /// Its MTU in bytes.
-    pub mtu: u16,
-    /// Routes beside the connected one.
-    pub routes: Vec<ContainerRoute>,
 }
 
 impl Network {
@@ -159,8 +149,9 @@ impl World {
     pub(super) fn already(&self, plan: &AttachPlan, identity: &TargetIdentity) -> Option<Attached> {
         let attachment = self.attachments.get(&plan.id)?;
         let same = attachment.identity == *identity
-            && attachment.plugged == plan.interfaces.len()
-            && attachment.plan.interfaces == plan.interfaces
+            && attachment.plugged == interfaces_of(plan).len()
+            && attachment.plan.service == plan.service
+            && attachment.plan.overlay == plan.overlay
             && attachment.plan.fence == plan.fence
             && attachment.plan.ports == plan.ports;
         same.then(|| Attached { identity: identity.clone(), namespace: attachment.namespace.clone() })
@@ -189,21 +180,23 @@ impl World {
         });
     }
 
-    /// Who else has the interface's address on that network, or the name of its host end.
-    pub(super) fn other_holder(&self, id: &AttachmentId, interface: &InterfacePlan) -> Option<String> {
-        let rivals = |other: &InterfacePlan| {
-            let same_place = other.uplink == interface.uplink && other.address.addr() == interface.address.addr();
-            same_place || other.host_name == interface.host_name
-        };
+    /// Which other attachment has the interface's address in the same place.
+    pub(super) fn other_holder(&self, id: &AttachmentId, interface: &FakeInterface) -> Option<String> {
         let mut others = self.attachments.iter().filter(|(key, _)| *key != id);
-        others.find(|(_, other)| other.interfaces().any(rivals)).map(|(key, _)| key.to_string())
+        let holder = others.find(|(_, other)| {
+            other
+                .interfaces()
+                .iter()
+                .any(|other| other.uplink == interface.uplink && other.address.addr() == interface.address.addr())
+        });
+        holder.map(|(key, _)| key.to_string())
     }
 
     pub(super) fn inside(&self, target: &Target) -> Vec<SeenInterface> {
         let Ok(identity) = self.identity(target) else { return Vec::new() };
         let of_target = |attachment: &&Attachment| attachment.plan.target == *target && attachment.identity == identity;
         let attached = self.attachments.values().filter(of_target).flat_map(Attachment::interfaces);
-        attached.filter(|interface| self.has_uplink(interface)).map(SeenInterface::of).collect()
+        attached.filter(|interface| self.has_uplink(interface)).map(FakeInterface::seen).collect()
     }
 
     /// Whether the container can reach this address, as far as fences let it: a gateway, or another member of one of its
@@ -213,8 +206,8 @@ impl World {
         let mine = self.attachments.values().filter(|a| a.plan.target == *from && a.identity == identity);
         let open = mine.filter(|attachment| self.is_open(&attachment.plan, address));
         open.flat_map(Attachment::interfaces).any(|interface| match &interface.uplink {
-            Uplink::Network(name) => self.on_network(name, address),
-            Uplink::Routed { source, .. } => *source == address,
+            FakeUplink::Network(name) => self.on_network(name, address),
+            FakeUplink::Routed { source } => *source == address,
         })
     }
 
@@ -222,7 +215,7 @@ impl World {
         let Some(network) = self.networks.get(name) else { return false };
         let mut members = self.attachments.values().flat_map(Attachment::interfaces);
         network.plan.gateways.iter().any(|gateway| gateway.addr() == address)
-            || members.any(|other| other.uplink == Uplink::Network(name.clone()) && other.address.addr() == address)
+            || members.any(|other| other.uplink == FakeUplink::Network(name.clone()) && other.address.addr() == address)
     }
 
     pub(super) fn observed(&self, instance: &InstanceId) -> HostNetworks {
@@ -251,7 +244,7 @@ impl World {
     pub(super) fn lines(&self) -> BTreeSet<String> {
         let networks = self.networks.iter().map(|(name, network)| format!("network {name} {network:?}"));
         let attachments = self.attachments.iter().map(|(id, attachment)| {
-            let interfaces: Vec<_> = attachment.interfaces().collect();
+            let interfaces = attachment.interfaces();
             let guids = (&attachment.namespace, &attachment.endpoint);
             let AttachPlan { fence, ports, .. } = &attachment.plan;
             format!("attachment {id} {guids:?} {:?} {interfaces:?} {fence:?} {ports:?}", attachment.identity)
@@ -261,26 +254,21 @@ impl World {
 
     fn members(&self, name: &NetworkName) -> usize {
         let interfaces = self.attachments.values().flat_map(Attachment::interfaces);
-        interfaces.filter(|interface| interface.uplink == Uplink::Network(name.clone())).count()
+        interfaces.filter(|interface| interface.uplink == FakeUplink::Network(name.clone())).count()
     }
 
-    fn has_uplink(&self, interface: &InterfacePlan) -> bool {
+    fn has_uplink(&self, interface: &FakeInterface) -> bool {
         match &interface.uplink {
-            Uplink::Network(name) => self.networks.contains_key(name),
-            Uplink::Routed { .. } => true,
+            FakeUplink::Network(name) => self.networks.contains_key(name),
+            FakeUplink::Routed { .. } => true,
         }
     }
 }
 
 impl Attachment {
-    fn interfaces(&self) -> impl Iterator<Item = &InterfacePlan> {
-        self.plan.interfaces.iter().take(self.plugged)
-    }
-}
-
-impl SeenInterface {
-    fn of(plan: &InterfacePlan) -> Self {
-        Self { name: plan.name.clone(), address: plan.address, mtu: plan.mtu, routes: plan.routes.clone() }
+    /// The interfaces that exist so far.
+    fn interfaces(&self) -> Vec<FakeInterface> {
+        interfaces_of(&self.plan).into_iter().take(self.plugged).collect()
     }
 }
 
