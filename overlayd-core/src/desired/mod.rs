@@ -3,6 +3,7 @@
 
 mod ipam;
 mod record;
+pub(crate) mod undo;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::{Engine, Error, edges::Asked};
+use super::{Engine, Error, ShutdownState, areas::Areas, edges::EdgeRequest, locks::Entered};
 use crate::{
     ipc::{Caller, Handler, Turn},
-    protocol::{Event, Request, Response},
+    protocol::{AttachHandle, Event, Request, Response},
 };
 
 #[async_trait]
@@ -18,7 +18,7 @@ impl Handler for Engine {
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
+        self.observer.events()
     }
 }
 
@@ -39,42 +39,77 @@ impl Engine {
         }
     }
 
+    /// What changes something enters through the gate, which a teardown closes.
     async fn dispatch(&self, request: Request, turn: Turn) -> Result<Response, Error> {
+        let Areas { overlay, peers, services, attachments, edges, names, leases, traversal } = &*self.areas;
+        let gate = &self.context.gate;
         match request {
-            Request::Status => Ok(Response::Status(self.status().await)),
-            Request::Hello(hello) => self.hello(&hello).map(Response::Hello),
-            Request::SetLocalNodeId { node_id } => self.set_local_node_id(node_id).await,
-            Request::SetLocalWgPubkey { pubkey } => self.set_local_wg_pubkey(pubkey).await,
-            Request::SetupGlobalOverlay(request) => self.setup_global_overlay(request).await,
-            Request::TeardownGlobalOverlay => self.teardown_global_overlay().await,
-            Request::SetupServiceOverlay { service, mode } => self.setup_service(service, mode).await,
-            Request::TeardownServiceOverlay { service } => self.teardown_service(service).await,
-            Request::AllocateIp { service, .. } => self.allocate_ip(service).await,
-            Request::ReleaseIp { ip } => self.release_ip(ip).await,
-            Request::AttachContainer(request) => self.attach_container(request).await,
-            Request::DetachContainer { handle } => self.detach_container(handle).await,
-            Request::AddPeer { peer, scope } => self.add_peer(turn, peer, scope).await,
-            Request::RemovePeer { pubkey, scope } => self.remove_peer(turn, &pubkey, scope).await,
-            Request::AddAllowedIp { pubkey, cidr, scope } => self.add_allowed_ip(turn, &pubkey, &cidr, scope).await,
-            Request::RemoveAllowedIp { pubkey, cidr, scope } => {
-                self.remove_allowed_ip(turn, &pubkey, &cidr, scope).await
+            Request::Status => Ok(Response::Status(self.status.status().await)),
+            Request::Hello(hello) => self.status.hello(&hello).map(Response::Hello),
+            Request::SetLocalNodeId { node_id } => overlay.set_local_node_id(node_id).await,
+            Request::SetLocalWgPubkey { pubkey } => overlay.set_local_wg_pubkey(pubkey).await,
+            Request::SetupGlobalOverlay(request) => overlay.set_up(&mut gate.enter().await, request).await,
+            Request::TeardownGlobalOverlay => self.tear_down().await,
+            Request::SetupServiceOverlay { service, mode } => {
+                services.set_up(&mut gate.enter().await, service, mode).await
             }
-            Request::RegisterDns { name, ip } => self.register_dns(turn, &name, ip).await,
-            Request::UnregisterDns { name } => self.unregister_dns(turn, &name).await,
-            Request::NatTick => self.nat_tick().await,
-            Request::NatStatus => Ok(self.nat_status()),
-            Request::Shutdown => self.shutdown().await,
+            Request::TeardownServiceOverlay { service } => services.tear_down(&mut gate.enter().await, &service).await,
+            Request::AllocateIp { service, .. } => leases.allocate(&gate.enter().await, service).await,
+            Request::ReleaseIp { ip } => leases.release(&gate.enter().await, ip).await,
+            Request::AttachContainer(request) => attachments.attach(&mut gate.enter().await, request).await,
+            Request::DetachContainer { handle } => self.detach(&mut gate.enter().await, handle).await,
+            Request::PublishPorts { handle, ports } => {
+                attachments.publish_ports(&mut gate.enter().await, handle, ports).await
+            }
+            Request::AddPeer { peer, scope } => peers.add(&mut gate.enter().await, turn, peer, scope).await,
+            Request::RemovePeer { pubkey, scope } => peers.remove(&mut gate.enter().await, turn, &pubkey, scope).await,
+            Request::AddAllowedIp { pubkey, cidr, scope } => {
+                peers.add_allowed_ip(&mut gate.enter().await, turn, (&pubkey, &cidr), scope).await
+            }
+            Request::RemoveAllowedIp { pubkey, cidr, scope } => {
+                peers.remove_allowed_ip(&mut gate.enter().await, turn, (&pubkey, &cidr), scope).await
+            }
+            Request::RegisterDns { name, ip } => names.register(&mut gate.enter().await, turn, &name, ip).await,
+            Request::UnregisterDns { name } => names.unregister(&mut gate.enter().await, turn, &name).await,
+            Request::NatTick => traversal.tick().await,
+            Request::NatStatus => Ok(traversal.status()),
+            Request::Shutdown => self.shut_down().await,
             Request::WriteScopedResolver { .. } | Request::RemoveScopedResolver { .. } => {
                 Err(Error::Unsupported("scoped resolver is macOS-only".into()))
             }
             Request::MintEdgePeer { name, ttl_secs, allow, node_endpoint } => {
-                self.mint_edge_peer(Asked { name, ttl_secs, allow, node_endpoint }).await
+                let asked = EdgeRequest { name, ttl_secs, allow, node_endpoint };
+                edges.mint(&mut gate.enter().await, asked).await
             }
-            Request::RevokeEdgePeer { name } => self.revoke_edge_peer(&name).await,
-            Request::ListEdgePeers => Ok(self.list_edge_peers()),
-            Request::PruneOrphanBridges { live_bridge_names } => self.prune_orphan_bridges(live_bridge_names).await,
-            Request::PublishPorts { handle, ports } => self.publish_ports(handle, ports).await,
+            Request::RevokeEdgePeer { name } => edges.revoke(&mut gate.enter().await, &name).await,
+            Request::ListEdgePeers => Ok(edges.list()),
+            Request::PruneOrphanBridges { live_bridge_names } => {
+                services.prune(&mut gate.enter().await, live_bridge_names).await
+            }
             Request::Upgrade => Err(Error::Unsupported("this daemon cannot replace itself; restart it".into())),
         }
+    }
+
+    /// A service goes with the last of its ephemeral containers.
+    async fn detach(&self, entered: &mut Entered<'_>, handle: AttachHandle) -> Result<Response, Error> {
+        if let Some(service) = self.areas.attachments.detach(entered, handle).await? {
+            self.areas.services.remove_if_left(entered, &service).await?;
+        }
+        Ok(Response::Ok)
+    }
+
+    async fn tear_down(&self) -> Result<Response, Error> {
+        let exclusive = self.context.gate.exclusive().await;
+        self.areas.overlay.tear_down(&exclusive).await?;
+        tracing::info!("the global overlay and everything on it is removed");
+        Ok(Response::Ok)
+    }
+
+    async fn shut_down(&self) -> Result<Response, Error> {
+        let exclusive = self.context.gate.exclusive().await;
+        self.areas.overlay.tear_down(&exclusive).await?;
+        tracing::info!("everything is removed; the daemon ends");
+        self.shutdown.send_replace(ShutdownState::Done);
+        Ok(Response::Ok)
     }
 }

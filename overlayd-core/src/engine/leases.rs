@@ -1,19 +1,31 @@
-//! Addresses that are leased by themselves, tied to no container.
+//! Addresses that are leased by themselves, without a container.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use super::{Engine, Error, parse};
+use super::{Error, context::Context, locks::Entered, parse};
 use crate::{
     desired::{Change, Desired},
     protocol::Response,
 };
 
-impl Engine {
-    pub(super) async fn allocate_ip(&self, service: String) -> Result<Response, Error> {
+/// Leases without a container.
+#[derive(Debug)]
+pub(super) struct AddressLeases {
+    context: Arc<Context>,
+}
+
+impl AddressLeases {
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        Self { context: Arc::clone(context) }
+    }
+
+    /// Leases an address of the service's block, or of the slice where there is no such service.
+    pub(super) async fn allocate(&self, _entered: &Entered<'_>, service: String) -> Result<Response, Error> {
         parse::name("service", &service)?;
-        let _world = self.world.read().await;
-        let now = self.now();
+        let now = self.context.now();
         let (_, ip) = self
+            .context
+            .ledger
             .decide(|desired| {
                 let ip = match desired.service(&service) {
                     Some(_) => pick_service_ip(desired, &service, now)?,
@@ -27,17 +39,19 @@ impl Engine {
         Ok(Response::Ip { ip })
     }
 
-    pub(super) async fn release_ip(&self, ip: IpAddr) -> Result<Response, Error> {
-        let _world = self.world.read().await;
-        self.record(|desired| {
-            if !desired.allocations().contains_key(&ip) {
-                return if desired.is_leased(ip) { Err(Error::Attached { ip }) } else { Ok(vec![]) };
-            }
-            let mut changes = vec![Change::Allocation(ip, None)];
-            changes.extend(self.rest(desired, ip));
-            Ok(changes)
-        })
-        .await?;
+    /// Returns an address; one that is not leased is no error.
+    pub(super) async fn release(&self, _entered: &Entered<'_>, ip: IpAddr) -> Result<Response, Error> {
+        self.context
+            .ledger
+            .record(|desired| {
+                if !desired.allocations().contains_key(&ip) {
+                    return if desired.is_leased(ip) { Err(Error::Attached { ip }) } else { Ok(vec![]) };
+                }
+                let mut changes = vec![Change::Allocation(ip, None)];
+                changes.extend(self.context.rest(desired, ip));
+                Ok(changes)
+            })
+            .await?;
         Ok(Response::Ok)
     }
 }

@@ -27,7 +27,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         &["allowed_ips", "aside", "config", "deadlines", "engine", "env", "index", "keypair", "peer"],
     ),
     ("overlayd-bin", &["cli", "daemon", "demo", "logging", "settings", "wiring"]),
-    ("overlayd-core::engine", &["peers", "record"]),
     ("overlayd-core::ipc", &["call", "connection"]),
     ("overlayd-core::protocol", &["listed", "status"]),
 ];

@@ -9,14 +9,14 @@ const SILENCE: u64 = 180;
 
 /// Why an edge peer is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expired {
+pub(super) enum ExpiryReason {
     Lifetime,
     NeverCame,
     WentSilent,
 }
 
-impl Expired {
-    pub(super) fn name(self) -> &'static str {
+impl ExpiryReason {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Lifetime => "its time is over",
             Self::NeverCame => "it never completed a handshake",
@@ -27,16 +27,16 @@ impl Expired {
 
 /// Whether the edge is due at `now`. All times are Unix seconds. A daemon that `started_at` later than the minting
 /// gives edges the time of a first handshake again, because sessions may have ended with its predecessor.
-pub(super) fn due(edge: &EdgeRecord, seen_at: Option<u64>, started_at: u64, now: u64) -> Option<Expired> {
+pub(super) fn due(edge: &EdgeRecord, seen_at: Option<u64>, started_at: u64, now: u64) -> Option<ExpiryReason> {
     if now >= edge.expires_at {
-        return Some(Expired::Lifetime);
+        return Some(ExpiryReason::Lifetime);
     }
     match seen_at {
         None => {
             let since = edge.minted_at.max(started_at);
-            (now.saturating_sub(since) >= FIRST_HANDSHAKE).then_some(Expired::NeverCame)
+            (now.saturating_sub(since) >= FIRST_HANDSHAKE).then_some(ExpiryReason::NeverCame)
         }
-        Some(seen_at) => (now.saturating_sub(seen_at) >= SILENCE).then_some(Expired::WentSilent),
+        Some(seen_at) => (now.saturating_sub(seen_at) >= SILENCE).then_some(ExpiryReason::WentSilent),
     }
 }
 
@@ -57,13 +57,13 @@ mod tests {
         let table = [
             (None, 0, 1000, None),
             (None, 0, 1119, None),
-            (None, 0, 1120, Some(Expired::NeverCame)),
+            (None, 0, 1120, Some(ExpiryReason::NeverCame)),
             (None, 1100, 1219, None),
-            (None, 1100, 1220, Some(Expired::NeverCame)),
+            (None, 1100, 1220, Some(ExpiryReason::NeverCame)),
             (Some(1010), 0, 1189, None),
-            (Some(1010), 0, 1190, Some(Expired::WentSilent)),
+            (Some(1010), 0, 1190, Some(ExpiryReason::WentSilent)),
             (Some(1999), 0, 1999, None),
-            (Some(1999), 0, 2000, Some(Expired::Lifetime)),
+            (Some(1999), 0, 2000, Some(ExpiryReason::Lifetime)),
             (Some(3000), 0, 1500, None),
         ];
         for (seen_at, started_at, now, expected) in table {
@@ -80,6 +80,6 @@ mod tests {
             expires_at: 1000,
             allowed: vec![],
         };
-        assert_eq!(due(&edge, None, 0, 1000), Some(Expired::Lifetime));
+        assert_eq!(due(&edge, None, 0, 1000), Some(ExpiryReason::Lifetime));
     }
 }

@@ -2,16 +2,17 @@
 
 use ipnet::IpNet;
 
+use super::Edges;
 use crate::{
     contract::AttachmentId,
     desired::{Change, Desired, EdgeRecord, EndpointSpec, PeerId},
     engine::{
-        Engine, Error,
-        attach::{KEEPALIVE, issued_peer},
+        Error,
+        attachments::{KEEPALIVE_SECS, issued_peer},
         leases::{end_rest, pick_slice_ip},
-        locks::Key,
+        ledger::Undo,
+        locks::Entered,
         parse,
-        record::Undo,
     },
     keys::PrivateKey,
     plan,
@@ -22,16 +23,20 @@ use crate::{
 const MOST_GRANTS: usize = 1024;
 
 /// An edge peer as it was asked for.
-pub(in crate::engine) struct Asked {
+pub(in crate::engine) struct EdgeRequest {
     pub(in crate::engine) name: String,
     pub(in crate::engine) ttl_secs: u64,
     pub(in crate::engine) allow: Vec<String>,
     pub(in crate::engine) node_endpoint: String,
 }
 
-impl Engine {
+impl Edges {
     /// The fence stands before the edge's key is let in.
-    pub(in crate::engine) async fn mint_edge_peer(&self, asked: Asked) -> Result<Response, Error> {
+    pub(in crate::engine) async fn mint(
+        &self,
+        entered: &mut Entered<'_>,
+        asked: EdgeRequest,
+    ) -> Result<Response, Error> {
         let name = asked.name.trim().to_owned();
         if name.is_empty() {
             return Err(Error::invalid("name", "edge peer name must not be empty"));
@@ -39,12 +44,13 @@ impl Engine {
         parse::name("name", &name)?;
         parse::at_most("allow", MOST_GRANTS, asked.allow.len())?;
         check_endpoint(&asked.node_endpoint)?;
-        let _world = self.world.read().await;
-        let _edge = self.locks.exclusive(Key::Edge(name.clone())).await;
+        let _edge = self.context.locks.edge(entered, &name).await;
         let key = PrivateKey::generate();
         let issued = PeerId { service: None, public_key: key.public_key() };
-        let now = self.now();
+        let now = self.context.now();
         let (undo, edge) = self
+            .context
+            .ledger
             .decide(|desired| {
                 let edge = new_edge(desired, &name, &asked, &key, now)?;
                 let mut changes = end_rest(desired, edge.ip);
@@ -54,48 +60,43 @@ impl Engine {
             })
             .await?;
         if let Err(error) = self.let_in(&name, &edge, &issued).await {
-            self.refuse_edge(&name, edge, &issued, undo).await?;
+            self.withdraw(&name, edge, &issued, undo).await?;
             return Err(error);
         }
-        self.edge_minted.notify_one();
+        self.minted.notify_one();
         tracing::info!(edge = name, ip = %edge.ip, expires_at = edge.expires_at, "an edge peer is let in");
-        Ok(Response::EdgeConfig(self.edge_config(name, &edge, &key, asked.node_endpoint)))
+        Ok(Response::EdgeConfig(self.config(name, &edge, &key, asked.node_endpoint)))
+    }
+
+    async fn let_in(&self, name: &str, edge: &EdgeRecord, issued: &PeerId) -> Result<(), Error> {
+        self.ensure_fence(name, edge).await?;
+        self.peers.send(std::slice::from_ref(issued)).await
     }
 
     /// Takes a refused edge back. While the host cannot be cleaned of it, its record stays as that of an edge whose time
     /// is over, which the sweep removes as soon as it can, and nothing lets in again.
-    async fn refuse_edge(&self, name: &str, edge: EdgeRecord, issued: &PeerId, undo: Undo) -> Result<(), Error> {
-        let cleaned = match self.drop_issued(issued).await {
-            Ok(_) => self.host.detach(&AttachmentId::Edge(name.to_owned())).await,
+    async fn withdraw(&self, name: &str, edge: EdgeRecord, issued: &PeerId, undo: Undo) -> Result<(), Error> {
+        let cleaned = match self.peers.remove_issued(issued).await {
+            Ok(_) => self.context.host.networks.detach(&AttachmentId::Edge(name.to_owned())).await,
             Err(error) => Err(error),
         };
-        let Err(error) = cleaned else { return self.withdraw(undo).await };
+        let Err(error) = cleaned else { return self.context.ledger.withdraw(undo).await };
         tracing::warn!(edge = name, %error, "the host could not be cleaned of a refused edge; the sweep tries again");
         let over = EdgeRecord { expires_at: 0, ..edge };
-        self.record(|_| Ok(vec![Change::Edge(name.to_owned(), Some(over)), Change::Peer(issued.clone(), None)])).await
+        self.context
+            .ledger
+            .record(|_| Ok(vec![Change::Edge(name.to_owned(), Some(over)), Change::Peer(issued.clone(), None)]))
+            .await
     }
 
-    async fn let_in(&self, name: &str, edge: &EdgeRecord, issued: &PeerId) -> Result<(), Error> {
-        self.ensure_edge_fence(name, edge).await?;
-        self.send_peers(std::slice::from_ref(issued)).await
-    }
-
-    pub(in crate::engine) async fn ensure_edge_fence(&self, name: &str, edge: &EdgeRecord) -> Result<(), Error> {
-        let plan = plan::edge(&self.desired(), name, edge);
-        match plan {
-            Some(plan) => self.host.attach(&plan).await.map(|_| ()),
-            None => Ok(()),
-        }
-    }
-
-    fn edge_config(&self, name: String, edge: &EdgeRecord, key: &PrivateKey, endpoint: String) -> EdgeConfig {
-        let desired = self.desired();
+    fn config(&self, name: String, edge: &EdgeRecord, key: &PrivateKey, endpoint: String) -> EdgeConfig {
+        let desired = self.context.ledger.desired();
         let ranges: Vec<String> = plan::edge_ranges(&desired, edge).iter().map(ToString::to_string).collect();
         let node = PeerSpec {
-            public_key: self.public_key.to_base64(),
+            public_key: self.context.identity.public_key().to_base64(),
             endpoint,
             allowed_ips: ranges.join(","),
-            persistent_keepalive_secs: KEEPALIVE,
+            persistent_keepalive_secs: KEEPALIVE_SECS,
             candidates: vec![],
         };
         EdgeConfig {
@@ -113,7 +114,13 @@ impl Engine {
     }
 }
 
-fn new_edge(desired: &mut Desired, name: &str, asked: &Asked, key: &PrivateKey, now: u64) -> Result<EdgeRecord, Error> {
+fn new_edge(
+    desired: &mut Desired,
+    name: &str,
+    asked: &EdgeRequest,
+    key: &PrivateKey,
+    now: u64,
+) -> Result<EdgeRecord, Error> {
     if desired.edges().contains_key(name) {
         return Err(Error::Conflict(format!("edge peer {name} is already minted; revoke it before re-minting")));
     }

@@ -1,0 +1,76 @@
+//! One look at the devices: their peers, which of them are healthy, and what is news since the look before.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::{contract::PeerStatus, keys::PublicKey, names::LinkName, protocol::Event};
+
+/// A peer that has not completed a handshake for this long is unhealthy (a session lives 180 s, WireGuard section 6.1).
+const HEALTHY: Duration = Duration::from_secs(180);
+
+/// The devices as last observed.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Observation {
+    pub(in crate::engine) devices: Vec<LinkName>,
+    /// Those of the global device, in the order of their keys. The same list for as long as nothing about them changes.
+    pub(in crate::engine) peers: Arc<Vec<PeerStatus>>,
+    /// Those that have completed a handshake not long ago.
+    healthy: BTreeSet<PublicKey>,
+}
+
+impl Observation {
+    /// What is seen at `now`, after `before` was.
+    pub(super) fn after(before: &Self, devices: Vec<LinkName>, peers: Arc<Vec<PeerStatus>>, now: SystemTime) -> Self {
+        let healthy = if Arc::ptr_eq(&before.peers, &peers) {
+            // Without a handshake no peer becomes healthy, so that only those that were are looked at again.
+            let still = before.healthy.iter().filter(|key| find(&peers, key).is_some_and(|peer| is_healthy(peer, now)));
+            still.copied().collect()
+        } else {
+            peers.iter().filter(|peer| is_healthy(peer, now)).map(|peer| peer.public_key).collect()
+        };
+        Self { devices, peers, healthy }
+    }
+
+    /// A peer of the global device.
+    pub(in crate::engine) fn peer(&self, key: &PublicKey) -> Option<&PeerStatus> {
+        find(&self.peers, key)
+    }
+
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.peers, &other.peers) && self.devices == other.devices && self.healthy == other.healthy
+    }
+
+    /// What clients are told of the difference.
+    pub(super) fn events_since(&self, before: &Self) -> Vec<Event> {
+        let mut events = Vec::new();
+        // Both lists are in the order of their keys.
+        let mut known = before.peers.iter().peekable();
+        for peer in self.peers.iter() {
+            let key = &peer.public_key;
+            while known.next_if(|known| known.public_key < *key).is_some() {}
+            let known = known.next_if(|known| known.public_key == *key);
+            let healthy = self.healthy.contains(key);
+            if known.is_none() || before.healthy.contains(key) != healthy {
+                events.push(Event::PeerHealthChanged { pubkey: key.to_base64(), healthy });
+            }
+            if let (Some(known), Some(endpoint)) = (known.and_then(|known| known.endpoint), peer.endpoint)
+                && known != endpoint
+            {
+                events.push(Event::NatEndpointChanged { pubkey: key.to_base64(), endpoint: endpoint.to_string() });
+            }
+        }
+        events
+    }
+}
+
+fn find<'a>(peers: &'a [PeerStatus], key: &PublicKey) -> Option<&'a PeerStatus> {
+    peers.binary_search_by_key(key, |peer| peer.public_key).ok().map(|place| &peers[place])
+}
+
+fn is_healthy(peer: &PeerStatus, now: SystemTime) -> bool {
+    // A handshake in the future is one from before the clock was set back.
+    peer.last_handshake.is_some_and(|at| now.duration_since(at).is_ok_and(|age| age < HEALTHY) || at > now)
+}

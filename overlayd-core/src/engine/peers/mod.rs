@@ -1,0 +1,270 @@
+//! Peers as they are asked for: recorded, then sent to their device, and taken back when the device refuses.
+
+mod resolver;
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use self::resolver::PeerResolver;
+pub(super) use self::resolver::spawn as spawn_resolver;
+use super::{
+    Error,
+    context::Context,
+    ledger::Undo,
+    locks::{Entered, PeerHeld},
+    networks::ServiceNetworks,
+    overlay::Overlay,
+    parse::{self, MOST_RANGES},
+    peer_sync::PeerSync,
+};
+use crate::{
+    contract,
+    desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
+    ipc::Turn,
+    protocol::{PeerScope, PeerSpec, Response},
+};
+
+/// Requests about peers.
+#[derive(Debug)]
+pub(super) struct Peers {
+    context: Arc<Context>,
+    sync: Arc<PeerSync>,
+    networks: Arc<ServiceNetworks>,
+    overlay: Arc<Overlay>,
+    resolver: PeerResolver,
+}
+
+/// A change that is on record, and how it is taken back.
+struct RecordedChange {
+    undo: Undo,
+    /// The peers that it changed, all on the same device.
+    ids: Vec<PeerId>,
+}
+
+impl Peers {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        sync: &Arc<PeerSync>,
+        networks: &Arc<ServiceNetworks>,
+        overlay: &Arc<Overlay>,
+    ) -> Self {
+        let resolver = PeerResolver::new(context, sync);
+        Self {
+            context: Arc::clone(context),
+            sync: Arc::clone(sync),
+            networks: Arc::clone(networks),
+            overlay: Arc::clone(overlay),
+            resolver,
+        }
+    }
+
+    pub(super) async fn add(
+        &self,
+        entered: &mut Entered<'_>,
+        turn: Turn,
+        spec: PeerSpec,
+        scope: PeerScope,
+    ) -> Result<Response, Error> {
+        let record = PeerRecord {
+            endpoint: parse::endpoint(&spec.endpoint)?,
+            allowed_ips: parse::allowed_ips(&spec.allowed_ips)?,
+            keepalive: parse::keepalive(spec.persistent_keepalive_secs)?,
+            candidates: parse::candidates(spec.candidates),
+            origin: Origin::Asked,
+        };
+        let id = self.peer_id(&spec.public_key, scope)?;
+        let mut peer = self.context.locks.peer(entered, &id).await;
+        if let EndpointSpec::Name { host, port } = &record.endpoint {
+            self.resolver.resolve_at_once(&id, host, *port).await;
+        }
+        self.change(&mut peer, turn, &id, |desired| Ok(put(desired, &id, record))).await
+    }
+
+    pub(super) async fn remove(
+        &self,
+        entered: &mut Entered<'_>,
+        turn: Turn,
+        pubkey: &str,
+        scope: PeerScope,
+    ) -> Result<Response, Error> {
+        let id = self.peer_id(pubkey, scope)?;
+        let mut peer = self.context.locks.peer(entered, &id).await;
+        self.change(&mut peer, turn, &id, |desired| {
+            Ok(desired.peer(&id).map(|_| Change::Peer(id.clone(), None)).into_iter().collect())
+        })
+        .await
+    }
+
+    pub(super) async fn add_allowed_ip(
+        &self,
+        entered: &mut Entered<'_>,
+        turn: Turn,
+        (pubkey, cidr): (&str, &str),
+        scope: PeerScope,
+    ) -> Result<Response, Error> {
+        let range = parse::allowed_ip("CIDR", cidr)?;
+        let id = self.peer_id(pubkey, scope)?;
+        let mut peer = self.context.locks.peer(entered, &id).await;
+        self.change(&mut peer, turn, &id, |desired| {
+            let known = desired.peer(&id).ok_or_else(|| {
+                Error::Missing(format!("cannot add allowed_ip {range} to unknown peer {pubkey}; call add_peer first"))
+            })?;
+            let mut record = (**known).clone();
+            if record.allowed_ips.contains(&range) {
+                return Ok(vec![]);
+            }
+            record.allowed_ips.push(range);
+            parse::at_most("allowed_ips", MOST_RANGES, record.allowed_ips.len())?;
+            Ok(put(desired, &id, record))
+        })
+        .await
+    }
+
+    pub(super) async fn remove_allowed_ip(
+        &self,
+        entered: &mut Entered<'_>,
+        turn: Turn,
+        (pubkey, cidr): (&str, &str),
+        scope: PeerScope,
+    ) -> Result<Response, Error> {
+        let range = parse::allowed_ip("CIDR", cidr)?;
+        let id = self.peer_id(pubkey, scope)?;
+        let mut peer = self.context.locks.peer(entered, &id).await;
+        self.change(&mut peer, turn, &id, |desired| {
+            let held = desired.peer(&id).filter(|known| known.allowed_ips.contains(&range));
+            Ok(held.map(|known| Change::Peer(id.clone(), Some(without(known, &[range])))).into_iter().collect())
+        })
+        .await
+    }
+
+    /// Records what `decide` returns, then tells the device about every peer it names; a device that refuses has the
+    /// record taken back.
+    async fn change(
+        &self,
+        held: &mut PeerHeld<'_>,
+        turn: Turn,
+        id: &PeerId,
+        decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
+    ) -> Result<Response, Error> {
+        let Some(service) = &id.service else {
+            let change = self.record(turn, id, decide).await?;
+            let mut told = self.sync.send(&change.ids).await;
+            if matches!(told, Err(Error::Host { source: contract::Error::NotFound(_), .. })) {
+                // Another program has deleted the device. Made again, it is told all peers on record.
+                told = self.overlay.reconcile(held).await;
+            }
+            return self.conclude(change, told).await;
+        };
+        // A teardown of the service may not take the device away at the same time.
+        let _service = self.context.locks.service_shared(held, service).await;
+        let change = self.record(turn, id, decide).await?;
+        let told = self.tell(&change.ids).await;
+        self.conclude(change, told).await
+    }
+
+    async fn record(
+        &self,
+        turn: Turn,
+        id: &PeerId,
+        decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
+    ) -> Result<RecordedChange, Error> {
+        let decision = self
+            .context
+            .ledger
+            .decide_now(|desired| {
+                if let Some(service) = &id.service
+                    && desired.service(service).is_none_or(|service| service.dedicated.is_none())
+                {
+                    return Err(Error::Missing(format!("no dedicated overlay for service {service}")));
+                }
+                let changes = decide(desired)?;
+                let ids: Vec<PeerId> = changes.iter().filter_map(peer_of).collect();
+                check_issued(desired, &ids)?;
+                Ok((changes, ids))
+            })
+            .await?;
+        // The next request of the connection finds this change already, and may begin while the disk works.
+        drop(turn);
+        let (undo, ids) = self.context.ledger.durable(decision).await?;
+        Ok(RecordedChange { undo, ids })
+    }
+
+    async fn conclude(&self, change: RecordedChange, told: Result<(), Error>) -> Result<Response, Error> {
+        let Err(error) = told else { return Ok(Response::Ok) };
+        self.context.ledger.withdraw(change.undo).await?;
+        if let Err(error) = self.tell(&change.ids).await {
+            tracing::warn!(%error, "the device may still hold a change that was taken back; it is told again later");
+        }
+        Err(error)
+    }
+
+    /// Peers first, then the routes to them; a dedicated device has one per range.
+    async fn tell(&self, ids: &[PeerId]) -> Result<(), Error> {
+        self.sync.send(ids).await?;
+        match ids.first().and_then(|id| id.service.as_deref()) {
+            Some(service) => self.networks.ensure_device(service).await,
+            None => Ok(()),
+        }
+    }
+
+    fn peer_id(&self, pubkey: &str, scope: PeerScope) -> Result<PeerId, Error> {
+        let public_key = parse::public_key("public key", pubkey)?;
+        match scope {
+            PeerScope::Service { service } => Ok(PeerId { service: Some(service), public_key }),
+            PeerScope::Global if public_key == *self.context.identity.public_key() => {
+                Err(Error::invalid("public key", format_args!("{pubkey} is this node's own key")))
+            }
+            PeerScope::Global => Ok(PeerId { service: None, public_key }),
+        }
+    }
+}
+
+/// Identities that this daemon issued go with the attachment or the edge that they were issued to.
+fn check_issued(desired: &Desired, ids: &[PeerId]) -> Result<(), Error> {
+    match ids.iter().find(|id| desired.peer(id).is_some_and(|peer| peer.origin == Origin::Issued)) {
+        None => Ok(()),
+        Some(id) => Err(Error::Conflict(format!(
+            "peer {} and its address were issued by this node; detach the guest or revoke the edge instead",
+            id.public_key
+        ))),
+    }
+}
+
+fn peer_of(change: &Change) -> Option<PeerId> {
+    match change {
+        Change::Peer(id, _) => Some(id.clone()),
+        _ => None,
+    }
+}
+
+/// The peer's new record first, then those of the peers that lose a range to it: a device that is told in this order
+/// never leaves a range unrouted.
+fn put(desired: &Desired, id: &PeerId, record: PeerRecord) -> Vec<Change> {
+    let mut losers: Vec<(PeerId, Vec<IpNet>)> = Vec::new();
+    for range in &record.allowed_ips {
+        let Some(public_key) = desired.route_holder(&id.service, *range) else { continue };
+        let holder = PeerId { service: id.service.clone(), public_key };
+        if holder == *id {
+            continue;
+        }
+        tracing::info!(%range, from = %public_key, to = %id.public_key, "an AllowedIP moves between peers");
+        match losers.iter_mut().find(|(loser, _)| *loser == holder) {
+            Some((_, ranges)) => ranges.push(*range),
+            None => losers.push((holder, vec![*range])),
+        }
+    }
+    let same = desired.peer(id).is_some_and(|known| **known == record);
+    let first = if same { None } else { Some(Change::Peer(id.clone(), Some(record))) };
+    let then = losers.into_iter().filter_map(|(loser, ranges)| {
+        let known = desired.peer(&loser)?;
+        Some(Change::Peer(loser.clone(), Some(without(known, &ranges))))
+    });
+    first.into_iter().chain(then).collect()
+}
+
+fn without(record: &PeerRecord, ranges: &[IpNet]) -> PeerRecord {
+    let mut record = record.clone();
+    record.allowed_ips.retain(|range| !ranges.contains(range));
+    record
+}

@@ -1,0 +1,59 @@
+//! Opens what a start finds in the data directory: keys, records, and the file of the earlier product.
+
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use super::{
+    Backends, EngineConfig,
+    context::Context,
+    host::Host,
+    identity::NodeIdentity,
+    import_legacy,
+    ledger::Ledger,
+    locks::{ObjectLocks, TeardownGate},
+};
+use crate::{keyring::Keyring, private_file, store::Store};
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be made.
+    #[error("could not create the state directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keyring(#[from] crate::keyring::KeyringError),
+    /// The identities of the earlier product cannot be imported.
+    #[error(transparent)]
+    Legacy(#[from] crate::legacy::LegacyError),
+}
+
+/// The context of an engine, with the records of earlier runs.
+pub(super) async fn load(config: EngineConfig, backends: Backends) -> Result<Context, StartError> {
+    private_file::create_dir(&config.state_dir)
+        .map_err(|source| StartError::Directory { path: config.state_dir.clone(), source })?;
+    let keyring = Keyring::open(config.state_dir.join("keys"))?;
+    let (store, mut records) = Store::open(&config.state_dir.join("state.redb"))?;
+    // Only at the very first start: later, the records of this daemon are the truth.
+    if let (true, Some(path)) = (records.is_empty(), &config.legacy_marker) {
+        records = import_legacy::import(path, &keyring, &store).await?;
+    }
+    Ok(Context {
+        host: Host::new(backends, config.backend_deadline),
+        ledger: Ledger::new(store, records),
+        identity: NodeIdentity::load(keyring)?,
+        locks: ObjectLocks::default(),
+        gate: TeardownGate::default(),
+        life: watch::Sender::new(()),
+        config,
+    })
+}
