@@ -12,6 +12,7 @@ use overlayd_core::{
 use overlayd_dns_responder::DnsResponder;
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_nat_traversal::NatTraversal;
+use overlayd_netlink::OwnChanges;
 
 #[cfg(feature = "userspace-wg")]
 use {
@@ -59,10 +60,11 @@ pub(crate) struct Wired {
 /// The backends for these settings.
 pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Wired> {
     let drift = DriftSignal::default();
-    let userspace = userspace(surroundings, &drift);
+    let own_changes = OwnChanges::default();
+    let userspace = userspace(surroundings, &drift, &own_changes);
     let lender = userspace.clone().map(|backend| backend as Arc<dyn Lend>);
-    let overlay = overlay(settings.wireguard, surroundings, userspace.map(|backend| backend as _))?;
-    let bridge = attacher(settings.rules, surroundings, &drift)?;
+    let overlay = overlay(settings.wireguard, surroundings, userspace.map(|backend| backend as _), &own_changes)?;
+    let bridge = attacher(settings.rules, surroundings, &drift, own_changes)?;
     let attacher: Arc<dyn Attacher> = bridge.clone();
     let control_dir = surroundings.control_dir.display();
     let managers = surroundings.managers.is_some();
@@ -76,10 +78,11 @@ fn overlay(
     choice: WireGuardChoice,
     surroundings: &Surroundings,
     userspace: Option<Arc<dyn OverlayBackend>>,
+    own_changes: &OwnChanges,
 ) -> Result<Arc<dyn OverlayBackend>> {
     let kernel = match choice {
         WireGuardChoice::Userspace => Err("it was not asked for".to_owned()),
-        WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(surroundings),
+        WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(surroundings, own_changes),
     };
     choose(choice, kernel, userspace)
 }
@@ -114,13 +117,18 @@ fn choose(
     }
 }
 
-fn attacher(rules: Rules, surroundings: &Surroundings, drift: &DriftSignal) -> Result<Arc<LinuxBridge>> {
+fn attacher(
+    rules: Rules,
+    surroundings: &Surroundings,
+    drift: &DriftSignal,
+    own_changes: OwnChanges,
+) -> Result<Arc<LinuxBridge>> {
     let Surroundings { instance, state_dir, .. } = surroundings.clone();
     let protection = match rules {
         Rules::Held => Protection::Held,
         Rules::Common => Protection::None,
     };
-    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection }, drift.clone());
+    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection, own_changes }, drift.clone());
     let bridge = bridge.context("could not take up the host's network")?;
     Ok(Arc::new(bridge))
 }
@@ -128,17 +136,17 @@ fn attacher(rules: Rules, surroundings: &Surroundings, drift: &DriftSignal) -> R
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
-fn userspace(surroundings: &Surroundings, drift: &DriftSignal) -> Option<Arc<UserspaceWg>> {
+fn userspace(surroundings: &Surroundings, drift: &DriftSignal, own_changes: &OwnChanges) -> Option<Arc<UserspaceWg>> {
     use overlayd_userspace_wg::{AtExit, Config};
     let Surroundings { instance, control_dir, managers, fwmark, .. } = surroundings.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
-    let config = Config { drift: drift.clone(), ..config };
+    let config = Config { drift: drift.clone(), own_changes: own_changes.clone(), ..config };
     Some(Arc::new(UserspaceWg::new(config)))
 }
 
 #[cfg(not(feature = "userspace-wg"))]
-fn userspace(_: &Surroundings, _: &DriftSignal) -> Option<Arc<Absent>> {
+fn userspace(_: &Surroundings, _: &DriftSignal, _: &OwnChanges) -> Option<Arc<Absent>> {
     None
 }
 
@@ -172,13 +180,18 @@ impl Lend for UserspaceWg {
 
 /// WireGuard in the kernel.
 #[cfg(feature = "kernel-wg")]
-fn kernel(surroundings: &Surroundings) -> Kernel {
+fn kernel(surroundings: &Surroundings, own_changes: &OwnChanges) -> Kernel {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
         Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
             let Surroundings { instance, managers, fwmark, .. } = surroundings.clone();
             let managers = managers.map(overlayd_netlink::Managers::below);
-            Ok(Arc::new(KernelWg::new(Config { managers, fwmark, ..Config::new(instance) })))
+            Ok(Arc::new(KernelWg::new(Config {
+                managers,
+                fwmark,
+                own_changes: own_changes.clone(),
+                ..Config::new(instance)
+            })))
         }
         Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
         Err(error) => Err(format!("the kernel could not be asked: {error}")),
@@ -186,7 +199,7 @@ fn kernel(surroundings: &Surroundings) -> Kernel {
 }
 
 #[cfg(not(feature = "kernel-wg"))]
-fn kernel(_: &Surroundings) -> Kernel {
+fn kernel(_: &Surroundings, _: &OwnChanges) -> Kernel {
     Err("this binary is built without it (feature kernel-wg)".to_owned())
 }
 

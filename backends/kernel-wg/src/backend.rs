@@ -9,7 +9,7 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
     sync::{lock, run_blocking},
 };
-use overlayd_netlink::Managers;
+use overlayd_netlink::{Managers, OwnChanges};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{book::Book, devices::Devices};
@@ -26,12 +26,14 @@ pub struct Config {
     pub managers: Option<Managers>,
     /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
     pub fwmark: Option<u32>,
+    /// The record of what this process changes, which all backends of the host share.
+    pub own_changes: OwnChanges,
 }
 
 impl Config {
     /// The usual settings.
     pub fn new(instance: InstanceId) -> Self {
-        Self { instance, managers: None, fwmark: None }
+        Self { instance, managers: None, fwmark: None, own_changes: OwnChanges::default() }
     }
 }
 

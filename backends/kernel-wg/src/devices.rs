@@ -5,7 +5,7 @@ use overlayd_core::{
     names::LinkName,
 };
 use overlayd_netlink::{
-    Link, Managers, OrAbsent, Rtnl,
+    Link, Managers, OrAbsent, OwnChanges, Rtnl,
     device::{self, LinkPlan},
     link as request,
     overlap::{self, CutOff},
@@ -29,18 +29,24 @@ pub(crate) struct Devices {
     mark: Mark,
     managers: Option<Managers>,
     fwmark: Option<u32>,
+    own_changes: OwnChanges,
     redirects: Redirects,
 }
 
 impl Devices {
     pub(crate) fn new(config: Config) -> Self {
-        let Config { instance, managers, fwmark } = config;
-        Self { mark: Mark::new(instance), managers, fwmark, redirects: Redirects::default() }
+        let Config { instance, managers, fwmark, own_changes } = config;
+        Self { mark: Mark::new(instance), managers, fwmark, own_changes, redirects: Redirects::default() }
+    }
+
+    /// The routing interface of the calling thread's network namespace.
+    fn rtnl(&self) -> Result<Rtnl> {
+        Ok(Rtnl::noting(self.own_changes.clone())?)
     }
 
     /// Makes the device be as planned.
     pub(crate) fn ensure(&self, plan: &DevicePlan, book: &mut Option<Book>) -> Result<DeviceInfo> {
-        let rtnl = Rtnl::here()?;
+        let rtnl = self.rtnl()?;
         check_overlaps(&rtnl, plan)?;
         let mtu = mtu(&rtnl, plan)?;
         let present = rtnl.link(plan.name.as_str())?;
@@ -54,14 +60,14 @@ impl Devices {
 
     /// Names of the devices.
     pub(crate) fn names(&self) -> Result<Vec<LinkName>> {
-        let links = Rtnl::here().and_then(|rtnl| rtnl.links_of("wireguard"))?;
+        let links = self.rtnl()?.links_of("wireguard")?;
         let ours = links.into_iter().filter(|link| self.mark.is_on(link));
         Ok(ours.filter_map(|link| LinkName::new(link.name).ok()).collect())
     }
 
     /// The device as it is; `None` if it is gone by now.
     pub(crate) fn observe(&self, name: &LinkName, book: &mut Option<Book>) -> Result<Option<DeviceStatus>> {
-        let rtnl = Rtnl::here()?;
+        let rtnl = self.rtnl()?;
         let Some(link) = self.find(&rtnl, name)? else { return Ok(None) };
         let seen = match read(name, &link, book) {
             Err(Error::NotFound(_)) => return Ok(None),
@@ -81,7 +87,7 @@ impl Devices {
 
     /// Applies the changes, all or none.
     pub(crate) fn change_peers(&self, name: &LinkName, changes: &[PeerChange], book: &mut Option<Book>) -> Result<()> {
-        let rtnl = Rtnl::here()?;
+        let rtnl = self.rtnl()?;
         let link = self.find(&rtnl, name)?.ok_or_else(|| Error::NotFound(format!("WireGuard device {name}")))?;
         if book.as_ref().is_none_or(|book| book.index != link.index) {
             read(name, &link, book)?;
@@ -100,7 +106,7 @@ impl Devices {
     /// Removes the device.
     pub(crate) fn remove(&self, name: &LinkName, book: &mut Option<Book>) -> Result<()> {
         *book = None;
-        let rtnl = Rtnl::here()?;
+        let rtnl = self.rtnl()?;
         if let Some(link) = self.find(&rtnl, name)? {
             self.redirects.restore(&rtnl, &self.mark, &link)?;
             rtnl.run(request::delete(link.index)).or_absent()?;

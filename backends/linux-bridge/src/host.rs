@@ -7,7 +7,7 @@ use overlayd_core::{
     contract::{Error, Result},
     names::InstanceId,
 };
-use overlayd_netlink::{Link, OrAbsent, Rtnl, link};
+use overlayd_netlink::{Link, OrAbsent, OwnChanges, Rtnl, link};
 
 use crate::{
     error::host,
@@ -29,8 +29,8 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens the calling thread's network namespace.
-    pub(crate) fn open(instance: InstanceId, protection: Protection) -> Result<Self> {
-        let rtnl = Arc::new(Rtnl::here().map_err(host)?);
+    pub(crate) fn open(instance: InstanceId, protection: Protection, own_changes: OwnChanges) -> Result<Self> {
+        let rtnl = Arc::new(Rtnl::noting(own_changes).map_err(host)?);
         let marks = Marks::new(instance);
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::host("read the identity of this boot", e))?;

@@ -35,7 +35,7 @@ use overlayd_core::{
     },
     names::InstanceId,
 };
-use overlayd_netlink::Crew;
+use overlayd_netlink::{Crew, OwnChanges};
 use tokio::sync::{Mutex, oneshot};
 
 pub use crate::rules::Protection;
@@ -50,6 +50,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Whether others may take our rules away.
     pub protection: Protection,
+    /// The record of what this process changes, which all backends of the host share.
+    pub own_changes: OwnChanges,
 }
 
 /// The [`Attacher`] for Linux.
@@ -72,7 +74,7 @@ impl LinuxBridge {
     /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
     /// milliseconds. Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`.
     pub fn new(config: Config) -> Result<Self> {
-        let host = Arc::new(Host::open(config.instance, config.protection)?);
+        let host = Arc::new(Host::open(config.instance, config.protection, config.own_changes)?);
         let networks = Networks::found(host.clone(), &config.state_dir)?;
         let crew = Crew::here(CREW).map_err(error::host)?;
         Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, sentinel: None })

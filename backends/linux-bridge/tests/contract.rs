@@ -15,7 +15,7 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
 };
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
-use overlayd_netlink::{Netns, Rtnl, link::NewBridge};
+use overlayd_netlink::{Netns, OwnChanges, Rtnl, link::NewBridge};
 use overlayd_testkit::{
     contract::{
         HostFacts,
@@ -63,7 +63,8 @@ impl Here {
 }
 
 fn open(host: &Namespace, state_dir: PathBuf) -> LinuxBridge {
-    let config = Config { instance: InstanceId::of_data_dir(&state_dir), state_dir, protection: Protection::default() };
+    let (instance, protection) = (InstanceId::of_data_dir(&state_dir), Protection::default());
+    let config = Config { instance, state_dir, protection, own_changes: OwnChanges::default() };
     host.enter(|| LinuxBridge::new(config)).unwrap()
 }
 

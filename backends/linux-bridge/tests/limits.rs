@@ -135,6 +135,7 @@ async fn attach_with_few_privileges(pid: u32) {
         instance: InstanceId::of_data_dir(&state),
         state_dir: state.clone(),
         protection: overlayd_linux_bridge::Protection::default(),
+        own_changes: overlayd_netlink::OwnChanges::default(),
     };
     let backend = overlayd_linux_bridge::LinuxBridge::new(config).unwrap();
     for (name, net) in [("lbt-four", "10.77.8.1/26"), ("lbt-six", "fd77:8::1/120")] {

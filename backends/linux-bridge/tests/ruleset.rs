@@ -32,6 +32,7 @@ async fn the_ruleset_of_a_host_with_one_of_everything_is_the_golden_one() {
         instance: InstanceId::of_data_dir("/golden".as_ref()),
         state_dir: state_dir.path().into(),
         protection: Protection::default(),
+        own_changes: overlayd_netlink::OwnChanges::default(),
     };
     let backend = bench.host.enter(|| LinuxBridge::new(config)).unwrap();
     let egress = network("golden-egress", V4, Egress::Masquerade);

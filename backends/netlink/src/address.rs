@@ -3,12 +3,17 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nlink::netlink::{
-    AttrIter, NlMsgType,
-    message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
+
+use crate::{
+    Request, Result, Rtnl,
+    message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attributes, family_of, ip_of},
+    own_changes::Removal,
 };
 
-use crate::{Request, Result, Rtnl, bytes::Family};
+/// Types of messages about addresses (`linux/rtnetlink.h`).
+const RTM_NEWADDR: u16 = 20;
+pub(crate) const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
 
 /// Attributes of addresses (`linux/if_addr.h`).
 mod ifa {
@@ -54,10 +59,10 @@ impl Address {
         let (prefix, scope) = (*payload.get(1)?, *payload.get(3)?);
         let link = u32::from_ne_bytes(payload.get(4..HEADER)?.try_into().ok()?);
         let (mut local, mut address) = (None, None);
-        for (kind, value) in AttrIter::new(payload.get(HEADER..)?) {
+        for (kind, value) in attributes(payload.get(HEADER..)?) {
             match kind {
-                ifa::LOCAL => local = crate::bytes::ip(value),
-                ifa::ADDRESS => address = crate::bytes::ip(value),
+                ifa::LOCAL => local = ip_of(value),
+                ifa::ADDRESS => address = ip_of(value),
                 _ => {}
             }
         }
@@ -69,18 +74,20 @@ impl Address {
 
 /// Adds an address; one that is there already is an error. IPv6 addresses are usable at once.
 pub fn add(link: u32, net: IpNet, route: PrefixRoute) -> Request {
-    message(NlMsgType::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add address", link, net, route)
+    message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add address", link, net, route)
 }
 
 /// Adds an address or leaves it as it is. IPv6 addresses are usable at once.
 pub fn ensure(link: u32, net: IpNet) -> Request {
     let flags = NLM_F_CREATE | NLM_F_REPLACE;
-    message(NlMsgType::RTM_NEWADDR, flags, "ensure address", link, net, PrefixRoute::Connected)
+    message(RTM_NEWADDR, flags, "ensure address", link, net, PrefixRoute::Connected)
 }
 
 /// Removes an address.
 pub fn delete(link: u32, net: IpNet) -> Request {
-    message(NlMsgType::RTM_DELADDR, 0, "remove address", link, net, PrefixRoute::Connected)
+    let mut request = message(RTM_DELADDR, 0, "remove address", link, net, PrefixRoute::Connected);
+    request.removal = Some(Removal::Address(link));
+    request
 }
 
 impl Rtnl {
@@ -97,20 +104,20 @@ impl Rtnl {
 }
 
 fn list(link: u32) -> Request {
-    let mut request = Request::new("list addresses".into(), NlMsgType::RTM_GETADDR, 0);
+    let mut request = Request::new("list addresses".into(), RTM_GETADDR, 0);
     let index = link.to_ne_bytes();
-    request.message().append_bytes(&[0, 0, 0, 0, index[0], index[1], index[2], index[3]]);
+    request.message().append(&[0, 0, 0, 0, index[0], index[1], index[2], index[3]]);
     request
 }
 
 fn message(kind: u16, flags: u16, verb: &str, link: u32, net: IpNet, route: PrefixRoute) -> Request {
     let mut request = Request::new(format!("{verb} {net} on link #{link}"), kind, flags);
     let index = link.to_ne_bytes();
-    let header = [net.addr().family(), net.prefix_len(), 0, 0, index[0], index[1], index[2], index[3]];
+    let header = [family_of(net.addr()), net.prefix_len(), 0, 0, index[0], index[1], index[2], index[3]];
     let message = request.message();
-    message.append_bytes(&header);
-    crate::bytes::append_ip(message, ifa::LOCAL, net.addr());
-    crate::bytes::append_ip(message, ifa::ADDRESS, net.addr());
+    message.append(&header);
+    message.attribute_ip(ifa::LOCAL, net.addr());
+    message.attribute_ip(ifa::ADDRESS, net.addr());
     let mut extra = 0;
     if matches!(net.addr(), IpAddr::V6(_)) {
         extra |= IFA_F_NODAD;
@@ -118,6 +125,6 @@ fn message(kind: u16, flags: u16, verb: &str, link: u32, net: IpNet, route: Pref
     if route == PrefixRoute::None {
         extra |= IFA_F_NOPREFIXROUTE;
     }
-    message.append_attr_u32(ifa::FLAGS, extra);
+    message.attribute_u32(ifa::FLAGS, extra);
     request
 }

@@ -1,12 +1,10 @@
 use std::{
     collections::VecDeque,
-    os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
 use overlayd_core::sync::{lock, unpoisoned};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Error, Netns, Result};
 
@@ -71,7 +69,7 @@ impl Drop for Crew {
 impl Visitor {
     /// Does `work` inside the namespace. Sockets it opens stay there.
     pub fn inside<T>(&mut self, netns: &Netns, work: impl FnOnce() -> T) -> Result<T> {
-        enter(netns)?;
+        netns.enter()?;
         let _return = Return(self);
         Ok(work())
     }
@@ -82,7 +80,7 @@ struct Return<'a>(&'a mut Visitor);
 
 impl Drop for Return<'_> {
     fn drop(&mut self) {
-        self.0.lost = enter(&self.0.home).err();
+        self.0.lost = self.0.home.enter().err();
     }
 }
 
@@ -117,12 +115,7 @@ fn serve(shared: &Shared, mut visitor: Visitor) {
             // Anything else that this thread did would happen in a container.
             tracing::error!(%error, "a thread cannot return from a container's network; it tries again");
             std::thread::sleep(std::time::Duration::from_secs(1));
-            visitor.lost = enter(&visitor.home).err();
+            visitor.lost = visitor.home.enter().err();
         }
     }
-}
-
-fn enter(netns: &Netns) -> Result<()> {
-    let moved = move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
-    moved.map_err(|e| Error::new("enter a network namespace", e))
 }

@@ -8,17 +8,20 @@
 //! for milliseconds. Asynchronous callers keep them off their executor's threads (`tokio::task::spawn_blocking`).
 
 pub mod address;
-mod bytes;
+mod channel;
 pub mod conntrack;
 mod crew;
 pub mod device;
 mod error;
 pub mod link;
 mod managers;
+mod message;
 pub mod neighbour;
 mod netns;
 pub mod nft;
 pub mod overlap;
+mod own_changes;
+mod request;
 pub mod route;
 mod rtnl;
 pub mod steps;
@@ -32,6 +35,8 @@ pub use error::{Error, OrAbsent, Result};
 pub use link::Link;
 pub use managers::Managers;
 pub use netns::{Netns, NetnsId};
+pub use own_changes::OwnChanges;
+pub use request::Request;
 pub use route::Route;
-pub use rtnl::{Request, Rtnl};
+pub use rtnl::Rtnl;
 pub use traffic::Traffic;

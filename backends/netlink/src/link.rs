@@ -6,9 +6,19 @@ mod create;
 pub use change::{Ipv4Setting, LinkChange, PortState};
 pub use create::{NewBridge, NewVeth, NewWireGuard};
 
-use nlink::netlink::{AttrIter, NlMsgType, types::link::IfInfoMsg};
+use crate::{
+    Request, Result, Rtnl,
+    message::{attribute_of, attributes, text_of, u32_of},
+    own_changes::Removal,
+};
 
-use crate::{Request, Result, Rtnl};
+/// Types of messages about links (`linux/rtnetlink.h`).
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+/// Bytes of `struct ifinfomsg`: family, padding, type of the device, index, flags, and which flags are meant.
+const HEADER: usize = 16;
 
 /// Attributes of links (`linux/if_link.h`).
 mod ifla {
@@ -40,8 +50,6 @@ mod ifla {
 const IFF_UP: u32 = 1;
 /// Leaves counters out of an answer (`linux/rtnetlink.h`).
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
-/// A nested attribute's type carries this flag.
-const NESTED: u16 = 0x8000;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -132,20 +140,21 @@ impl Link {
     }
 
     fn parse(payload: &[u8]) -> Option<Self> {
-        let header = IfInfoMsg::from_bytes(payload).ok()?;
-        let mut link = Self { index: header.ifi_index as u32, up: header.ifi_flags & IFF_UP != 0, ..Self::default() };
-        for (kind, value) in AttrIter::new(payload.get(IfInfoMsg::SIZE..)?) {
-            match kind & !NESTED {
-                ifla::IFNAME => link.name = text(value),
+        let index = payload.get(4..8).and_then(u32_of)?;
+        let flags = payload.get(8..12).and_then(u32_of)?;
+        let mut link = Self { index, up: flags & IFF_UP != 0, ..Self::default() };
+        for (kind, value) in attributes(payload.get(HEADER..)?) {
+            match kind {
+                ifla::IFNAME => link.name = text_of(value),
                 ifla::MTU => link.mtu = number(value),
                 ifla::ADDRESS => link.mac = value.try_into().ok(),
                 ifla::MASTER => link.master = Some(number(value)),
-                ifla::IFALIAS => link.alias = Some(text(value)),
+                ifla::IFALIAS => link.alias = Some(text_of(value)),
                 ifla::GROUP => link.group = number(value),
                 ifla::LINK_NETNSID => link.peer_netns = Some(number(value)),
                 ifla::LINK => link.peer = Some(number(value)),
                 ifla::OPERSTATE => link.operstate = value.first().copied().unwrap_or_default(),
-                ifla::LINKINFO => link.kind = kind_of(value),
+                ifla::LINKINFO => link.kind = attribute_of(value, ifla::INFO_KIND).map(text_of),
                 _ => {}
             }
         }
@@ -153,17 +162,8 @@ impl Link {
     }
 }
 
-fn kind_of(linkinfo: &[u8]) -> Option<String> {
-    AttrIter::new(linkinfo).find(|(kind, _)| kind & !NESTED == ifla::INFO_KIND).map(|(_, value)| text(value))
-}
-
-fn text(value: &[u8]) -> String {
-    let end = value.iter().position(|&b| b == 0).unwrap_or(value.len());
-    String::from_utf8_lossy(&value[..end]).into_owned()
-}
-
 fn number(value: &[u8]) -> u32 {
-    value.try_into().map_or(0, u32::from_ne_bytes)
+    u32_of(value).unwrap_or_default()
 }
 
 impl Rtnl {
@@ -171,8 +171,8 @@ impl Rtnl {
     pub fn link<'a>(&self, by: impl Into<By<'a>>) -> Result<Option<Link>> {
         use crate::error::OrAbsent;
         let by = by.into();
-        let mut request = header(format!("look up link {by}"), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
-        request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        let mut request = header(format!("look up link {by}"), RTM_GETLINK, 0, by, Flags::Keep);
+        request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         self.get(request, Link::parse).or_absent()
     }
 
@@ -181,9 +181,9 @@ impl Rtnl {
         use crate::error::OrAbsent;
         let (Some(index), Some(netns)) = (link.peer, link.peer_netns) else { return Ok(None) };
         let action = format!("look up the other end of {}", link.name);
-        let mut request = header(action, NlMsgType::RTM_GETLINK, 0, By::Index(index), Flags::Keep);
-        request.message().append_attr_u32(ifla::TARGET_NETNSID, netns);
-        request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        let mut request = header(action, RTM_GETLINK, 0, By::Index(index), Flags::Keep);
+        request.message().attribute_u32(ifla::TARGET_NETNSID, netns);
+        request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         self.get(request, Link::parse).or_absent()
     }
 
@@ -191,8 +191,8 @@ impl Rtnl {
     pub fn links(&self) -> Result<Vec<Link>> {
         let request = || {
             let by = By::Index(0);
-            let mut request = header("list links".into(), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
-            request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+            let mut request = header("list links".into(), RTM_GETLINK, 0, by, Flags::Keep);
+            request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
             request
         };
         self.dump(request, Link::parse)
@@ -203,11 +203,9 @@ impl Rtnl {
     pub fn links_of(&self, kind: &str) -> Result<Vec<Link>> {
         let request = || {
             let by = By::Index(0);
-            let mut request = header(format!("list {kind} links"), NlMsgType::RTM_GETLINK, 0, by, Flags::Keep);
-            request.message().append_attr_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-            let info = request.message().nest_start(ifla::LINKINFO);
-            request.message().append_attr_str(ifla::INFO_KIND, kind);
-            request.message().nest_end(info);
+            let mut request = header(format!("list {kind} links"), RTM_GETLINK, 0, by, Flags::Keep);
+            request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+            request.message().nest(ifla::LINKINFO, |info| info.attribute_text(ifla::INFO_KIND, kind));
             request
         };
         let mut links = self.dump(request, Link::parse)?;
@@ -220,15 +218,19 @@ impl Rtnl {
 /// Deletes one link. Deleting one end of a veth pair deletes the other, too. The kernel takes some 20 ms for it.
 pub fn delete<'a>(link: impl Into<By<'a>>) -> Request {
     let by = link.into();
-    header(format!("delete link {by}"), NlMsgType::RTM_DELLINK, 0, by, Flags::Keep)
+    let mut request = header(format!("delete link {by}"), RTM_DELLINK, 0, by, Flags::Keep);
+    if let By::Index(index) = by {
+        request.removal = Some(Removal::Link(index));
+    }
+    request
 }
 
 /// Deletes every link of an interface group at once, for hardly more time than one costs. An empty group is an error
 /// that [`crate::Error::is_absent`] knows.
 pub fn delete_group(group: u32) -> Request {
     let by = By::Index(0);
-    let mut request = header(format!("delete link group {group}"), NlMsgType::RTM_DELLINK, 0, by, Flags::Keep);
-    request.message().append_attr_u32(ifla::GROUP, group);
+    let mut request = header(format!("delete link group {group}"), RTM_DELLINK, 0, by, Flags::Keep);
+    request.message().attribute_u32(ifla::GROUP, group);
     request
 }
 
@@ -253,15 +255,15 @@ enum Flags {
 /// A link request up to its first attribute; a name becomes that attribute.
 fn header(action: String, kind: u16, flags: u16, by: By<'_>, state: Flags) -> Request {
     let mut request = Request::new(action, kind, flags);
-    let mut info = IfInfoMsg::new();
-    if let By::Index(index) = by {
-        info = info.with_index(index as i32);
+    let index = if let By::Index(index) = by { index } else { 0 };
+    let flags = if state == Flags::Up { IFF_UP } else { 0 };
+    let meant = if state == Flags::Keep { 0 } else { IFF_UP };
+    let message = request.message();
+    for word in [0, index, flags, meant] {
+        message.append(&word.to_ne_bytes());
     }
-    info.ifi_change = if state == Flags::Keep { 0 } else { IFF_UP };
-    info.ifi_flags = if state == Flags::Up { IFF_UP } else { 0 };
-    request.message().append_bytes(info.as_bytes());
     if let By::Name(name) = by {
-        request.message().append_attr_str(ifla::IFNAME, name);
+        message.attribute_text(ifla::IFNAME, name);
     }
     request
 }

@@ -1,148 +1,177 @@
-//! nftables: whole changes to the ruleset, applied at once or not at all.
+//! nftables: whole changes to the ruleset, applied at once or not at all (`linux/netfilter/nf_tables.h`).
 //!
-//! The types to say a change with are those of `nlink`, passed on here.
+//! Types and methods have the words of nft, so that its manual explains them. Only what this program says to the kernel is
+//! here.
 
+mod chain;
+mod element;
+mod expression;
 mod filters;
+mod numbers;
+mod rule;
+mod set;
+mod transaction;
 
-use nlink::{
-    Connection, Nftables,
-    netlink::{
-        MessageBuilder, NLMSG_HDRLEN,
-        message::{NLM_F_CREATE, NLM_F_EXCL},
-        nftables::{self, RawExpr, RawMessage},
+use std::sync::Mutex;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use overlayd_core::sync::lock;
+
+use self::transaction::{MessageKind, TABLE_FLAGS, TABLE_NAME, header};
+pub use self::{
+    chain::{BaseChain, Chain, ChainName, FilterHook, NatHook, Policy, Priority},
+    element::{SetElement, SetElementData, interface, interface_of},
+    expression::{Expr, LookupExpr, NumbersExpr, Verdict},
+    filters::{Barrier, Hook, Loss},
+    numbers::{
+        CmpOp, CtState, CtStatus, Family, FibFlags, IcmpxCode, MetaKey, PayloadBase, PayloadCsum, Register, RouteType,
+        TcpFlags,
     },
+    rule::{PacketField, Rule, destination_nat},
+    set::{INTERFACE_NAME, Set, SetDataType, SetKeyType},
+    transaction::{Transaction, add_interface_set},
 };
-use tokio::runtime::{Builder, Runtime};
-
-pub use self::filters::{Barrier, Hook, Loss};
-use crate::{Error, Result, steps, traffic};
-
-pub use nlink::netlink::{
-    nftables::{
-        BaseChain, Chain, ChainName, CmpOp, CtState, CtStatus, Expr, Family, FibFlags, FilterHook, IcmpxCode,
-        LookupExpr, MetaKey, NatHook, PacketField, PayloadBase, PayloadCsum, Policy, Priority, Register, Rule, Set,
-        SetDataType, SetElement, SetElementData, SetKeyType, TcpFlags, Transaction, Verdict,
-    },
-    types::route::RouteType,
+use crate::{
+    OrAbsent, Request, Result,
+    channel::NetlinkChannel,
+    message::{MessageBuilder, attribute_of, be32_of, text_of},
+    steps,
 };
-
-/// The key type of sets of interface names, as nft itself writes it (datatype 41, 16 bytes).
-pub const INTERFACE_NAME: SetKeyType = SetKeyType::Other { type_id: 41, len: 16 };
 
 /// How a change that must apply to a certain generation of the ruleset ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The ruleset is changed, and is of this generation now.
     Applied(u32),
-    /// Somebody changed the ruleset since; nothing is applied.
+    /// Another program changed the ruleset since; nothing is applied.
     Overtaken,
 }
 
-/// Who may change a table (`linux/netfilter/nf_tables.h`, `nft_table_flags`).
+/// Who may change a table (`enum nft_table_flags`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tenure {
-    /// Everybody; and a flush of the ruleset takes it away.
+    /// Every program; and a flush of the ruleset takes it away.
     Common,
-    /// The socket that made or claimed it, as long as that is open. Nobody else's flush touches it.
+    /// The socket that made or claimed it, as long as that is open. No other program's flush touches it.
     Held,
-    /// Its socket is closed, and whoever claims it next holds it. Till then everybody may change it.
+    /// Its socket is closed, and the next socket that claims it holds it. Till then every program may change it.
     Orphaned,
 }
 
+/// `NFT_TABLE_F_OWNER` and `NFT_TABLE_F_PERSIST`.
+const OWNER: u32 = 2;
+const PERSIST: u32 = 4;
 /// The flags of a table that is held, and that outlives its holder (Linux 6.9).
-const HELD: u32 = nftables::NFT_TABLE_F_OWNER | nftables::NFT_TABLE_F_PERSIST;
+const HELD: u32 = OWNER | PERSIST;
+/// Bytes of `struct nfgenmsg`.
+const HEADER: usize = 4;
+/// `NFTA_GEN_ID`.
+const GENERATION: u16 = 1;
 
 /// The ruleset of the network namespace that this was opened in. Tables that it holds are its own until it is dropped.
 ///
-/// Calls work on the thread of the caller, which must not be one that runs asynchronous tasks: going to another thread and
-/// back would take longer than most changes.
+/// Calls block, and one waits for the other.
+#[derive(Debug)]
 pub struct Nft {
-    connection: Connection<Nftables>,
-    /// What nlink waits by. Taken on drop.
-    reactor: Option<Runtime>,
-}
-
-impl std::fmt::Debug for Nft {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Nft").finish_non_exhaustive()
-    }
+    channel: Mutex<NetlinkChannel>,
 }
 
 impl Nft {
     /// For the calling thread's network namespace.
     pub fn here() -> Result<Self> {
-        let reactor = Builder::new_current_thread().enable_all().build();
-        let reactor = reactor.map_err(|e| Error::new("wait for nftables", e))?;
-        let entered = reactor.enter();
-        let connection = Connection::<Nftables>::new().map_err(|e| failed("open nftables", e))?;
-        drop(entered);
-        Ok(Self { connection, reactor: Some(reactor) })
-    }
-
-    fn wait<T>(&self, for_it: impl Future<Output = T>) -> T {
-        self.reactor.as_ref().expect("it is there until the end").block_on(for_it)
+        Ok(Self { channel: Mutex::new(NetlinkChannel::open(NETLINK_NETFILTER)?) })
     }
 
     /// An empty change.
     pub fn transaction(&self) -> Transaction {
-        self.connection.transaction()
+        Transaction::default()
     }
 
-    /// The number of the ruleset's state; every change by anybody makes it another.
+    /// The number of the ruleset's state; every change by any program makes it another.
     pub fn generation(&self) -> Result<u32> {
-        traffic::said(1);
-        self.wait(self.connection.generation()).map_err(|e| failed("read the generation of the ruleset", e))
+        let request = request("read the generation of the ruleset", MessageKind::GetGeneration, 0, |_| {});
+        lock(&self.channel).get(request, |payload| attribute_of(payload.get(HEADER..)?, GENERATION).and_then(be32_of))
     }
 
     /// Applies the change if the ruleset is of this generation still.
     pub fn commit(&self, change: Transaction, generation: u32, action: &str) -> Result<Outcome> {
-        traffic::said(1);
-        let change = change.expect_generation(generation);
-        let outcome = self.wait(change.commit(&self.connection));
+        let outcome = change.commit(&mut lock(&self.channel), generation, action);
         steps::done(action);
-        match outcome {
-            // One change takes the ruleset to the next number, and 0 is left out.
-            Ok(()) => Ok(Outcome::Applied(generation.checked_add(1).unwrap_or(1))),
-            Err(error) if error.is_restart() => Ok(Outcome::Overtaken),
-            Err(error) => Err(failed(action, error)),
-        }
+        // One change takes the ruleset to the next number, and 0 is left out.
+        let next = generation.checked_add(1).unwrap_or(1);
+        Ok(if outcome? { Outcome::Applied(next) } else { Outcome::Overtaken })
     }
 
     /// Who may change the table; `None` where there is none of this name.
     pub fn tenure(&self, family: Family, name: &str) -> Result<Option<Tenure>> {
-        let tables = self.wait(self.connection.list_tables_in(family));
-        let tables = tables.map_err(|e| failed("list tables", e))?;
-        Ok(tables.iter().find(|table| table.name == name).map(|table| match table.flags & HELD {
-            nftables::NFT_TABLE_F_PERSIST => Tenure::Orphaned,
-            flags if flags & nftables::NFT_TABLE_F_OWNER != 0 => Tenure::Held,
+        let request = request("look up a table", MessageKind::GetTable, family as u8, |message| {
+            message.attribute_text(TABLE_NAME, name);
+        });
+        let flags = lock(&self.channel).get(request, |payload| {
+            Some(attribute_of(payload.get(HEADER..)?, TABLE_FLAGS).and_then(be32_of).unwrap_or_default())
+        });
+        Ok(flags.or_absent()?.map(|flags| match flags & HELD {
+            PERSIST => Tenure::Orphaned,
+            flags if flags & OWNER != 0 => Tenure::Held,
             _ => Tenure::Common,
         }))
     }
 
     /// The names of a table's sets.
     pub fn sets(&self, family: Family, table: &str) -> Result<Vec<String>> {
-        let sets = self.wait(self.connection.list_sets_in(table, family)).map_err(|e| failed("list sets", e))?;
-        Ok(sets.into_iter().filter(|set| !set.name.starts_with("__")).map(|set| set.name).collect())
+        let names = self.dump("list sets", MessageKind::GetSet, family as u8, &[(set::TABLE, table)], |payload| {
+            attribute_of(payload.get(HEADER..)?, set::NAME).map(text_of)
+        })?;
+        Ok(names.into_iter().filter(|name| !name.starts_with("__")).collect())
     }
 
     /// The elements of a set; none where there is no such set.
     pub fn elements(&self, family: Family, table: &str, set: &str) -> Result<Vec<SetElement>> {
-        match self.wait(self.connection.list_set_elements(table, set, family)) {
-            Err(error) if error.is_not_found() => Ok(Vec::new()),
-            found => {
-                let found = found.map_err(|e| failed("list a set", e))?;
-                traffic::heard(found.len());
-                Ok(found)
-            }
-        }
+        Ok(self.find_elements(family, table, set).or_absent()?.unwrap_or_default())
+    }
+
+    fn find_elements(&self, family: Family, table: &str, set: &str) -> Result<Vec<SetElement>> {
+        let request = request("look up a set", MessageKind::GetSet, family as u8, |message| {
+            message.attribute_text(set::TABLE, table);
+            message.attribute_text(set::NAME, set);
+        });
+        let flags = lock(&self.channel).get(request, |payload| {
+            Some(attribute_of(payload.get(HEADER..)?, set::FLAGS).and_then(be32_of).unwrap_or_default())
+        })?;
+        let of = [(element::TABLE, table), (element::SET, set)];
+        let listed = self.dump("list a set", MessageKind::GetElement, family as u8, &of, |payload| {
+            payload.get(HEADER..).map(element::read)
+        })?;
+        let listed = listed.into_iter().flatten();
+        Ok(match flags & (set::INTERVAL | set::CONCAT) {
+            set::INTERVAL => element::ranges(listed.collect()),
+            _ => listed.map(|(element, _)| element).collect(),
+        })
+    }
+
+    /// Everything of this kind; `of` are attributes that say of what.
+    fn dump<T>(
+        &self,
+        action: &str,
+        kind: MessageKind,
+        family: u8,
+        of: &[(u16, &str)],
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let request = || {
+            request(action, kind, family, |message| {
+                of.iter().for_each(|(attribute, name)| message.attribute_text(*attribute, name));
+            })
+        };
+        lock(&self.channel).dump(request, parse)
     }
 }
 
-impl Drop for Nft {
-    /// Nothing waits any more; a runtime that is dropped would wait for that, which asynchronous tasks must not.
-    fn drop(&mut self) {
-        self.reactor.take().into_iter().for_each(Runtime::shutdown_background);
-    }
+fn request(action: &str, kind: MessageKind, family: u8, fill: impl FnOnce(&mut MessageBuilder)) -> Request {
+    let mut request = Request::new(action.to_owned(), kind.number(), 0);
+    request.message().append(&header(family));
+    fill(request.message());
+    request
 }
 
 /// Adds a table to the change that this socket will hold, and that outlives it. Kernels before 6.9 refuse the change.
@@ -153,63 +182,4 @@ pub fn add_held_table(change: Transaction, family: Family, table: &str) -> Trans
 /// Adds to the change that this socket is to hold an orphaned table.
 pub fn claim_table(change: Transaction, family: Family, table: &str) -> Transaction {
     change.update_table(table, family, HELD)
-}
-
-/// Adds a set of interface names to the change. `id` tells it from other sets of the same change; from 1000 on they are
-/// free.
-///
-/// nft stores the order of the key's bytes with a set and shows names as empty without it, which makes a saved and
-/// restored ruleset another one. nlink has no word for that, so the message is ours (`linux/netfilter/nf_tables.h`).
-pub fn add_interface_set(change: Transaction, family: Family, table: &str, name: &str, id: u32) -> Transaction {
-    /// `NFTNL_UDATA_SET_KEYBYTEORDER`, its length, and nft's number for the host's order.
-    const HOST_ORDER: [u8; 6] = {
-        let [a, b, c, d] = 1u32.to_ne_bytes();
-        [0, 4, a, b, c, d]
-    };
-    let mut attributes = MessageBuilder::new(0, 0);
-    attributes.append_attr_str(nftables::NFTA_SET_TABLE, table);
-    attributes.append_attr_str(nftables::NFTA_SET_NAME, name);
-    attributes.append_attr_u32_be(nftables::NFTA_SET_KEY_TYPE, INTERFACE_NAME.type_id());
-    attributes.append_attr_u32_be(nftables::NFTA_SET_KEY_LEN, INTERFACE_NAME.len());
-    attributes.append_attr_u32_be(nftables::NFTA_SET_ID, id);
-    attributes.append_attr(nftables::NFTA_SET_USERDATA, &HOST_ORDER);
-    let attributes = attributes.as_bytes()[NLMSG_HDRLEN..].to_vec();
-    let message = RawMessage::new(nftables::NFT_MSG_NEWSET, family);
-    change.raw(message.flags(NLM_F_CREATE | NLM_F_EXCL).attrs(attributes))
-}
-
-/// Destination NAT to the address and port that these registers hold. nlink's own holds them in fixed registers, which
-/// are not those that a lookup in a map fills (`linux/netfilter/nf_tables.h`, `nft_nat_attributes`).
-pub fn destination_nat(family: Family, address: Register, port: Register) -> Expr {
-    /// `NFT_NAT_DNAT`, and `NF_NAT_RANGE_MAP_IPS` with `NF_NAT_RANGE_PROTO_SPECIFIED`.
-    const DNAT: u32 = 1;
-    const ADDRESS_AND_PORT: u32 = 3;
-    let mut attributes = MessageBuilder::new(0, 0);
-    let (address, port) = (address as u32, port as u32);
-    for (kind, value) in (1..).zip([DNAT, family as u32, address, address, port, port, ADDRESS_AND_PORT]) {
-        attributes.append_attr_u32_be(kind, value);
-    }
-    Expr::Raw(RawExpr::new("nat", attributes.as_bytes()[NLMSG_HDRLEN..].to_vec()))
-}
-
-/// An interface name as an element of a set.
-pub fn interface(name: &str) -> SetElement {
-    let mut key = [0; 16];
-    let length = name.len().min(15);
-    key[..length].copy_from_slice(&name.as_bytes()[..length]);
-    SetElement::new(key.to_vec())
-}
-
-/// The interface name that an element of a set holds.
-pub fn interface_of(element: &SetElement) -> String {
-    let key = element.key();
-    let end = key.iter().position(|&byte| byte == 0).unwrap_or(key.len());
-    String::from_utf8_lossy(&key[..end]).into_owned()
-}
-
-fn failed(action: &str, error: nlink::netlink::Error) -> Error {
-    match error.errno() {
-        Some(errno) => Error::refused(action, errno.abs(), Some(error.to_string())),
-        None => Error::new(action, std::io::Error::other(error)),
-    }
 }

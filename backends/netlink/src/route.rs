@@ -3,33 +3,36 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use nlink::netlink::{
-    AttrIter, NlMsgType,
-    message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
-    types::route::RtMsg,
-};
 use rustix::io::Errno;
 
 use crate::{
     Request, Result, Rtnl,
-    bytes::{Family, append_ip, ip},
+    message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attributes, family_of, ip_of, u32_of},
 };
+
+/// Types of messages about routes (`linux/rtnetlink.h`).
+const RTM_NEWROUTE: u16 = 24;
+pub(crate) const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+/// Bytes of `struct rtmsg`: family, prefix lengths of destination and source, type of service, table, protocol, scope,
+/// type, and flags of 32 bits.
+pub(crate) const HEADER: usize = 12;
 
 /// Number that marks the routes of this program (`ip route` shows it as `proto 111`); nobody else has claimed it in
 /// `/etc/iproute2/rt_protos`.
 pub const PROTOCOL: u8 = 111;
 
 /// Attributes of routes (`linux/rtnetlink.h`).
-mod rta {
+pub(crate) mod rta {
     pub(super) const DST: u16 = 1;
-    pub(super) const OIF: u16 = 4;
+    pub(crate) const OIF: u16 = 4;
     pub(super) const GATEWAY: u16 = 5;
     pub(super) const PRIORITY: u16 = 6;
     pub(super) const PREFSRC: u16 = 7;
     pub(super) const TABLE: u16 = 15;
 }
 
-const MAIN_TABLE: u32 = 254;
+const MAIN_TABLE: u8 = 254;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_NOWHERE: u8 = 255;
@@ -110,44 +113,46 @@ impl Route {
     }
 
     fn parse(payload: &[u8]) -> Option<Self> {
-        let header = RtMsg::from_bytes(payload).ok()?;
-        let next_hop = if header.rtm_flags & RTNH_F_ONLINK == 0 { NextHop::Routed } else { NextHop::OnLink };
-        if header.rtm_type != UNICAST {
+        let header = payload.first_chunk::<HEADER>()?;
+        let [family, prefix, _, _, table, protocol, _, kind, flags @ ..] = *header;
+        let next_hop = if u32::from_ne_bytes(flags) & RTNH_F_ONLINK == 0 { NextHop::Routed } else { NextHop::OnLink };
+        if kind != UNICAST {
             return None;
         }
-        let mut table = u32::from(header.rtm_table);
+        // Tables from 256 on stand in an attribute alone.
+        let mut table = u32::from(table);
         let (mut to, mut link, mut gateway, mut source, mut metric) = (None, None, None, None, None);
-        for (kind, value) in AttrIter::new(payload.get(RtMsg::SIZE..)?) {
+        for (kind, value) in attributes(payload.get(HEADER..)?) {
             match kind {
-                rta::DST => to = ip(value),
-                rta::OIF => link = number(value),
-                rta::GATEWAY => gateway = ip(value),
-                rta::PREFSRC => source = ip(value),
-                rta::PRIORITY => metric = number(value),
-                rta::TABLE => table = number(value)?,
+                rta::DST => to = ip_of(value),
+                rta::OIF => link = u32_of(value),
+                rta::GATEWAY => gateway = ip_of(value),
+                rta::PREFSRC => source = ip_of(value),
+                rta::PRIORITY => metric = u32_of(value),
+                rta::TABLE => table = u32_of(value)?,
                 _ => {}
             }
         }
-        let to = to.unwrap_or_else(|| unspecified(header.rtm_family));
-        let destination = IpNet::new(to, header.rtm_dst_len).ok()?;
-        let route = Self { destination, link, gateway, next_hop, source, metric, protocol: header.rtm_protocol };
-        (table == MAIN_TABLE).then_some(route)
+        let to = to.unwrap_or_else(|| unspecified(family));
+        let destination = IpNet::new(to, prefix).ok()?;
+        let route = Self { destination, link, gateway, next_hop, source, metric, protocol };
+        (table == u32::from(MAIN_TABLE)).then_some(route)
     }
 }
 
 /// Adds the route; one to the same destination with the same metric is an error.
 pub fn add(route: &Route) -> Request {
-    message("add", NlMsgType::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
+    message("add", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route)
 }
 
 /// Adds the route, in place of one to the same destination with the same metric.
 pub fn replace(route: &Route) -> Request {
-    message("set", NlMsgType::RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route)
+    message("set", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route)
 }
 
 /// Removes the route.
 pub fn delete(route: &Route) -> Request {
-    message("remove", NlMsgType::RTM_DELROUTE, 0, route)
+    message("remove", RTM_DELROUTE, 0, route)
 }
 
 /// Puts back the connected routes of these addresses, which the link has had for a while, where somebody removed them.
@@ -168,7 +173,7 @@ impl Rtnl {
     pub fn routes_by(&self, link: u32) -> Result<Vec<Route>> {
         let request = || {
             let mut request = list();
-            request.message().append_attr_u32(rta::OIF, link);
+            request.message().attribute_u32(rta::OIF, link);
             request
         };
         let mut routes = self.dump(request, Route::parse)?;
@@ -191,7 +196,7 @@ impl Rtnl {
     /// Whether packets to this address are taken in here. For a new IPv6 address that is so a moment after it was added.
     pub fn is_own(&self, address: IpAddr) -> Result<bool> {
         const LOCAL: u8 = 2;
-        let kind = |payload: &[u8]| Some(RtMsg::from_bytes(payload).ok()?.rtm_type);
+        let kind = |payload: &[u8]| payload.get(7).copied();
         match self.get(look_up(address), kind) {
             Ok(kind) => Ok(kind == LOCAL),
             Err(error) if is_nowhere(&error) => Ok(false),
@@ -206,45 +211,39 @@ fn is_nowhere(error: &crate::Error) -> bool {
 
 fn look_up(destination: IpAddr) -> Request {
     let bits = if destination.is_ipv4() { 32 } else { 128 };
-    let mut request = Request::new(format!("look up the route to {destination}"), NlMsgType::RTM_GETROUTE, 0);
-    let header = RtMsg::new().with_family(destination.family()).with_dst_len(bits);
-    request.message().append_bytes(header.as_bytes());
-    append_ip(request.message(), rta::DST, destination);
+    let mut request = Request::new(format!("look up the route to {destination}"), RTM_GETROUTE, 0);
+    request.message().append(&[family_of(destination), bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    request.message().attribute_ip(rta::DST, destination);
     request
 }
 
 fn list() -> Request {
-    let mut request = Request::new("list routes".into(), NlMsgType::RTM_GETROUTE, 0);
-    request.message().append_bytes(RtMsg::new().with_table(MAIN_TABLE as u8).as_bytes());
+    let mut request = Request::new("list routes".into(), RTM_GETROUTE, 0);
+    request.message().append(&[0, 0, 0, 0, MAIN_TABLE, 0, 0, 0, 0, 0, 0, 0]);
     request
 }
 
 fn message(verb: &str, kind: u16, flags: u16, route: &Route) -> Request {
     let action = format!("{verb} route to {}", route.destination);
     let mut request = Request::new(action, kind, flags);
-    let removing = kind == NlMsgType::RTM_DELROUTE;
-    let header = RtMsg::new()
-        .with_family(route.destination.addr().family())
-        .with_dst_len(route.destination.prefix_len())
-        .with_table(MAIN_TABLE as u8)
-        .with_protocol(route.protocol)
-        .with_scope(scope(route, removing))
-        .with_type(UNICAST)
-        .with_flags(if route.next_hop == NextHop::OnLink { RTNH_F_ONLINK } else { 0 });
+    let removing = kind == RTM_DELROUTE;
+    let [a, b, c, d] = if route.next_hop == NextHop::OnLink { RTNH_F_ONLINK } else { 0 }.to_ne_bytes();
+    let family = family_of(route.destination.addr());
+    let (prefix, scope) = (route.destination.prefix_len(), scope(route, removing));
     let message = request.message();
-    message.append_bytes(header.as_bytes());
-    append_ip(message, rta::DST, route.destination.addr());
+    message.append(&[family, prefix, 0, 0, MAIN_TABLE, route.protocol, scope, UNICAST, a, b, c, d]);
+    message.attribute_ip(rta::DST, route.destination.addr());
     if let Some(link) = route.link {
-        message.append_attr_u32(rta::OIF, link);
+        message.attribute_u32(rta::OIF, link);
     }
     if let Some(gateway) = route.gateway {
-        append_ip(message, rta::GATEWAY, gateway);
+        message.attribute_ip(rta::GATEWAY, gateway);
     }
     if let Some(source) = route.source {
-        append_ip(message, rta::PREFSRC, source);
+        message.attribute_ip(rta::PREFSRC, source);
     }
     if let Some(metric) = route.metric {
-        message.append_attr_u32(rta::PRIORITY, metric);
+        message.attribute_u32(rta::PRIORITY, metric);
     }
     request
 }
@@ -255,10 +254,6 @@ fn scope(route: &Route, removing: bool) -> u8 {
         (IpNet::V4(_), None) => SCOPE_LINK,
         _ => SCOPE_UNIVERSE,
     }
-}
-
-fn number(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_ne_bytes)
 }
 
 fn unspecified(family: u8) -> IpAddr {

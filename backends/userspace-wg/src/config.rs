@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use overlayd_core::{contract::DriftSignal, names::InstanceId};
-use overlayd_netlink::Managers;
+use overlayd_netlink::{Managers, OwnChanges};
 
 use crate::{io::KernelOffloads, noise::HandshakeLimits};
 
@@ -34,6 +34,8 @@ pub struct Config {
     pub offloads: KernelOffloads,
     /// Who hears that somebody changed a device through its control socket.
     pub drift: DriftSignal,
+    /// The record of what this process changes, which all backends of the host share.
+    pub own_changes: OwnChanges,
 }
 
 impl Config {
@@ -51,6 +53,7 @@ impl Config {
             limits: HandshakeLimits::default(),
             offloads: KernelOffloads::default(),
             drift: DriftSignal::default(),
+            own_changes: OwnChanges::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 use overlayd_core::contract::{self, AttachmentId, DriftReason, DriftSignal, InterfaceChange};
 use overlayd_netlink::{
     Link,
-    watch::{self, By, Event},
+    watch::{By, Event},
 };
 
 use super::noted;
@@ -203,7 +203,7 @@ impl Judge {
 
     fn conclude_link(&mut self, index: u32, certain: Option<InterfaceChange>) {
         let Some(link) = self.known.get(&index) else { return };
-        if watch::is_being_deleted(index) || !self.served.contains(&index) {
+        if self.host.rtnl.own_changes().is_being_deleted(index) || !self.served.contains(&index) {
             return;
         }
         let Some(what) = certain.or_else(|| wrong(link, &self.host.marks, &self.known)) else { return };

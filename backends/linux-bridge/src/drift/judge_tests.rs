@@ -1,6 +1,6 @@
 use overlayd_core::names::InstanceId;
 use overlayd_netlink::{
-    Netns,
+    Netns, OwnChanges,
     link::{self, NewBridge},
 };
 
@@ -11,7 +11,7 @@ use crate::rules::Protection;
 fn what_could_not_be_told_is_looked_up_and_is_newer_than_what_was_told() {
     let home = Netns::create().expect("root is needed");
     let instance = InstanceId::of_data_dir("/told".as_ref());
-    let shared = home.run(|| Host::open(instance, Protection::None)).unwrap().unwrap();
+    let shared = home.run(|| Host::open(instance, Protection::None, OwnChanges::default())).unwrap().unwrap();
     let (shared, signal) = (Arc::new(shared), DriftSignal::default());
     let mut judge = Judge::new(shared.clone(), Arc::default(), signal.clone()).unwrap();
     assert_eq!(judge.links().unwrap(), []);

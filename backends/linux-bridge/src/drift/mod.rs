@@ -55,7 +55,7 @@ impl Sentinel {
         signal: DriftSignal,
     ) -> contract::Result<Self> {
         // First listened, then looked: so nothing is missed between the two.
-        let watch = Watch::here().map_err(error::host)?;
+        let watch = Watch::here(host.rtnl.own_changes().clone()).map_err(error::host)?;
         let judge = Judge::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);

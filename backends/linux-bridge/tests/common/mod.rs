@@ -13,6 +13,7 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
 };
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
+use overlayd_netlink::OwnChanges;
 use overlayd_testkit::lab::{self, Confinement, Namespace};
 
 pub const MTU: u16 = 1420;
@@ -191,7 +192,8 @@ pub fn service_ip(plan: &AttachPlan) -> IpAddr {
 }
 
 fn backend(host: &Namespace, state_dir: &Path, protection: Protection) -> LinuxBridge {
-    let config = Config { instance: InstanceId::of_data_dir(state_dir), state_dir: state_dir.into(), protection };
+    let instance = InstanceId::of_data_dir(state_dir);
+    let config = Config { instance, state_dir: state_dir.into(), protection, own_changes: OwnChanges::default() };
     host.enter(|| LinuxBridge::watching(config, DriftSignal::default())).unwrap()
 }
 

@@ -1,7 +1,5 @@
-use nlink::netlink::{MessageBuilder, NlMsgType};
-
-use super::{By, Flags, Mac, header, ifla};
-use crate::Request;
+use super::{By, Flags, Mac, RTM_NEWLINK, RTM_SETLINK, header, ifla};
+use crate::{Request, message::MessageBuilder};
 
 /// What a bridge port does with packets (`linux/if_bridge.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +45,8 @@ pub struct LinkChange<'a> {
 
 impl<'a> LinkChange<'a> {
     pub(super) fn new(by: By<'a>) -> Self {
-        let attributes = MessageBuilder::new(0, 0);
-        let kind = NlMsgType::RTM_SETLINK;
+        let attributes = MessageBuilder::attributes();
+        let kind = RTM_SETLINK;
         Self { by, state: Flags::Keep, attributes, ipv4: Vec::new(), generates_address: true, kind }
     }
 
@@ -66,31 +64,31 @@ impl<'a> LinkChange<'a> {
 
     /// Largest packet in bytes. On a bridge this also stops it from following its ports.
     pub fn mtu(mut self, mtu: u32) -> Self {
-        self.attributes.append_attr_u32(ifla::MTU, mtu);
+        self.attributes.attribute_u32(ifla::MTU, mtu);
         self
     }
 
     /// Hardware address.
     pub fn mac(mut self, mac: Mac) -> Self {
-        self.attributes.append_attr(ifla::ADDRESS, &mac);
+        self.attributes.attribute(ifla::ADDRESS, &mac);
         self
     }
 
     /// Makes it a port of the bridge with this index; 0 frees it.
     pub fn master(mut self, bridge: u32) -> Self {
-        self.attributes.append_attr_u32(ifla::MASTER, bridge);
+        self.attributes.attribute_u32(ifla::MASTER, bridge);
         self
     }
 
     /// Free text on the interface, at most 255 bytes.
     pub fn alias(mut self, alias: &str) -> Self {
-        self.attributes.append_attr(ifla::IFALIAS, alias.as_bytes());
+        self.attributes.attribute(ifla::IFALIAS, alias.as_bytes());
         self
     }
 
     /// Interface group.
     pub fn group(mut self, group: u32) -> Self {
-        self.attributes.append_attr_u32(ifla::GROUP, group);
+        self.attributes.attribute_u32(ifla::GROUP, group);
         self
     }
 
@@ -122,20 +120,18 @@ impl<'a> LinkChange<'a> {
     }
 
     fn port_setting(mut self, setting: u16, value: u8) -> Self {
-        let info = self.attributes.nest_start(ifla::LINKINFO);
-        self.attributes.append_attr_str(ifla::INFO_SLAVE_KIND, "bridge");
-        let data = self.attributes.nest_start(ifla::INFO_SLAVE_DATA);
-        self.attributes.append_attr_u8(setting, value);
-        self.attributes.nest_end(data);
-        self.attributes.nest_end(info);
+        self.attributes.nest(ifla::LINKINFO, |info| {
+            info.attribute_text(ifla::INFO_SLAVE_KIND, "bridge");
+            info.nest(ifla::INFO_SLAVE_DATA, |data| data.attribute_u8(setting, value));
+        });
         // Settings of a port are taken by this message only.
-        self.kind = NlMsgType::RTM_NEWLINK;
+        self.kind = RTM_NEWLINK;
         self
     }
 
     /// Moves it to the network namespace of the process with this PID.
     pub(crate) fn into_netns_of(mut self, pid: u32) -> Self {
-        self.attributes.append_attr_u32(ifla::NET_NS_PID, pid);
+        self.attributes.attribute_u32(ifla::NET_NS_PID, pid);
         self
     }
 
@@ -143,7 +139,7 @@ impl<'a> LinkChange<'a> {
     pub fn request(mut self) -> Request {
         self.append_settings();
         let mut request = header(format!("change link {}", self.by), self.kind, 0, self.by, self.state);
-        request.message().append_bytes(&self.attributes.as_bytes()[nlink::netlink::NLMSG_HDRLEN..]);
+        request.message().append(self.attributes.body());
         request
     }
 
@@ -151,21 +147,18 @@ impl<'a> LinkChange<'a> {
         if self.ipv4.is_empty() && self.generates_address {
             return;
         }
-        let spec = self.attributes.nest_start(ifla::AF_SPEC);
-        if !self.ipv4.is_empty() {
-            let family = self.attributes.nest_start(AF_INET);
-            let conf = self.attributes.nest_start(INET_CONF);
-            for &(setting, value) in &self.ipv4 {
-                self.attributes.append_attr_u32(setting as u16, value);
+        let (ipv4, generates_address) = (&self.ipv4, self.generates_address);
+        self.attributes.nest(ifla::AF_SPEC, |spec| {
+            if !ipv4.is_empty() {
+                spec.nest(AF_INET, |family| {
+                    family.nest(INET_CONF, |settings| {
+                        ipv4.iter().for_each(|&(setting, value)| settings.attribute_u32(setting as u16, value));
+                    });
+                });
             }
-            self.attributes.nest_end(conf);
-            self.attributes.nest_end(family);
-        }
-        if !self.generates_address {
-            let family = self.attributes.nest_start(AF_INET6);
-            self.attributes.append_attr_u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
-            self.attributes.nest_end(family);
-        }
-        self.attributes.nest_end(spec);
+            if !generates_address {
+                spec.nest(AF_INET6, |family| family.attribute_u8(INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE));
+            }
+        });
     }
 }

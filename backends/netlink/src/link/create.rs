@@ -1,13 +1,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use nlink::netlink::{
-    MessageBuilder, NlMsgType,
-    message::{NLM_F_CREATE, NLM_F_EXCL},
-    types::link::IfInfoMsg,
+use super::{By, Flags, HEADER, Mac, RTM_NEWLINK, header, ifla};
+use crate::{
+    Request,
+    message::{MessageBuilder, NLM_F_CREATE, NLM_F_EXCL},
 };
-
-use super::{By, Flags, Mac, header, ifla};
-use crate::Request;
 
 /// `IFLA_BR_STP_STATE`, `IFLA_BR_MCAST_SNOOPING` (`linux/if_link.h`).
 const BR_STP_STATE: u16 = 5;
@@ -35,13 +32,13 @@ impl NewBridge<'_> {
         let mut request = creation(format!("create bridge {}", self.name), self.name);
         let message = request.message();
         append_common(message, self.mac, None, self.group);
-        let info = message.nest_start(ifla::LINKINFO);
-        message.append_attr_str(ifla::INFO_KIND, "bridge");
-        let data = message.nest_start(ifla::INFO_DATA);
-        message.append_attr_u32(BR_STP_STATE, 0);
-        message.append_attr_u8(BR_MCAST_SNOOPING, 0);
-        message.nest_end(data);
-        message.nest_end(info);
+        message.nest(ifla::LINKINFO, |info| {
+            info.attribute_text(ifla::INFO_KIND, "bridge");
+            info.nest(ifla::INFO_DATA, |data| {
+                data.attribute_u32(BR_STP_STATE, 0);
+                data.attribute_u8(BR_MCAST_SNOOPING, 0);
+            });
+        });
         request
     }
 }
@@ -88,27 +85,23 @@ impl<'a> NewVeth<'a> {
         append_common(message, self.mac, self.mtu, self.group);
         append_queue(message);
         if let Some(master) = self.master {
-            message.append_attr_u32(ifla::MASTER, master);
+            message.attribute_u32(ifla::MASTER, master);
         }
-        let info = message.nest_start(ifla::LINKINFO);
-        message.append_attr_str(ifla::INFO_KIND, "veth");
-        let data = message.nest_start(ifla::INFO_DATA);
-        self.append_peer(message);
-        message.nest_end(data);
-        message.nest_end(info);
+        message.nest(ifla::LINKINFO, |info| {
+            info.attribute_text(ifla::INFO_KIND, "veth");
+            info.nest(ifla::INFO_DATA, |data| data.nest(VETH_INFO_PEER, |peer| self.append_peer(peer)));
+        });
         request
     }
 
     fn append_peer(&self, message: &mut MessageBuilder) {
-        let peer = message.nest_start(VETH_INFO_PEER);
-        message.append_bytes(IfInfoMsg::new().as_bytes());
-        message.append_attr_str(ifla::IFNAME, self.peer);
+        message.append(&[0; HEADER]);
+        message.attribute_text(ifla::IFNAME, self.peer);
         append_common(message, self.peer_mac, self.mtu, 0);
         append_queue(message);
         if let Some(netns) = self.peer_netns {
-            message.append_attr_u32(ifla::NET_NS_FD, netns.as_raw_fd() as u32);
+            message.attribute_u32(ifla::NET_NS_FD, netns.as_raw_fd() as u32);
         }
-        message.nest_end(peer);
     }
 }
 
@@ -129,33 +122,31 @@ impl NewWireGuard<'_> {
         let mut request = creation(format!("create WireGuard device {}", self.name), self.name);
         let message = request.message();
         append_common(message, None, None, self.group);
-        let info = message.nest_start(ifla::LINKINFO);
-        message.append_attr_str(ifla::INFO_KIND, "wireguard");
-        message.nest_end(info);
+        message.nest(ifla::LINKINFO, |info| info.attribute_text(ifla::INFO_KIND, "wireguard"));
         request
     }
 }
 
 fn creation(action: String, name: &str) -> Request {
-    header(action, NlMsgType::RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, By::Name(name), Flags::Keep)
+    header(action, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, By::Name(name), Flags::Keep)
 }
 
 /// One queue each way. A veth uses no more unless it is told to, but the kernel makes one for each CPU and takes the others
 /// away again, for which it waits until no CPU can know of them any more: once for each end, while all other changes of
 /// links wait.
 fn append_queue(message: &mut MessageBuilder) {
-    message.append_attr_u32(ifla::NUM_TX_QUEUES, 1);
-    message.append_attr_u32(ifla::NUM_RX_QUEUES, 1);
+    message.attribute_u32(ifla::NUM_TX_QUEUES, 1);
+    message.attribute_u32(ifla::NUM_RX_QUEUES, 1);
 }
 
 fn append_common(message: &mut MessageBuilder, mac: Option<Mac>, mtu: Option<u32>, group: u32) {
     if let Some(mac) = mac {
-        message.append_attr(ifla::ADDRESS, &mac);
+        message.attribute(ifla::ADDRESS, &mac);
     }
     if let Some(mtu) = mtu {
-        message.append_attr_u32(ifla::MTU, mtu);
+        message.attribute_u32(ifla::MTU, mtu);
     }
     if group != 0 {
-        message.append_attr_u32(ifla::GROUP, group);
+        message.attribute_u32(ifla::GROUP, group);
     }
 }

@@ -1,9 +1,35 @@
 //! Base chains that filter, whoever made them, and what becomes of packets that they have no word for.
 
-use nlink::netlink::nftables::{ChainType, Family, NFTA_LIST_ELEM, RuleInfo};
+use super::{
+    HEADER, Nft, chain,
+    expression::{DROP, expressions, verdict_code},
+    numbers::Family,
+    rule,
+    transaction::MessageKind,
+};
+use crate::{
+    Result,
+    message::{attribute_of, be32_of, nested_attribute, text_of},
+};
 
-use super::{Nft, failed};
-use crate::Result;
+/// A chain as the kernel lists it.
+#[derive(Debug)]
+struct ListedChain {
+    family: u8,
+    table: String,
+    name: String,
+    hook: Option<u32>,
+    /// `filter` where the kernel does not say.
+    filters: bool,
+    policy: Option<u32>,
+}
+
+/// A rule as the kernel lists it.
+#[derive(Debug)]
+struct ListedRule {
+    chain: String,
+    expressions: Vec<u8>,
+}
 
 /// Where a base chain filters (`linux/netfilter.h`, `nf_inet_hooks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,38 +64,32 @@ pub enum Loss {
     Rule,
 }
 
-/// `NF_DROP` of `linux/netfilter.h`.
-const DROP: u32 = 0;
-
 impl Nft {
     /// The barriers in other tables than this, but for tables that accept something by name of one of these interfaces:
     /// whoever wrote those knows of them.
     pub fn barriers(&self, own_table: &str, interfaces: &[String]) -> Result<Vec<Barrier>> {
-        let chains = self.wait(self.connection.list_chains()).map_err(|e| failed("list chains", e))?;
+        let chains = self.dump("list chains", MessageKind::GetChain, 0, &[], ListedChain::read)?;
         let mut barriers = Vec::new();
-        for chain in chains.iter().filter(|chain| chain.table != own_table) {
-            let filters = chain.chain_type.is_none_or(|kind| kind == ChainType::Filter);
-            let (Some(hook), Some(family), true) = (hook_of(chain.hook), name_of(chain.family), filters) else {
-                continue;
-            };
-            let rules = self.rules(chain.family, &chain.table)?;
+        for chain in chains.iter().filter(|chain| chain.table != own_table && chain.filters) {
+            let (Some(hook), Some(family)) = (hook_of(chain.hook), Family::from_number(chain.family)) else { continue };
+            let rules = self.rules(family, &chain.table)?;
             let how = if chain.policy == Some(DROP) {
                 Loss::Policy
-            } else if rules.iter().any(|rule| rule.chain == chain.name && loses_all(&rule.expression_bytes)) {
+            } else if rules.iter().any(|rule| rule.chain == chain.name && loses_all(&rule.expressions)) {
                 Loss::Rule
             } else {
                 continue;
             };
-            if !rules.iter().any(|rule| names_one_of(&rule.expression_bytes, interfaces)) {
+            if !rules.iter().any(|rule| names_one_of(&rule.expressions, interfaces)) {
                 let (table, chain) = (chain.table.clone(), chain.name.clone());
-                barriers.push(Barrier { family, table, chain, hook, how });
+                barriers.push(Barrier { family: family.name(), table, chain, hook, how });
             }
         }
         Ok(barriers)
     }
 
-    fn rules(&self, family: Family, table: &str) -> Result<Vec<RuleInfo>> {
-        self.wait(self.connection.list_rules(table, family)).map_err(|e| failed("list rules", e))
+    fn rules(&self, family: Family, table: &str) -> Result<Vec<ListedRule>> {
+        self.dump("list rules", MessageKind::GetRule, family as u8, &[(rule::TABLE, table)], ListedRule::read)
     }
 
     /// How many rules a table has.
@@ -86,13 +106,26 @@ fn hook_of(number: Option<u32>) -> Option<Hook> {
     }
 }
 
-fn name_of(family: Family) -> Option<&'static str> {
-    match family {
-        Family::Ip => Some("ip"),
-        Family::Ip6 => Some("ip6"),
-        Family::Inet => Some("inet"),
-        Family::Bridge => Some("bridge"),
-        _ => None,
+impl ListedChain {
+    fn read(payload: &[u8]) -> Option<Self> {
+        let listed = payload.get(HEADER..)?;
+        let text = |kind| attribute_of(listed, kind).map(text_of);
+        Some(Self {
+            family: *payload.first()?,
+            table: text(chain::TABLE)?,
+            name: text(chain::NAME)?,
+            hook: nested_attribute(listed, &[chain::HOOK, chain::HOOK_NUMBER]).and_then(be32_of),
+            filters: text(chain::TYPE).is_none_or(|kind| kind == "filter"),
+            policy: attribute_of(listed, chain::POLICY).and_then(be32_of),
+        })
+    }
+}
+
+impl ListedRule {
+    fn read(payload: &[u8]) -> Option<Self> {
+        let listed = payload.get(HEADER..)?;
+        let chain = attribute_of(listed, rule::CHAIN).map(text_of)?;
+        Some(Self { chain, expressions: attribute_of(listed, rule::EXPRESSIONS).unwrap_or_default().to_vec() })
     }
 }
 
@@ -103,9 +136,11 @@ fn loses_all(rule: &[u8]) -> bool {
         match name {
             "counter" | "log" => {}
             "reject" => loses = true,
-            "immediate" if verdict(data) == Some(DROP) => loses = true,
+            "immediate" if verdict_code(data) == Some(DROP) => loses = true,
             // As iptables writes it; `NFTA_TARGET_NAME`.
-            "target" if within(data, &[1]).is_some_and(|target| target.starts_with(b"REJECT\0")) => loses = true,
+            "target" if nested_attribute(data, &[1]).is_some_and(|target| target.starts_with(b"REJECT\0")) => {
+                loses = true
+            }
             _ => return false,
         }
     }
@@ -116,7 +151,8 @@ fn loses_all(rule: &[u8]) -> bool {
 fn names_one_of(rule: &[u8], interfaces: &[String]) -> bool {
     /// `NFTA_CMP_DATA`, and `NFTA_DATA_VALUE` in it.
     const CMP: [u16; 2] = [3, 1];
-    let compared = expressions(rule).filter(|(name, _)| *name == "cmp").filter_map(|(_, data)| within(data, &CMP));
+    let compared =
+        expressions(rule).filter(|(name, _)| *name == "cmp").filter_map(|(_, data)| nested_attribute(data, &CMP));
     let texts = compared.map(|value| {
         let end = value.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         // The whole name has all 16 bytes of the field, a beginning (`zl-*`) has its own only.
@@ -127,44 +163,9 @@ fn names_one_of(rule: &[u8], interfaces: &[String]) -> bool {
     })
 }
 
-/// The verdict of an `immediate`: `NFTA_IMMEDIATE_DATA`, `NFTA_DATA_VERDICT`, `NFTA_VERDICT_CODE`.
-fn verdict(data: &[u8]) -> Option<u32> {
-    let code = within(data, &[2, 2, 1])?;
-    Some(u32::from_be_bytes(code.try_into().ok()?))
-}
-
-/// Names and data of a rule's expressions: a list of `NFTA_EXPR_NAME` and `NFTA_EXPR_DATA`.
-fn expressions(rule: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
-    attributes(rule).filter(|(kind, _)| *kind == NFTA_LIST_ELEM).filter_map(|(_, expression)| {
-        let name = within(expression, &[1])?;
-        let name = std::str::from_utf8(name.strip_suffix(&[0]).unwrap_or(name)).ok()?;
-        Some((name, within(expression, &[2]).unwrap_or(&[])))
-    })
-}
-
-/// The attribute at the end of this path of nested ones.
-fn within<'a>(bytes: &'a [u8], path: &[u16]) -> Option<&'a [u8]> {
-    path.iter()
-        .try_fold(bytes, |bytes, wanted| attributes(bytes).find_map(|(kind, value)| (kind == *wanted).then_some(value)))
-}
-
-/// Netlink attributes one after the other: length and type, both of the host's order, value, padding (`linux/netlink.h`).
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    /// Two bits say how the value is to be read.
-    const KIND: u16 = 0x3fff;
-    std::iter::from_fn(move || {
-        let (header, _) = bytes.split_first_chunk::<4>()?;
-        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let kind = u16::from_ne_bytes([header[2], header[3]]) & KIND;
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((kind, value))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::expression::LIST_ELEMENT, *};
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(4 + value.len()).unwrap();
@@ -176,7 +177,7 @@ mod tests {
 
     fn expression(name: &str, data: &[u8]) -> Vec<u8> {
         let name = [name.as_bytes(), &[0]].concat();
-        attribute(NFTA_LIST_ELEM, &[attribute(1, &name), attribute(0x8002, data)].concat())
+        attribute(LIST_ELEMENT, &[attribute(1, &name), attribute(0x8002, data)].concat())
     }
 
     fn drop() -> Vec<u8> {
@@ -210,12 +211,5 @@ mod tests {
         other.resize(16, 0);
         assert!(!names_one_of(&compared(&other), &interfaces));
         assert!(!names_one_of(&compared(b"br-"), &interfaces) && !names_one_of(&compared(&[6]), &interfaces));
-    }
-
-    #[test]
-    fn broken_attributes_end_the_list() {
-        for bytes in [&[9, 0, 1, 0, 7][..], &[2, 0, 1, 0], &[0, 0], &[255; 7]] {
-            assert_eq!(attributes(bytes).count(), 0);
-        }
     }
 }

@@ -26,10 +26,15 @@ impl DeviceRegistry {
         Self { config, running: Mutex::default(), received: Mutex::default() }
     }
 
+    /// The routing interface of the calling thread's network namespace.
+    fn rtnl(&self) -> Result<Rtnl> {
+        Rtnl::noting(self.config.own_changes.clone()).map_err(host)
+    }
+
     /// Makes the device be as planned.
     pub(crate) fn ensure(&self, plan: &DevicePlan) -> Result<DeviceInfo> {
         make::check(plan)?;
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = self.rtnl()?;
         make::check_overlaps(&rtnl, plan)?;
         let mtu = link::mtu(&rtnl, plan.mtu, &plan.addresses).map_err(host)?;
         let plan = make::ResolvedPlan { plan, mtu };
@@ -76,7 +81,7 @@ impl DeviceRegistry {
     pub(crate) fn observe(&self) -> Result<Vec<DeviceStatus>> {
         let running: Vec<(LinkName, Arc<RunningDevice>)> =
             self.map().iter().map(|(name, device)| (name.clone(), device.clone())).collect();
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = self.rtnl()?;
         let mut seen = Vec::new();
         for found in rtnl.links_of("tun").map_err(host)? {
             let device = running.iter().find(|(_, device)| device.index == found.index);
@@ -103,7 +108,7 @@ impl DeviceRegistry {
         let running = self.map().remove(name);
         let was_running = running.is_some();
         drop(running);
-        let rtnl = Rtnl::here().map_err(host)?;
+        let rtnl = self.rtnl()?;
         match rtnl.link(name.as_str()).map_err(host)? {
             Some(found) if link::is_ours(&found, &self.config.instance) => {
                 rtnl.run(request::delete(found.index)).or_absent().map_err(host)?;
