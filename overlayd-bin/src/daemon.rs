@@ -1,7 +1,12 @@
 //! The daemon: from the settings to the last reply.
 
-mod plane;
+mod control_plane;
+mod instance_lock;
 mod replace;
+mod upgrade_gate;
+
+#[cfg(test)]
+pub(crate) use self::instance_lock::InstanceLock;
 
 use std::{
     fs::DirBuilder,
@@ -19,20 +24,22 @@ use overlayd_core::{
 };
 
 use self::{
-    plane::{Door, Plane},
+    control_plane::{Door, Plane},
     replace::Outcome,
 };
 use crate::{
-    cli::{
-        args::{DaemonFlags, Place},
-        place::wireguard_dir,
-    },
-    host::{Manager, Signals, keep_memory_private},
-    ipc::ListenerConfig,
+    cli::args::{DaemonFlags, Place},
     logging,
+    platform::{
+        backends::{self, Surroundings, Wired},
+        directories::wireguard_dir,
+        keep_memory_private,
+        listener::ListenerConfig,
+        service_manager::Manager,
+        signals::Signals,
+        upgrade::{self, Predecessor},
+    },
     settings::Settings,
-    upgrade::{self, Predecessor},
-    wiring::{self, Surroundings, Wired},
 };
 
 /// Threads that serve requests; the data plane has its own.
@@ -143,7 +150,7 @@ impl Daemon {
         if let Some(wired) = self.wired.get() {
             return Ok(wired);
         }
-        let wired = wiring::backends(&self.settings, &surroundings(&self.data_dir, &self.settings))?;
+        let wired = backends::choose_all(&self.settings, &surroundings(&self.data_dir, &self.settings))?;
         Ok(self.wired.get_or_init(|| wired))
     }
 }

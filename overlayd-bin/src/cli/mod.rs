@@ -1,13 +1,12 @@
 //! The command line: reads what was said, does it, and turns the outcome into an exit code.
 
 pub(crate) mod args;
-mod ask;
-mod exit;
-pub(crate) mod place;
+mod commands;
+mod failure;
 mod ports;
-mod remote;
-mod strays;
+mod remote_daemon;
 mod tables;
+mod unknown_members;
 
 use std::process::ExitCode;
 
@@ -15,7 +14,7 @@ use clap::Parser as _;
 
 use self::{
     args::{Arguments, Command, DaemonFlags},
-    exit::Failure,
+    failure::Failure,
 };
 use crate::daemon;
 
@@ -39,14 +38,14 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let place = &arguments.place;
     match arguments.command.unwrap_or_else(|| Command::Run(DaemonFlags::default())) {
         Command::Run(flags) => Ok(daemon::run(place, &flags.or(arguments.daemon))?),
-        Command::Status(output) => ask::status(place, output),
-        Command::Peers(output) => ask::peers(place, output),
-        Command::Services(output) => ask::services(place, output),
-        Command::Attach(attach) => ask::attach(place, attach),
-        Command::Detach(detach) => ask::detach(place, detach),
-        Command::Publish(publish) => ask::publish(place, publish),
-        Command::Edges(output) => ask::edges(place, output),
-        Command::Upgrade(output) => ask::upgrade(place, output),
-        Command::Call(call) => ask::call(place, &call),
+        Command::Status(output) => commands::status(place, output),
+        Command::Peers(output) => commands::peers(place, output),
+        Command::Services(output) => commands::services(place, output),
+        Command::Attach(attach) => commands::attach(place, attach),
+        Command::Detach(detach) => commands::detach(place, detach),
+        Command::Publish(publish) => commands::publish(place, publish),
+        Command::Edges(output) => commands::edges(place, output),
+        Command::Upgrade(output) => commands::upgrade(place, output),
+        Command::Call(call) => commands::call(place, &call),
     }
 }

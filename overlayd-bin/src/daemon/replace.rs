@@ -4,13 +4,10 @@ use anyhow::{Result, anyhow};
 
 use super::{
     Daemon,
-    plane::{Door, Plane},
+    control_plane::{Door, Plane},
+    upgrade_gate::Order,
 };
-use crate::{
-    host::Manager,
-    ipc::Listener,
-    upgrade::{Order, Successor},
-};
+use crate::platform::{listener::Listener, service_manager::Manager, upgrade::Successor};
 
 /// How long packets are carried for a successor that serves; it needs the sessions of its peers, and then some seconds.
 const GIVING: Duration = Duration::from_secs(20);

@@ -7,15 +7,14 @@ use serde::Serialize;
 
 use super::{
     args::{self, Call, Output, Place},
-    exit::Failure,
-    remote,
-    strays::first_stray,
-    tables,
+    failure::Failure,
+    remote_daemon, tables,
+    unknown_members::first_stray,
 };
 
 /// `overlayd status`.
 pub(super) fn status(place: &Place, output: Output) -> Result<(), Failure> {
-    let reply = accepted(remote::ask_once(place, Request::Status)?)?;
+    let reply = accepted(remote_daemon::ask_once(place, Request::Status)?)?;
     if output.json {
         return print_json(&reply);
     }
@@ -25,7 +24,7 @@ pub(super) fn status(place: &Place, output: Output) -> Result<(), Failure> {
 
 /// `overlayd peers`.
 pub(super) fn peers(place: &Place, output: Output) -> Result<(), Failure> {
-    let peers = snapshot(remote::ask_once(place, Request::Status)?)?.peers;
+    let peers = snapshot(remote_daemon::ask_once(place, Request::Status)?)?.peers;
     if output.json {
         return print_json(&peers);
     }
@@ -38,7 +37,7 @@ pub(super) fn peers(place: &Place, output: Output) -> Result<(), Failure> {
 
 /// `overlayd services`.
 pub(super) fn services(place: &Place, output: Output) -> Result<(), Failure> {
-    let services = snapshot(remote::ask_once(place, Request::Status)?)?.services;
+    let services = snapshot(remote_daemon::ask_once(place, Request::Status)?)?.services;
     if output.json {
         return print_json(&services);
     }
@@ -61,7 +60,7 @@ pub(super) fn attach(place: &Place, attach: args::Attach) -> Result<(), Failure>
         dns_server: attach.dns_server,
         dns_domain: attach.dns_domain,
     });
-    let reply = accepted(remote::ask_once(place, request)?)?;
+    let reply = accepted(remote_daemon::ask_once(place, request)?)?;
     match &reply {
         Response::Attached(attached) if !output.json => println!("attached with address {}", attached.ip),
         // A guest's configuration has no form for people: it is made for a machine.
@@ -72,7 +71,8 @@ pub(super) fn attach(place: &Place, attach: args::Attach) -> Result<(), Failure>
 
 /// `overlayd detach`.
 pub(super) fn detach(place: &Place, detach: args::Detach) -> Result<(), Failure> {
-    let reply = accepted(remote::ask_once(place, Request::DetachContainer { handle: detach.handle.try_into()? })?)?;
+    let reply =
+        accepted(remote_daemon::ask_once(place, Request::DetachContainer { handle: detach.handle.try_into()? })?)?;
     if detach.output.json {
         return print_json(&reply);
     }
@@ -84,7 +84,7 @@ pub(super) fn detach(place: &Place, detach: args::Detach) -> Result<(), Failure>
 pub(super) fn publish(place: &Place, publish: args::Publish) -> Result<(), Failure> {
     let count = publish.ports.len();
     let request = Request::PublishPorts { handle: publish.handle.try_into()?, ports: publish.ports };
-    let reply = accepted(remote::ask_once(place, request)?)?;
+    let reply = accepted(remote_daemon::ask_once(place, request)?)?;
     match (publish.output.json, count) {
         (true, _) => return print_json(&reply),
         (false, 0) => println!("no port leads to it any more"),
@@ -95,7 +95,7 @@ pub(super) fn publish(place: &Place, publish: args::Publish) -> Result<(), Failu
 
 /// `overlayd edges`.
 pub(super) fn edges(place: &Place, output: Output) -> Result<(), Failure> {
-    let reply = accepted(remote::ask_once(place, Request::ListEdgePeers)?)?;
+    let reply = accepted(remote_daemon::ask_once(place, Request::ListEdgePeers)?)?;
     let Response::EdgePeers { peers } = &reply else {
         return Err(Failure::Refused(format!("it answered `{}` where `edge_peers` was due", reply.result())));
     };
@@ -109,8 +109,8 @@ pub(super) fn edges(place: &Place, output: Output) -> Result<(), Failure> {
 
 /// `overlayd upgrade`.
 pub(super) fn upgrade(place: &Place, output: Output) -> Result<(), Failure> {
-    accepted(remote::ask_once(place, Request::Upgrade)?)?;
-    let reply = accepted(remote::ask_once(place, Request::Hello(Hello::default()))?)?;
+    accepted(remote_daemon::ask_once(place, Request::Upgrade)?)?;
+    let reply = accepted(remote_daemon::ask_once(place, Request::Hello(Hello::default()))?)?;
     match &reply {
         Response::Hello(hello) if !output.json => println!("{} serves now", hello.build),
         _ => return print_json(&reply),
@@ -127,7 +127,7 @@ pub(super) fn call(place: &Place, call: &Call) -> Result<(), Failure> {
     let request: Request =
         serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("this is no request: {error}")))?;
     refuse_strays(&text, &request)?;
-    let reply = remote::ask_once(place, request)?;
+    let reply = remote_daemon::ask_once(place, request)?;
     print_json(&reply)?;
     accepted(reply).map(drop)
 }

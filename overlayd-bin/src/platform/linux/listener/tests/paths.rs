@@ -125,7 +125,7 @@ fn two_network_capabilities_are_enough() {
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let socket = dir.path().join("run/overlayd.sock");
-            let lock = crate::ipc::InstanceLock::acquire(dir.path()).unwrap();
+            let lock = crate::daemon::InstanceLock::acquire(dir.path()).unwrap();
             fs::create_dir(dir.path().join("run")).unwrap();
             leave_stale(&socket);
             let daemon = Daemon::start(&socket, Limits::default()).await.unwrap();

@@ -20,7 +20,7 @@ const SPARE: usize = 4;
 async fn a_daemon_out_of_descriptors_lives_on_and_serves_again_when_it_has_some() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let name = "ipc::unix::tests::descriptors::daemon_with_few_descriptors";
+    let name = "platform::linux::listener::tests::descriptors::daemon_with_few_descriptors";
     let mut daemon = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--ignored", "--quiet"])
         .env(SOCKET, &socket)

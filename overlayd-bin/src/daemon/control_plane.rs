@@ -9,11 +9,16 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Daemon, STATE, engine_config, listener_config, make_private};
-use crate::{
-    host::watchdog,
-    ipc::{InstanceLock, Listener, drain},
-    upgrade::{Front, Gift, Order},
+use super::{
+    Daemon, STATE, engine_config,
+    instance_lock::InstanceLock,
+    listener_config, make_private,
+    upgrade_gate::{Front, Order},
+};
+use crate::platform::{
+    listener::{Listener, drain},
+    upgrade::Gift,
+    watchdog,
 };
 
 /// The control plane at work: the store, the engine, and the socket on which it is asked.

@@ -5,7 +5,7 @@ use overlayd_core::{
     protocol::{Request, Response},
 };
 
-use super::Manager;
+use super::service_manager::Manager;
 
 /// Signs of life per period of the service manager's watchdog, so that a late one does no harm.
 const PER_PERIOD: u32 = 3;

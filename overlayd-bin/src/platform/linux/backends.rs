@@ -16,17 +16,17 @@ use overlayd_netlink::OwnChanges;
 
 #[cfg(feature = "userspace-wg")]
 use {
-    crate::upgrade::LentDevice,
+    super::upgrade::LentDevice,
     anyhow::anyhow,
     overlayd_core::names::LinkName,
     overlayd_userspace_wg::{ExportedDevice as Lent, UserspaceWg},
 };
 
+use super::upgrade::Lend;
 use crate::{
-    absent::Absent,
     cli::args::WireGuardChoice,
+    platform::absent_wireguard::Absent,
     settings::{Rules, Settings},
-    upgrade::Lend,
 };
 
 /// What the backends need to know of this daemon.
@@ -58,7 +58,7 @@ pub(crate) struct Wired {
 }
 
 /// The backends for these settings.
-pub(crate) fn backends(settings: &Settings, surroundings: &Surroundings) -> Result<Wired> {
+pub(crate) fn choose_all(settings: &Settings, surroundings: &Surroundings) -> Result<Wired> {
     let drift = DriftSignal::default();
     let own_changes = OwnChanges::default();
     let userspace = userspace(surroundings, &drift, &own_changes);

@@ -11,7 +11,7 @@ impl Manager {
     }
 
     /// Requests are still answered.
-    pub(super) fn alive(self) {
+    pub(crate) fn alive(self) {
         self.tell(NotifyState::Watchdog);
     }
 

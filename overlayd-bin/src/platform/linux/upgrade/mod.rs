@@ -15,13 +15,11 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 mod channel;
-mod front;
 mod message;
 mod predecessor;
 mod successor;
 
 pub(crate) use self::{
-    front::{Front, Order},
     predecessor::{Gift, Predecessor, refuse},
     successor::Successor,
 };
@@ -47,7 +45,7 @@ pub(crate) trait Lend: Send + Sync {
 }
 
 #[async_trait]
-impl Lend for crate::absent::Absent {
+impl Lend for crate::platform::absent_wireguard::Absent {
     async fn lend(&self) -> Result<Vec<LentDevice>> {
         Ok(Vec::new())
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use overlayd_core::endpoint::{DATA_DIR_VARIABLE, Platform};
 
-use super::args::Place;
+use crate::cli::args::Place;
 
 impl Place {
     /// Its data directory.

@@ -7,7 +7,7 @@ use overlayd_core::{
     protocol::{Request, Response},
 };
 
-use super::{args::Place, exit::Failure};
+use super::{args::Place, failure::Failure};
 
 /// Longest wait for a reply: longer than any deadline of a daemon with usual settings.
 const PATIENCE: Duration = Duration::from_secs(120);
