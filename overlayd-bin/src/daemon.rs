@@ -24,20 +24,20 @@ use overlayd_core::{
 };
 
 use self::{
-    control_plane::{Door, Plane},
-    replace::Outcome,
+    control_plane::{ControlPlane, ListenerSource},
+    replace::UpgradeOutcome,
 };
 use crate::{
-    cli::args::{DaemonFlags, Place},
+    cli::args::{DaemonFlags, DaemonLocation},
     logging,
     platform::{
-        backends::{self, Surroundings, Wired},
+        backends::{self, BackendContext, WiredBackends},
         directories::wireguard_dir,
         keep_memory_private,
         listener::ListenerConfig,
-        service_manager::Manager,
-        signals::Signals,
-        upgrade::{self, Predecessor},
+        service_manager::ServiceManager,
+        signals::TerminationSignals,
+        upgrade::{self, PredecessorProcess},
     },
     settings::Settings,
 };
@@ -54,17 +54,17 @@ const ROOTLESS: &str = "ZLAYER_ROOTLESS";
 const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services", "status_obstacles", "upgrade"];
 
 /// Runs the daemon until it is told to end.
-pub(crate) fn run(place: &Place, flags: &DaemonFlags) -> Result<()> {
+pub(crate) fn run(location: &DaemonLocation, flags: &DaemonFlags) -> Result<()> {
     keep_memory_private()?;
     // Never in a release build.
     if overlayd_core::crash::is_ordered() {
         overlayd_netlink::steps::tell(overlayd_core::crash::step);
     }
-    let data_dir = place.data_dir();
+    let data_dir = location.data_dir();
     let settings = Settings::load(&data_dir, flags).inspect_err(upgrade::refuse)?;
     logging::start(settings.log_format)?;
     let program = std::env::current_exe().context("could not find out where this program is")?;
-    let daemon = Daemon { data_dir, socket: place.socket(), settings, program, wired: OnceLock::new() };
+    let daemon = DaemonProcess { data_dir, socket: location.socket(), settings, program, wired: OnceLock::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let outcome = runtime.block_on(daemon.serve());
     // A call into the host that hangs must not keep the process from ending.
@@ -73,28 +73,28 @@ pub(crate) fn run(place: &Place, flags: &DaemonFlags) -> Result<()> {
 }
 
 /// What stays the same while control planes come and go.
-struct Daemon {
+struct DaemonProcess {
     data_dir: PathBuf,
     socket: PathBuf,
     settings: Settings,
     /// Path of this program when it was started; by now another one may be there.
     program: PathBuf,
     /// The backends, which outlive a control plane that was to be replaced and was not. Made when the first one starts.
-    wired: OnceLock<Wired>,
+    wired: OnceLock<WiredBackends>,
 }
 
-impl Daemon {
+impl DaemonProcess {
     async fn serve(&self) -> Result<()> {
-        let mut signals = Signals::catch().context("could not catch signals")?;
+        let mut signals = TerminationSignals::catch().context("could not catch signals")?;
         let (version, data_dir) = (env!("CARGO_PKG_VERSION"), self.data_dir.display());
         tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), %data_dir, "starting");
-        let mut predecessor = Predecessor::of_this_process()?;
+        let mut predecessor = PredecessorProcess::of_this_process()?;
         let mut plane = match &predecessor {
-            None => Plane::start(self, Door::New).await?,
+            None => ControlPlane::start(self, ListenerSource::New).await?,
             Some(older) => self.succeed(older).await?,
         };
         if predecessor.is_none() {
-            Manager.ready();
+            ServiceManager.ready();
         }
         loop {
             tokio::select! {
@@ -107,34 +107,34 @@ impl Daemon {
                     tracing::info!("ending; everything of ours was removed from the host");
                     break;
                 }
-                () = Predecessor::end_of(predecessor.as_ref()), if predecessor.is_some() => {
+                () = PredecessorProcess::end_of(predecessor.as_ref()), if predecessor.is_some() => {
                     tracing::info!("the older daemon has ended; this one goes on alone");
                     predecessor = None;
-                    Manager.ready();
+                    ServiceManager.ready();
                 }
-                Some(order) = plane.orders.recv(), if predecessor.is_none() => {
+                Some(request) = plane.requests.recv(), if predecessor.is_none() => {
                     let replaced = tokio::select! {
-                        outcome = self.be_replaced(plane, order) => outcome?,
+                        outcome = self.be_replaced(plane, request) => outcome?,
                         signal = signals.received() => {
                             tracing::info!(signal, "ending, and so does the successor; the host's network stays as it is");
                             return Ok(());
                         }
                     };
                     match replaced {
-                        Outcome::Replaced => return Ok(()),
-                        Outcome::Stays(same) => plane = *same,
+                        UpgradeOutcome::Replaced => return Ok(()),
+                        UpgradeOutcome::Stays(same) => plane = *same,
                     }
                 }
             }
         }
-        Manager.stopping();
+        ServiceManager.stopping();
         plane.end().await
     }
 
     /// Takes over from an older daemon, or tells it why not.
-    async fn succeed(&self, older: &Predecessor) -> Result<Plane> {
-        let gift = older.able().await?;
-        let plane = match Plane::start(self, Door::Inherited(gift)).await {
+    async fn succeed(&self, older: &PredecessorProcess) -> Result<ControlPlane> {
+        let bundle = older.able().await?;
+        let plane = match ControlPlane::start(self, ListenerSource::Inherited(bundle)).await {
             Ok(plane) => plane,
             Err(error) => {
                 older.unable(&error).await;
@@ -146,11 +146,11 @@ impl Daemon {
     }
 
     /// The backends; what earlier runs have left on the host is looked at when they are made.
-    fn wired(&self) -> Result<&Wired> {
+    fn wired(&self) -> Result<&WiredBackends> {
         if let Some(wired) = self.wired.get() {
             return Ok(wired);
         }
-        let wired = backends::choose_all(&self.settings, &surroundings(&self.data_dir, &self.settings))?;
+        let wired = backends::choose_all(&self.settings, &context(&self.data_dir, &self.settings))?;
         Ok(self.wired.get_or_init(|| wired))
     }
 }
@@ -174,8 +174,8 @@ fn listener_config(socket: PathBuf, settings: &Settings) -> ListenerConfig {
     ListenerConfig { socket, group: Some(settings.group().to_owned()), limits, counters: Arc::new(Counters::default()) }
 }
 
-fn surroundings(data_dir: &Path, settings: &Settings) -> Surroundings {
-    Surroundings {
+fn context(data_dir: &Path, settings: &Settings) -> BackendContext {
+    BackendContext {
         instance: InstanceId::of_data_dir(data_dir),
         state_dir: data_dir.join(STATE),
         control_dir: settings.control_dir.clone().unwrap_or_else(|| wireguard_dir(data_dir)),

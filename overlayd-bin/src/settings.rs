@@ -35,23 +35,23 @@ pub(crate) struct Settings {
     /// Form of the log.
     pub(crate) log_format: LogFormat,
     /// Who may open connections to members of isolation networks.
-    pub(crate) isolation: Isolation,
+    pub(crate) isolation: IsolationPolicy,
     /// Who may take the daemon's nftables tables away.
-    pub(crate) rules: Rules,
+    pub(crate) rules: RulesetOwnership,
     /// Seconds that a released address rests before it is leased again.
-    pub(crate) cool_down_secs: CoolDown,
+    pub(crate) cool_down_secs: AddressCoolDown,
     /// How long things may take.
-    pub(crate) deadlines: Deadlines,
+    pub(crate) deadlines: DeadlineSettings,
     /// How much is admitted.
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitSettings,
     /// How names are answered.
-    pub(crate) dns: dns::Dns,
+    pub(crate) dns: dns::DnsSettings,
 }
 
 /// Who may open connections to members of isolation networks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Isolation {
+pub(crate) enum IsolationPolicy {
     /// Everybody.
     #[default]
     Open,
@@ -59,7 +59,7 @@ pub(crate) enum Isolation {
     Strict,
 }
 
-impl Isolation {
+impl IsolationPolicy {
     /// The same in the engine's words.
     pub(crate) fn inbound(self) -> Inbound {
         match self {
@@ -72,7 +72,7 @@ impl Isolation {
 /// Who may take the daemon's nftables tables away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Rules {
+pub(crate) enum RulesetOwnership {
     /// While the daemon runs, nobody else: a flush of the ruleset leaves them, where the kernel can do that.
     #[default]
     Held,
@@ -83,15 +83,15 @@ pub(crate) enum Rules {
 /// Seconds that a released address rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct CoolDown(u64);
+pub(crate) struct AddressCoolDown(u64);
 
-impl Default for CoolDown {
+impl Default for AddressCoolDown {
     fn default() -> Self {
         Self(30)
     }
 }
 
-impl CoolDown {
+impl AddressCoolDown {
     /// The same as a time.
     pub(crate) fn time(self) -> Duration {
         Duration::from_secs(self.0)
@@ -101,7 +101,7 @@ impl CoolDown {
 /// How long things may take, in whole seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Deadlines {
+pub(crate) struct DeadlineSettings {
     /// A request, from its arrival to its reply.
     pub(crate) request_secs: u64,
     /// A frame, from its first byte to its last.
@@ -110,13 +110,13 @@ pub(crate) struct Deadlines {
     pub(crate) backend_secs: u64,
 }
 
-impl Default for Deadlines {
+impl Default for DeadlineSettings {
     fn default() -> Self {
         Self { request_secs: 30, frame_secs: 10, backend_secs: 10 }
     }
 }
 
-impl Deadlines {
+impl DeadlineSettings {
     /// Time for a request.
     pub(crate) fn request(&self) -> Duration {
         Duration::from_secs(self.request_secs)
@@ -136,12 +136,12 @@ impl Deadlines {
 /// How much is admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Limits {
+pub(crate) struct LimitSettings {
     /// Connections at a time.
     pub(crate) connections: usize,
 }
 
-impl Default for Limits {
+impl Default for LimitSettings {
     fn default() -> Self {
         Self { connections: overlayd_core::ipc::Limits::default().connections }
     }
@@ -166,7 +166,7 @@ impl Settings {
 
     fn parse(text: &str) -> Result<Self> {
         let settings: Self = toml::from_str(text)?;
-        let Deadlines { request_secs, frame_secs, backend_secs } = settings.deadlines;
+        let DeadlineSettings { request_secs, frame_secs, backend_secs } = settings.deadlines;
         anyhow::ensure!(
             [request_secs, frame_secs, backend_secs].iter().all(|s| *s > 0),
             "a deadline must be at least 1"
@@ -199,7 +199,7 @@ mod tests {
         let merged = file.overridden(&flags);
         assert_eq!(merged.group.as_deref(), Some("net"));
         assert_eq!(merged.wireguard, WireGuardChoice::Userspace);
-        assert_eq!(merged.deadlines, Deadlines { request_secs: 5, ..Deadlines::default() });
+        assert_eq!(merged.deadlines, DeadlineSettings { request_secs: 5, ..DeadlineSettings::default() });
     }
 
     #[test]
@@ -216,8 +216,8 @@ mod tests {
 
     #[test]
     fn rules_are_held_unless_they_are_common() {
-        assert_eq!(Settings::default().rules, Rules::Held);
-        assert_eq!(Settings::parse("rules = \"common\"\n").unwrap().rules, Rules::Common);
+        assert_eq!(Settings::default().rules, RulesetOwnership::Held);
+        assert_eq!(Settings::parse("rules = \"common\"\n").unwrap().rules, RulesetOwnership::Common);
     }
 
     #[test]

@@ -8,21 +8,21 @@ use overlayd_core::protocol::PortSpec;
 /// The container overlay network of this host: the daemon, and the commands to talk to it.
 #[derive(Debug, Parser)]
 #[command(name = "overlayd", version)]
-pub(crate) struct Arguments {
+pub(crate) struct CommandLine {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) location: DaemonLocation,
     #[command(flatten)]
     pub(crate) daemon: DaemonFlags,
     /// Print the id of this build, 64 hex digits, and exit.
     #[arg(long, hide = true)]
     pub(crate) build_id: bool,
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<CliCommand>,
 }
 
 /// Where the daemon lives; the same for the daemon and for those who talk to it.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Place {
+pub(crate) struct DaemonLocation {
     /// Directory of the daemon's state [default: /var/lib/zlayer for root, else ~/.zlayer]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -89,32 +89,32 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run the daemon (what happens without a subcommand, too)
     Run(DaemonFlags),
     /// Show the overlay of this node
-    Status(Output),
+    Status(OutputFormat),
     /// Show the peers of this node
-    Peers(Output),
+    Peers(OutputFormat),
     /// Show the services this node has networks for
-    Services(Output),
+    Services(OutputFormat),
     /// Plug a container into the network of a service
-    Attach(Attach),
+    Attach(AttachArguments),
     /// Unplug a container
-    Detach(Detach),
+    Detach(DetachArguments),
     /// Lead ports of this host to an attached container, in place of those that led to it before
-    Publish(Publish),
+    Publish(PublishArguments),
     /// Show the edge peers of this node
-    Edges(Output),
+    Edges(OutputFormat),
     /// Replace the running daemon with the program that is now at its path; packets flow on
-    Upgrade(Output),
+    Upgrade(OutputFormat),
     /// Send a request as it is and print the reply
-    Call(Call),
+    Call(CallArguments),
 }
 
 /// How to print a reply.
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Output {
+pub(crate) struct OutputFormat {
     /// Print the reply's fields as they are on the wire
     #[arg(long)]
     pub(crate) json: bool,
@@ -122,7 +122,7 @@ pub(crate) struct Output {
 
 /// Names a container; exactly one way is to be given.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Handle {
+pub(crate) struct ContainerHandle {
     /// A process in the container's network namespace
     #[arg(long, value_name = "PID", group = "container-handle")]
     pub(crate) pid: Option<u32>,
@@ -145,9 +145,9 @@ pub(crate) struct Handle {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("container-handle").required(true))]
-pub(crate) struct Attach {
+pub(crate) struct AttachArguments {
     #[command(flatten)]
-    pub(crate) handle: Handle,
+    pub(crate) handle: ContainerHandle,
     /// Service whose network to join
     #[arg(long)]
     pub(crate) service: String,
@@ -167,32 +167,32 @@ pub(crate) struct Attach {
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) dns_domain: Option<String>,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("container-handle").required(true))]
-pub(crate) struct Detach {
+pub(crate) struct DetachArguments {
     #[command(flatten)]
-    pub(crate) handle: Handle,
+    pub(crate) handle: ContainerHandle,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("container-handle").required(true))]
-pub(crate) struct Publish {
+pub(crate) struct PublishArguments {
     #[command(flatten)]
-    pub(crate) handle: Handle,
+    pub(crate) handle: ContainerHandle,
     /// [ADDRESS:]HOST[-LAST]:CONTAINER[/udp], as 8080:80 or [2001:db8::1]:5000-5010:5000/udp; none unpublishes all
     #[arg(value_name = "PORTS", value_parser = super::ports::parse)]
     pub(crate) ports: Vec<PortSpec>,
     #[command(flatten)]
-    pub(crate) output: Output,
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Call {
+pub(crate) struct CallArguments {
     /// The request, as {"op":"status"}; `-` reads it from standard input
     pub(crate) request: String,
 }

@@ -6,15 +6,15 @@ use overlayd_core::protocol::{AttachContainer, AttachHandle, Hello, Request, Res
 use serde::Serialize;
 
 use super::{
-    args::{self, Call, Output, Place},
-    failure::Failure,
+    args::{self, CallArguments, DaemonLocation, OutputFormat},
+    failure::CommandFailure,
     remote_daemon, tables,
     unknown_members::first_stray,
 };
 
 /// `overlayd status`.
-pub(super) fn status(place: &Place, output: Output) -> Result<(), Failure> {
-    let reply = accepted(remote_daemon::ask_once(place, Request::Status)?)?;
+pub(super) fn status(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {
+    let reply = accepted(remote_daemon::ask_once(location, Request::Status)?)?;
     if output.json {
         return print_json(&reply);
     }
@@ -23,8 +23,8 @@ pub(super) fn status(place: &Place, output: Output) -> Result<(), Failure> {
 }
 
 /// `overlayd peers`.
-pub(super) fn peers(place: &Place, output: Output) -> Result<(), Failure> {
-    let peers = snapshot(remote_daemon::ask_once(place, Request::Status)?)?.peers;
+pub(super) fn peers(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {
+    let peers = snapshot(remote_daemon::ask_once(location, Request::Status)?)?.peers;
     if output.json {
         return print_json(&peers);
     }
@@ -36,8 +36,8 @@ pub(super) fn peers(place: &Place, output: Output) -> Result<(), Failure> {
 }
 
 /// `overlayd services`.
-pub(super) fn services(place: &Place, output: Output) -> Result<(), Failure> {
-    let services = snapshot(remote_daemon::ask_once(place, Request::Status)?)?.services;
+pub(super) fn services(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {
+    let services = snapshot(remote_daemon::ask_once(location, Request::Status)?)?.services;
     if output.json {
         return print_json(&services);
     }
@@ -49,7 +49,7 @@ pub(super) fn services(place: &Place, output: Output) -> Result<(), Failure> {
 }
 
 /// `overlayd attach`.
-pub(super) fn attach(place: &Place, attach: args::Attach) -> Result<(), Failure> {
+pub(super) fn attach(location: &DaemonLocation, attach: args::AttachArguments) -> Result<(), CommandFailure> {
     let output = attach.output;
     let request = Request::AttachContainer(AttachContainer {
         handle: attach.handle.try_into()?,
@@ -60,7 +60,7 @@ pub(super) fn attach(place: &Place, attach: args::Attach) -> Result<(), Failure>
         dns_server: attach.dns_server,
         dns_domain: attach.dns_domain,
     });
-    let reply = accepted(remote_daemon::ask_once(place, request)?)?;
+    let reply = accepted(remote_daemon::ask_once(location, request)?)?;
     match &reply {
         Response::Attached(attached) if !output.json => println!("attached with address {}", attached.ip),
         // A guest's configuration has no form for people: it is made for a machine.
@@ -70,9 +70,9 @@ pub(super) fn attach(place: &Place, attach: args::Attach) -> Result<(), Failure>
 }
 
 /// `overlayd detach`.
-pub(super) fn detach(place: &Place, detach: args::Detach) -> Result<(), Failure> {
+pub(super) fn detach(location: &DaemonLocation, detach: args::DetachArguments) -> Result<(), CommandFailure> {
     let reply =
-        accepted(remote_daemon::ask_once(place, Request::DetachContainer { handle: detach.handle.try_into()? })?)?;
+        accepted(remote_daemon::ask_once(location, Request::DetachContainer { handle: detach.handle.try_into()? })?)?;
     if detach.output.json {
         return print_json(&reply);
     }
@@ -81,10 +81,10 @@ pub(super) fn detach(place: &Place, detach: args::Detach) -> Result<(), Failure>
 }
 
 /// `overlayd publish`.
-pub(super) fn publish(place: &Place, publish: args::Publish) -> Result<(), Failure> {
+pub(super) fn publish(location: &DaemonLocation, publish: args::PublishArguments) -> Result<(), CommandFailure> {
     let count = publish.ports.len();
     let request = Request::PublishPorts { handle: publish.handle.try_into()?, ports: publish.ports };
-    let reply = accepted(remote_daemon::ask_once(place, request)?)?;
+    let reply = accepted(remote_daemon::ask_once(location, request)?)?;
     match (publish.output.json, count) {
         (true, _) => return print_json(&reply),
         (false, 0) => println!("no port leads to it any more"),
@@ -94,10 +94,10 @@ pub(super) fn publish(place: &Place, publish: args::Publish) -> Result<(), Failu
 }
 
 /// `overlayd edges`.
-pub(super) fn edges(place: &Place, output: Output) -> Result<(), Failure> {
-    let reply = accepted(remote_daemon::ask_once(place, Request::ListEdgePeers)?)?;
+pub(super) fn edges(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {
+    let reply = accepted(remote_daemon::ask_once(location, Request::ListEdgePeers)?)?;
     let Response::EdgePeers { peers } = &reply else {
-        return Err(Failure::Refused(format!("it answered `{}` where `edge_peers` was due", reply.result())));
+        return Err(CommandFailure::Refused(format!("it answered `{}` where `edge_peers` was due", reply.result())));
     };
     match peers.as_slice() {
         peers if output.json => return print_json(&peers),
@@ -108,9 +108,9 @@ pub(super) fn edges(place: &Place, output: Output) -> Result<(), Failure> {
 }
 
 /// `overlayd upgrade`.
-pub(super) fn upgrade(place: &Place, output: Output) -> Result<(), Failure> {
-    accepted(remote_daemon::ask_once(place, Request::Upgrade)?)?;
-    let reply = accepted(remote_daemon::ask_once(place, Request::Hello(Hello::default()))?)?;
+pub(super) fn upgrade(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {
+    accepted(remote_daemon::ask_once(location, Request::Upgrade)?)?;
+    let reply = accepted(remote_daemon::ask_once(location, Request::Hello(Hello::default()))?)?;
     match &reply {
         Response::Hello(hello) if !output.json => println!("{} serves now", hello.build),
         _ => return print_json(&reply),
@@ -119,67 +119,69 @@ pub(super) fn upgrade(place: &Place, output: Output) -> Result<(), Failure> {
 }
 
 /// `overlayd call`.
-pub(super) fn call(place: &Place, call: &Call) -> Result<(), Failure> {
+pub(super) fn call(location: &DaemonLocation, call: &CallArguments) -> Result<(), CommandFailure> {
     let text = match call.request.as_str() {
         "-" => from_standard_input()?,
         text => text.to_owned(),
     };
     let request: Request =
-        serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("this is no request: {error}")))?;
+        serde_json::from_str(&text).map_err(|error| CommandFailure::Usage(format!("this is no request: {error}")))?;
     refuse_strays(&text, &request)?;
-    let reply = remote_daemon::ask_once(place, request)?;
+    let reply = remote_daemon::ask_once(location, request)?;
     print_json(&reply)?;
     accepted(reply).map(drop)
 }
 
-fn refuse_strays(text: &str, request: &Request) -> Result<(), Failure> {
+fn refuse_strays(text: &str, request: &Request) -> Result<(), CommandFailure> {
     let asked = serde_json::from_str(text).map_err(anyhow::Error::from)?;
     let understood = serde_json::to_value(request).map_err(anyhow::Error::from)?;
     match first_stray(&asked, &understood) {
         None => Ok(()),
-        Some(member) => Err(Failure::Usage(format!("`{}` has no member `{member}`", request.op()))),
+        Some(member) => Err(CommandFailure::Usage(format!("`{}` has no member `{member}`", request.op()))),
     }
 }
 
-fn from_standard_input() -> Result<String, Failure> {
+fn from_standard_input() -> Result<String, CommandFailure> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(anyhow::Error::from)?;
     Ok(text)
 }
 
 /// The reply, unless it is a refusal.
-fn accepted(reply: Response) -> Result<Response, Failure> {
+fn accepted(reply: Response) -> Result<Response, CommandFailure> {
     match reply {
-        Response::Err { message } => Err(Failure::Refused(message)),
+        Response::Err { message } => Err(CommandFailure::Refused(message)),
         reply => Ok(reply),
     }
 }
 
-fn snapshot(reply: Response) -> Result<StatusSnapshot, Failure> {
+fn snapshot(reply: Response) -> Result<StatusSnapshot, CommandFailure> {
     match accepted(reply)? {
         Response::Status(status) => Ok(status),
-        other => Err(Failure::Refused(format!("it answered `{}` where `status` was due", other.result()))),
+        other => Err(CommandFailure::Refused(format!("it answered `{}` where `status` was due", other.result()))),
     }
 }
 
 /// Prints a value in one line as it is on the wire.
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+fn print_json(value: &impl Serialize) -> Result<(), CommandFailure> {
     let text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
     println!("{text}");
     Ok(())
 }
 
-impl TryFrom<args::Handle> for AttachHandle {
-    type Error = Failure;
+impl TryFrom<args::ContainerHandle> for AttachHandle {
+    type Error = CommandFailure;
 
-    fn try_from(handle: args::Handle) -> Result<Self, Failure> {
+    fn try_from(handle: args::ContainerHandle) -> Result<Self, CommandFailure> {
         match handle {
-            args::Handle { pid: Some(pid), .. } => Ok(Self::LinuxPid { pid }),
-            args::Handle { netns: Some(path), id: Some(id), .. } => Ok(Self::LinuxNetns { id, path }),
-            args::Handle { guest: Some(id), .. } => Ok(Self::GuestManaged { id }),
-            args::Handle { host_shared: Some(id), .. } => Ok(Self::HostShared { id }),
-            args::Handle { container: Some(container_id), .. } => Ok(Self::WindowsContainer { container_id, ip: None }),
-            _ => Err(Failure::Usage("no container is named".into())),
+            args::ContainerHandle { pid: Some(pid), .. } => Ok(Self::LinuxPid { pid }),
+            args::ContainerHandle { netns: Some(path), id: Some(id), .. } => Ok(Self::LinuxNetns { id, path }),
+            args::ContainerHandle { guest: Some(id), .. } => Ok(Self::GuestManaged { id }),
+            args::ContainerHandle { host_shared: Some(id), .. } => Ok(Self::HostShared { id }),
+            args::ContainerHandle { container: Some(container_id), .. } => {
+                Ok(Self::WindowsContainer { container_id, ip: None })
+            }
+            _ => Err(CommandFailure::Usage("no container is named".into())),
         }
     }
 }

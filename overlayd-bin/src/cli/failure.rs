@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, process::ExitCode};
 
 /// Why a command failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum CommandFailure {
     /// The daemon answered, and said no; or the command itself failed on the way. Code 1.
     Refused(String),
     /// What was asked makes no sense. Code 2, as that of the command line's own errors.
@@ -20,7 +20,7 @@ pub(crate) enum Failure {
     Other(anyhow::Error),
 }
 
-impl Failure {
+impl CommandFailure {
     /// The code to exit with.
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -31,7 +31,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(message) => write!(f, "the daemon said no: {message}"),
@@ -49,9 +49,9 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CommandFailure {}
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandFailure {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }

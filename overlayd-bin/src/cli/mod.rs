@@ -13,14 +13,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::{
-    args::{Arguments, Command, DaemonFlags},
-    failure::Failure,
+    args::{CliCommand, CommandLine, DaemonFlags},
+    failure::CommandFailure,
 };
 use crate::daemon;
 
 /// Runs the command line of this process. Usage errors end it with code 2 on the way.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = CommandLine::parse();
     if arguments.build_id {
         println!("{}", env!("OVERLAYD_BUILD_ID"));
         return ExitCode::SUCCESS;
@@ -34,18 +34,18 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
-    let place = &arguments.place;
-    match arguments.command.unwrap_or_else(|| Command::Run(DaemonFlags::default())) {
-        Command::Run(flags) => Ok(daemon::run(place, &flags.or(arguments.daemon))?),
-        Command::Status(output) => commands::status(place, output),
-        Command::Peers(output) => commands::peers(place, output),
-        Command::Services(output) => commands::services(place, output),
-        Command::Attach(attach) => commands::attach(place, attach),
-        Command::Detach(detach) => commands::detach(place, detach),
-        Command::Publish(publish) => commands::publish(place, publish),
-        Command::Edges(output) => commands::edges(place, output),
-        Command::Upgrade(output) => commands::upgrade(place, output),
-        Command::Call(call) => commands::call(place, &call),
+fn run(arguments: CommandLine) -> Result<(), CommandFailure> {
+    let location = &arguments.location;
+    match arguments.command.unwrap_or_else(|| CliCommand::Run(DaemonFlags::default())) {
+        CliCommand::Run(flags) => Ok(daemon::run(location, &flags.or(arguments.daemon))?),
+        CliCommand::Status(output) => commands::status(location, output),
+        CliCommand::Peers(output) => commands::peers(location, output),
+        CliCommand::Services(output) => commands::services(location, output),
+        CliCommand::Attach(attach) => commands::attach(location, attach),
+        CliCommand::Detach(detach) => commands::detach(location, detach),
+        CliCommand::Publish(publish) => commands::publish(location, publish),
+        CliCommand::Edges(output) => commands::edges(location, output),
+        CliCommand::Upgrade(output) => commands::upgrade(location, output),
+        CliCommand::Call(call) => commands::call(location, &call),
     }
 }

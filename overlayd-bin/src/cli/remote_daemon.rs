@@ -7,38 +7,38 @@ use overlayd_core::{
     protocol::{Request, Response},
 };
 
-use super::{args::Place, failure::Failure};
+use super::{args::DaemonLocation, failure::CommandFailure};
 
 /// Longest wait for a reply: longer than any deadline of a daemon with usual settings.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A daemon to talk to.
-pub(crate) struct Remote {
+pub(crate) struct RemoteDaemon {
     client: Client,
     socket: PathBuf,
 }
 
-impl Remote {
+impl RemoteDaemon {
     /// The daemon at `socket`, which is there or is not.
     fn at(socket: PathBuf) -> Self {
         Self { client: Client::unix(&socket, ClientOptions { attempts: 1, timeout: Some(PATIENCE) }), socket }
     }
 
     /// Asks one thing; a refusal is a reply as any other.
-    pub(crate) async fn ask(&self, request: Request) -> Result<Response, Failure> {
+    pub(crate) async fn ask(&self, request: Request) -> Result<Response, CommandFailure> {
         match self.client.call(request).await {
             Ok(reply) => Ok(reply),
             Err(ClientError::Refused(message)) => Ok(Response::Err { message }),
             Err(ClientError::Unreachable { source, .. }) => {
-                Err(Failure::NoDaemon { socket: self.socket.clone(), reason: source.to_string() })
+                Err(CommandFailure::NoDaemon { socket: self.socket.clone(), reason: source.to_string() })
             }
-            Err(error) => Err(Failure::Other(error.into())),
+            Err(error) => Err(CommandFailure::Other(error.into())),
         }
     }
 }
 
 /// Asks the daemon at `place` one thing.
-pub(super) fn ask_once(place: &Place, request: Request) -> Result<Response, Failure> {
+pub(super) fn ask_once(location: &DaemonLocation, request: Request) -> Result<Response, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
-    runtime.block_on(Remote::at(place.socket()).ask(request))
+    runtime.block_on(RemoteDaemon::at(location.socket()).ask(request))
 }

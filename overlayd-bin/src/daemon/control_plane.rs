@@ -10,24 +10,24 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Daemon, STATE, engine_config,
+    DaemonProcess, STATE, engine_config,
     instance_lock::InstanceLock,
     listener_config, make_private,
-    upgrade_gate::{Front, Order},
+    upgrade_gate::{UpgradeGate, UpgradeRequest},
 };
 use crate::platform::{
-    listener::{Listener, drain},
-    upgrade::Gift,
+    listener::{ClientListener, drain},
+    upgrade::HandoverBundle,
     watchdog,
 };
 
 /// The control plane at work: the store, the engine, and the socket on which it is asked.
-pub(super) struct Plane {
+pub(super) struct ControlPlane {
     // Dropped in this order: nobody else opens the store before the engine has closed it.
     pub(super) engine: Arc<Engine>,
-    front: Arc<Front>,
-    pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) listener: Arc<Listener>,
+    gate: Arc<UpgradeGate>,
+    pub(super) requests: mpsc::Receiver<UpgradeRequest>,
+    pub(super) listener: Arc<ClientListener>,
     pub(super) serving: JoinHandle<TaskTracker>,
     closing: CancellationToken,
     alive: AbortHandle,
@@ -35,22 +35,22 @@ pub(super) struct Plane {
 }
 
 /// Where clients come in.
-pub(super) enum Door {
+pub(super) enum ListenerSource {
     /// At a socket of our own.
     New,
     /// At the socket of an older process.
-    Inherited(Gift),
+    Inherited(HandoverBundle),
     /// At the socket that this process has served before.
-    Kept(Arc<Listener>),
+    Kept(Arc<ClientListener>),
 }
 
 /// What is left of a plane that gave its work up.
-pub(super) struct Retired {
-    pub(super) listener: Arc<Listener>,
+pub(super) struct RetiredPlane {
+    pub(super) listener: Arc<ClientListener>,
     serving: JoinHandle<TaskTracker>,
 }
 
-impl Retired {
+impl RetiredPlane {
     /// Leaves the socket to another process, and lets clients have the replies they wait for.
     pub(super) async fn leave(self) -> Result<()> {
         self.listener.leave();
@@ -60,20 +60,20 @@ impl Retired {
     }
 }
 
-impl Plane {
+impl ControlPlane {
     /// The socket is claimed before the engine touches the host, and answers only after the engine has caught up with it.
-    pub(super) async fn start(daemon: &Daemon, door: Door) -> Result<Self> {
+    pub(super) async fn start(daemon: &DaemonProcess, source: ListenerSource) -> Result<Self> {
         let lock = InstanceLock::acquire(&daemon.data_dir)?;
         let config = || listener_config(daemon.socket.clone(), &daemon.settings);
-        let listener = match door {
-            Door::New => Arc::new(Listener::bind(config()).await?),
-            Door::Inherited(gift) => {
+        let listener = match source {
+            ListenerSource::New => Arc::new(ClientListener::bind(config()).await?),
+            ListenerSource::Inherited(bundle) => {
                 if let Some(lender) = &daemon.wired()?.lender {
-                    lender.inherit(gift.devices)?;
+                    lender.inherit(bundle.devices)?;
                 }
-                Arc::new(Listener::inherit(config(), gift.listener)?)
+                Arc::new(ClientListener::inherit(config(), bundle.listener)?)
             }
-            Door::Kept(listener) => listener,
+            ListenerSource::Kept(listener) => listener,
         };
         make_private(&daemon.data_dir.join(STATE))?;
         let config = engine_config(&daemon.data_dir, &daemon.settings);
@@ -81,13 +81,13 @@ impl Plane {
         Ok(Self::serve(engine, listener, lock))
     }
 
-    fn serve(engine: Arc<Engine>, listener: Arc<Listener>, lock: InstanceLock) -> Self {
-        let (front, orders) = Front::new(Arc::clone(&engine));
+    fn serve(engine: Arc<Engine>, listener: Arc<ClientListener>, lock: InstanceLock) -> Self {
+        let (gate, requests) = UpgradeGate::new(Arc::clone(&engine));
         let closing = CancellationToken::new();
-        let (at, handler, until) = (Arc::clone(&listener), Arc::clone(&front), closing.clone());
+        let (at, handler, until) = (Arc::clone(&listener), Arc::clone(&gate), closing.clone());
         let serving = tokio::spawn(async move { at.serve(handler, until).await });
         let alive = tokio::spawn(watchdog::feed(Arc::clone(&engine))).abort_handle();
-        Self { engine, front, orders, listener, serving, closing, alive, lock }
+        Self { engine, gate, requests, listener, serving, closing, alive, lock }
     }
 
     /// Lets clients have the replies they wait for, and ends.
@@ -101,12 +101,12 @@ impl Plane {
 
     /// Lets requests that are under way end and closes the store; the socket stays open and clients wait there. Where
     /// they do not end in time, everything is as it was. The connection of whoever asked for this is still open.
-    pub(super) async fn retire(self, patience: Duration) -> Result<Retired, Box<Self>> {
-        let Self { engine, front, listener, serving, closing, alive, lock, orders } = self;
-        drop(orders);
+    pub(super) async fn retire(self, patience: Duration) -> Result<RetiredPlane, Box<Self>> {
+        let Self { engine, gate, listener, serving, closing, alive, lock, requests } = self;
+        drop(requests);
         alive.abort();
         closing.cancel();
-        front.retire();
+        gate.retire();
         let (ended, remembered) = (engine.ended(), Arc::downgrade(&engine));
         drop(engine);
         if timeout(patience, ended).await.is_err()
@@ -114,6 +114,6 @@ impl Plane {
         {
             return Err(Box::new(Self::serve(engine, listener, lock)));
         }
-        Ok(Retired { listener, serving })
+        Ok(RetiredPlane { listener, serving })
     }
 }

@@ -3,72 +3,74 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Result, anyhow};
 
 use super::{
-    Daemon,
-    control_plane::{Door, Plane},
-    upgrade_gate::Order,
+    DaemonProcess,
+    control_plane::{ControlPlane, ListenerSource},
+    upgrade_gate::UpgradeRequest,
 };
-use crate::platform::{listener::Listener, service_manager::Manager, upgrade::Successor};
+use crate::platform::{listener::ClientListener, service_manager::ServiceManager, upgrade::SuccessorProcess};
 
 /// How long packets are carried for a successor that serves; it needs the sessions of its peers, and then some seconds.
 const GIVING: Duration = Duration::from_secs(20);
 
 /// How an attempt to be replaced ended.
-pub(super) enum Outcome {
+pub(super) enum UpgradeOutcome {
     /// Another process is the daemon.
     Replaced,
     /// This process still is.
-    Stays(Box<Plane>),
+    Stays(Box<ControlPlane>),
 }
 
-impl Daemon {
+impl DaemonProcess {
     /// Starts a successor and gives it everything. Whatever goes wrong before that one serves, this process goes on.
-    pub(super) async fn be_replaced(&self, plane: Plane, order: Order) -> Result<Outcome> {
-        let mut successor = match Successor::start(&self.program).await {
+    pub(super) async fn be_replaced(&self, plane: ControlPlane, request: UpgradeRequest) -> Result<UpgradeOutcome> {
+        let mut successor = match SuccessorProcess::start(&self.program).await {
             Ok(successor) => successor,
-            Err(error) => return Ok(stays(Box::new(plane), Some(order), &error)),
+            Err(error) => return Ok(stays(Box::new(plane), Some(request), &error)),
         };
         let patience = self.settings.deadlines.request() + Duration::from_secs(1);
         let retired = match plane.retire(patience).await {
             Ok(retired) => retired,
-            Err(plane) => return Ok(stays(plane, Some(order), &anyhow!("a request does not end; the daemon goes on"))),
+            Err(plane) => {
+                return Ok(stays(plane, Some(request), &anyhow!("a request does not end; the daemon goes on")));
+            }
         };
-        let mut order = Some(order);
+        let mut request = Some(request);
         let outcome = match self.hand_over(&mut successor, &retired.listener).await {
             Ok(()) => {
-                answer(&mut order, Ok(()));
+                answer(&mut request, Ok(()));
                 self.wait_until_given(&successor).await
             }
             failed => failed,
         };
         if let Err(error) = outcome {
-            return self.resume(retired.listener, successor, order, &error).await;
+            return self.resume(retired.listener, successor, request, &error).await;
         }
-        Manager.succeeded_by(successor.pid());
+        ServiceManager.succeeded_by(successor.pid());
         tracing::info!(pid = successor.pid(), "another process is the daemon now");
         successor.release();
         // Where nothing is lent, this process would end before the answer is on its way to whoever asked.
         retired.leave().await?;
-        Ok(Outcome::Replaced)
+        Ok(UpgradeOutcome::Replaced)
     }
 
     /// The successor is of no use: it is ended, and this process is the daemon again.
     async fn resume(
         &self,
-        listener: Arc<Listener>,
-        successor: Successor,
-        order: Option<Order>,
+        listener: Arc<ClientListener>,
+        successor: SuccessorProcess,
+        request: Option<UpgradeRequest>,
         why: &anyhow::Error,
-    ) -> Result<Outcome> {
+    ) -> Result<UpgradeOutcome> {
         drop(successor);
         if let Some(lender) = &self.wired()?.lender {
             lender.reclaim().await?;
         }
-        let plane = Plane::start(self, Door::Kept(listener)).await?;
-        Ok(stays(Box::new(plane), order, why))
+        let plane = ControlPlane::start(self, ListenerSource::Kept(listener)).await?;
+        Ok(stays(Box::new(plane), request, why))
     }
 
     /// Carries packets until the successor does.
-    async fn wait_until_given(&self, successor: &Successor) -> Result<()> {
+    async fn wait_until_given(&self, successor: &SuccessorProcess) -> Result<()> {
         let Some(lender) = &self.wired()?.lender else { return Ok(()) };
         tokio::select! {
             given = lender.lent() => anyhow::ensure!(given?, "the successor ended before it had taken over everything"),
@@ -79,7 +81,7 @@ impl Daemon {
         Ok(())
     }
 
-    async fn hand_over(&self, successor: &mut Successor, listener: impl std::os::fd::AsFd) -> Result<()> {
+    async fn hand_over(&self, successor: &mut SuccessorProcess, listener: impl std::os::fd::AsFd) -> Result<()> {
         let wired = self.wired()?;
         if let Some(dns) = &wired.backends.dns {
             dns.clear().await?;
@@ -93,14 +95,14 @@ impl Daemon {
     }
 }
 
-fn stays(plane: Box<Plane>, mut order: Option<Order>, why: &anyhow::Error) -> Outcome {
+fn stays(plane: Box<ControlPlane>, mut request: Option<UpgradeRequest>, why: &anyhow::Error) -> UpgradeOutcome {
     tracing::error!(error = format!("{why:#}"), "the daemon was not replaced and goes on");
-    answer(&mut order, Err(format!("{why:#}")));
-    Outcome::Stays(plane)
+    answer(&mut request, Err(format!("{why:#}")));
+    UpgradeOutcome::Stays(plane)
 }
 
-fn answer(order: &mut Option<Order>, outcome: Result<(), String>) {
-    if let Some(order) = order.take() {
-        order.end(outcome);
+fn answer(request: &mut Option<UpgradeRequest>, outcome: Result<(), String>) {
+    if let Some(request) = request.take() {
+        request.end(outcome);
     }
 }

@@ -9,28 +9,28 @@ use overlayd_core::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What clients speak to: the engine while there is one, and the daemon itself where it is to be replaced.
-pub(crate) struct Front {
+pub(crate) struct UpgradeGate {
     engine: Mutex<Option<Arc<Engine>>>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<UpgradeRequest>,
 }
 
 /// Somebody wants the daemon replaced, and waits for the outcome.
-pub(crate) struct Order {
+pub(crate) struct UpgradeRequest {
     done: oneshot::Sender<Result<(), String>>,
 }
 
-impl Order {
+impl UpgradeRequest {
     /// Tells how it went. Whoever asked may have left meanwhile, and then the log is all there is.
     pub(crate) fn end(self, outcome: Result<(), String>) {
         drop(self.done.send(outcome));
     }
 }
 
-impl Front {
+impl UpgradeGate {
     /// Requests go to `engine`, those to be replaced into the queue.
-    pub(crate) fn new(engine: Arc<Engine>) -> (Arc<Self>, mpsc::Receiver<Order>) {
-        let (orders, queue) = mpsc::channel(1);
-        (Arc::new(Self { engine: Mutex::new(Some(engine)), orders }), queue)
+    pub(crate) fn new(engine: Arc<Engine>) -> (Arc<Self>, mpsc::Receiver<UpgradeRequest>) {
+        let (requests, queue) = mpsc::channel(1);
+        (Arc::new(Self { engine: Mutex::new(Some(engine)), requests }), queue)
     }
 
     /// Takes the engine away from the clients. What they have asked already goes on to its end.
@@ -50,7 +50,7 @@ impl Front {
         }
         tracing::info!(%caller, "asked to start a successor");
         let (done, outcome) = oneshot::channel();
-        if self.orders.try_send(Order { done }).is_err() {
+        if self.requests.try_send(UpgradeRequest { done }).is_err() {
             return Response::err("the daemon is being replaced already");
         }
         match outcome.await {
@@ -70,7 +70,7 @@ fn may_replace(identity: &Identity) -> bool {
 }
 
 #[async_trait]
-impl Handler for Front {
+impl Handler for UpgradeGate {
     async fn handle(&self, caller: &Caller, request: Request, turn: Turn) -> Response {
         if request == Request::Upgrade {
             return self.upgrade(caller).await;

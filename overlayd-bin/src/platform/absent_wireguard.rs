@@ -12,9 +12,9 @@ use overlayd_core::{
 
 /// No backend.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Absent;
+pub(crate) struct AbsentWireGuard;
 
-impl Absent {
+impl AbsentWireGuard {
     fn refusal<T>(what: impl Into<String>) -> Result<T> {
         let reason = "this binary was built without a backend for it; see the features of the overlayd package".into();
         Err(Error::Unsupported { what: what.into(), reason })
@@ -22,7 +22,7 @@ impl Absent {
 }
 
 #[async_trait]
-impl OverlayBackend for Absent {
+impl OverlayBackend for AbsentWireGuard {
     fn name(&self) -> &'static str {
         "none"
     }
@@ -45,7 +45,7 @@ impl OverlayBackend for Absent {
 }
 
 #[async_trait]
-impl Attacher for Absent {
+impl Attacher for AbsentWireGuard {
     fn name(&self) -> &'static str {
         "none"
     }

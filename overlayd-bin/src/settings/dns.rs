@@ -17,12 +17,12 @@ use serde::Deserialize;
 /// How names are answered; each key is explained in docs/operations.md.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Dns {
-    serve: Serve,
+pub(crate) struct DnsSettings {
+    serve: ServePolicy,
     port: Option<u16>,
     listen: Vec<SocketAddr>,
     zones: BTreeSet<String>,
-    service_names: Names,
+    service_names: ServiceNamePolicy,
     ttl_secs: Option<u32>,
     upstreams: Option<Vec<SocketAddr>>,
     resolv_conf: Option<Vec<PathBuf>>,
@@ -32,7 +32,7 @@ pub(crate) struct Dns {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Serve {
+enum ServePolicy {
     #[default]
     OnceRegistered,
     Always,
@@ -41,13 +41,13 @@ enum Serve {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Names {
+enum ServiceNamePolicy {
     #[default]
     Off,
     Attached,
 }
 
-impl Dns {
+impl DnsSettings {
     /// Refuses what no plan could be made of.
     pub(super) fn check(&self) -> Result<()> {
         ensure!(self.port != Some(0), "dns.port must be at least 1");
@@ -86,15 +86,15 @@ impl Dns {
         };
         DnsConfig {
             serve: match self.serve {
-                Serve::OnceRegistered => ServeDns::OnceRegistered,
-                Serve::Always => ServeDns::Always,
-                Serve::Never => ServeDns::Never,
+                ServePolicy::OnceRegistered => ServeDns::OnceRegistered,
+                ServePolicy::Always => ServeDns::Always,
+                ServePolicy::Never => ServeDns::Never,
             },
             listen,
             zones: self.zones.clone(),
             service_names: match self.service_names {
-                Names::Off => ServiceNames::Off,
-                Names::Attached => ServiceNames::Attached,
+                ServiceNamePolicy::Off => ServiceNames::Off,
+                ServiceNamePolicy::Attached => ServiceNames::Attached,
             },
             ttl: self.ttl_secs.map_or(usual.ttl, |secs| Duration::from_secs(secs.into())),
             upstreams,
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<DnsConfig> {
-        let dns: Dns = toml::from_str(text)?;
+        let dns: DnsSettings = toml::from_str(text)?;
         dns.check()?;
         Ok(dns.config())
     }

@@ -12,7 +12,6 @@ use overlayd_core::{
 use overlayd_dns_responder::DnsResponder;
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_nat_traversal::NatTraversal;
-use overlayd_netlink::OwnChanges;
 
 #[cfg(feature = "userspace-wg")]
 use {
@@ -25,13 +24,13 @@ use {
 use super::upgrade::Lend;
 use crate::{
     cli::args::WireGuardChoice,
-    platform::absent_wireguard::Absent,
-    settings::{Rules, Settings},
+    platform::absent_wireguard::AbsentWireGuard,
+    settings::{RulesetOwnership, Settings},
 };
 
 /// What the backends need to know of this daemon.
 #[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct BackendContext {
     /// Whose objects on the host are ours.
     pub(crate) instance: InstanceId,
     /// Existing directory for what must outlive the process.
@@ -49,7 +48,7 @@ pub(crate) struct Surroundings {
 }
 
 /// The backends of a daemon.
-pub(crate) struct Wired {
+pub(crate) struct WiredBackends {
     pub(crate) backends: Backends,
     /// Who holds the rules of the host until a successor does.
     pub(crate) bridge: Arc<LinuxBridge>,
@@ -58,41 +57,39 @@ pub(crate) struct Wired {
 }
 
 /// The backends for these settings.
-pub(crate) fn choose_all(settings: &Settings, surroundings: &Surroundings) -> Result<Wired> {
+pub(crate) fn choose_all(settings: &Settings, context: &BackendContext) -> Result<WiredBackends> {
     let drift = DriftSignal::default();
-    let own_changes = OwnChanges::default();
-    let userspace = userspace(surroundings, &drift, &own_changes);
+    let userspace = userspace(context, &drift);
     let lender = userspace.clone().map(|backend| backend as Arc<dyn Lend>);
-    let overlay = overlay(settings.wireguard, surroundings, userspace.map(|backend| backend as _), &own_changes)?;
-    let bridge = attacher(settings.rules, surroundings, &drift, own_changes)?;
+    let overlay = overlay(settings.wireguard, context, userspace.map(|backend| backend as _))?;
+    let bridge = attacher(settings.rules, context, &drift)?;
     let attacher: Arc<dyn Attacher> = bridge.clone();
-    let control_dir = surroundings.control_dir.display();
-    let managers = surroundings.managers.is_some();
+    let control_dir = context.control_dir.display();
+    let managers = context.managers.is_some();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
     let dns = Arc::new(DnsResponder::new());
     let backends = Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)), drift };
-    Ok(Wired { backends, bridge, lender })
+    Ok(WiredBackends { backends, bridge, lender })
 }
 
 fn overlay(
     choice: WireGuardChoice,
-    surroundings: &Surroundings,
+    context: &BackendContext,
     userspace: Option<Arc<dyn OverlayBackend>>,
-    own_changes: &OwnChanges,
 ) -> Result<Arc<dyn OverlayBackend>> {
     let kernel = match choice {
         WireGuardChoice::Userspace => Err("it was not asked for".to_owned()),
-        WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(surroundings, own_changes),
+        WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(context),
     };
     choose(choice, kernel, userspace)
 }
 
 /// The kernel's WireGuard, or why this binary on this host has none.
-type Kernel = Result<Arc<dyn OverlayBackend>, String>;
+type KernelWireGuard = Result<Arc<dyn OverlayBackend>, String>;
 
 fn choose(
     choice: WireGuardChoice,
-    kernel: Kernel,
+    kernel: KernelWireGuard,
     userspace: Option<Arc<dyn OverlayBackend>>,
 ) -> Result<Arc<dyn OverlayBackend>> {
     match (choice, kernel, userspace) {
@@ -112,23 +109,18 @@ fn choose(
             tracing::warn!(
                 "there is no WireGuard, in this binary nor in the kernel: whatever needs a device is refused"
             );
-            Ok(Arc::new(Absent))
+            Ok(Arc::new(AbsentWireGuard))
         }
     }
 }
 
-fn attacher(
-    rules: Rules,
-    surroundings: &Surroundings,
-    drift: &DriftSignal,
-    own_changes: OwnChanges,
-) -> Result<Arc<LinuxBridge>> {
-    let Surroundings { instance, state_dir, .. } = surroundings.clone();
+fn attacher(rules: RulesetOwnership, context: &BackendContext, drift: &DriftSignal) -> Result<Arc<LinuxBridge>> {
+    let BackendContext { instance, state_dir, .. } = context.clone();
     let protection = match rules {
-        Rules::Held => Protection::Held,
-        Rules::Common => Protection::None,
+        RulesetOwnership::Held => Protection::Held,
+        RulesetOwnership::Common => Protection::None,
     };
-    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection, own_changes }, drift.clone());
+    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection }, drift.clone());
     let bridge = bridge.context("could not take up the host's network")?;
     Ok(Arc::new(bridge))
 }
@@ -136,17 +128,17 @@ fn attacher(
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
-fn userspace(surroundings: &Surroundings, drift: &DriftSignal, own_changes: &OwnChanges) -> Option<Arc<UserspaceWg>> {
+fn userspace(context: &BackendContext, drift: &DriftSignal) -> Option<Arc<UserspaceWg>> {
     use overlayd_userspace_wg::{AtExit, Config};
-    let Surroundings { instance, control_dir, managers, fwmark, .. } = surroundings.clone();
+    let BackendContext { instance, control_dir, managers, fwmark, .. } = context.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
-    let config = Config { drift: drift.clone(), own_changes: own_changes.clone(), ..config };
+    let config = Config { drift: drift.clone(), ..config };
     Some(Arc::new(UserspaceWg::new(config)))
 }
 
 #[cfg(not(feature = "userspace-wg"))]
-fn userspace(_: &Surroundings, _: &DriftSignal, _: &OwnChanges) -> Option<Arc<Absent>> {
+fn userspace(_: &BackendContext, _: &DriftSignal) -> Option<Arc<AbsentWireGuard>> {
     None
 }
 
@@ -180,18 +172,13 @@ impl Lend for UserspaceWg {
 
 /// WireGuard in the kernel.
 #[cfg(feature = "kernel-wg")]
-fn kernel(surroundings: &Surroundings, own_changes: &OwnChanges) -> Kernel {
+fn kernel(context: &BackendContext) -> KernelWireGuard {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
         Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
-            let Surroundings { instance, managers, fwmark, .. } = surroundings.clone();
+            let BackendContext { instance, managers, fwmark, .. } = context.clone();
             let managers = managers.map(overlayd_netlink::Managers::below);
-            Ok(Arc::new(KernelWg::new(Config {
-                managers,
-                fwmark,
-                own_changes: own_changes.clone(),
-                ..Config::new(instance)
-            })))
+            Ok(Arc::new(KernelWg::new(Config { managers, fwmark, ..Config::new(instance) })))
         }
         Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
         Err(error) => Err(format!("the kernel could not be asked: {error}")),
@@ -199,7 +186,7 @@ fn kernel(surroundings: &Surroundings, own_changes: &OwnChanges) -> Kernel {
 }
 
 #[cfg(not(feature = "kernel-wg"))]
-fn kernel(_: &Surroundings, _: &OwnChanges) -> Kernel {
+fn kernel(_: &BackendContext) -> KernelWireGuard {
     Err("this binary is built without it (feature kernel-wg)".to_owned())
 }
 
@@ -209,10 +196,10 @@ mod tests {
 
     /// Stands for a backend; only its presence matters.
     fn some() -> Arc<dyn OverlayBackend> {
-        Arc::new(Absent)
+        Arc::new(AbsentWireGuard)
     }
 
-    fn absent() -> Kernel {
+    fn absent() -> KernelWireGuard {
         Err("not supported".to_owned())
     }
 

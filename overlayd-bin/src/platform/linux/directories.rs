@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use overlayd_core::endpoint::{DATA_DIR_VARIABLE, Platform};
 
-use crate::cli::args::Place;
+use crate::cli::args::DaemonLocation;
 
-impl Place {
+impl DaemonLocation {
     /// Its data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         let variable = std::env::var_os(DATA_DIR_VARIABLE);

@@ -2,9 +2,9 @@ use sd_notify::NotifyState;
 
 /// The service manager, where one started this process (`sd_notify(3)`); without one, nobody is told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manager;
+pub(crate) struct ServiceManager;
 
-impl Manager {
+impl ServiceManager {
     /// Requests are answered from now on.
     pub(crate) fn ready(self) {
         self.tell(NotifyState::Ready);

@@ -5,7 +5,7 @@ use overlayd_core::{
     protocol::{Request, Response},
 };
 
-use super::service_manager::Manager;
+use super::service_manager::ServiceManager;
 
 /// Signs of life per period of the service manager's watchdog, so that a late one does no harm.
 const PER_PERIOD: u32 = 3;
@@ -18,7 +18,7 @@ pub(crate) async fn feed(engine: Arc<Engine>) {
     loop {
         beat.tick().await;
         if answers_within(period / PER_PERIOD, engine.answer(Request::Status)).await {
-            Manager.alive();
+            ServiceManager.alive();
         } else {
             tracing::error!("no status within a third of the watchdog's period; the service manager is not told");
         }

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    access::{Access, Peer},
+    access::{AccessPolicy, PeerCredentials},
     claim::{SocketFile, claim},
     refuse::refuse,
 };
@@ -44,21 +44,21 @@ pub(crate) struct ListenerConfig {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// A socket that is bound: clients can connect, and wait until [`Listener::serve`] is called.
+/// A socket that is bound: clients can connect, and wait until [`ClientListener::serve`] is called.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(crate) struct ClientListener {
     // Dropped in this order: the name goes before the socket, so that nobody finds a socket without a daemon.
     file: SocketFile,
     socket: UnixListener,
-    pub(super) access: Access,
+    pub(super) access: AccessPolicy,
     pub(super) config: ListenerConfig,
 }
 
-impl Listener {
+impl ClientListener {
     /// Binds the socket; one that is in use, and what is no socket, is left alone.
     pub(crate) async fn bind(config: ListenerConfig) -> anyhow::Result<Self> {
         let group = config.group.as_deref();
-        let access = Access::new(group).with_context(|| format!("could not look up group {group:?}"))?;
+        let access = AccessPolicy::new(group).with_context(|| format!("could not look up group {group:?}"))?;
         let (socket, file) = claim(&config.socket, access.gid()).await?;
         tracing::info!(socket = %config.socket.display(), group, gid = access.gid(), "listening");
         Ok(Self { file, socket, access, config })
@@ -67,7 +67,7 @@ impl Listener {
     /// Takes over a socket that an older daemon has bound and given away.
     pub(crate) fn inherit(config: ListenerConfig, socket: OwnedFd) -> anyhow::Result<Self> {
         let group = config.group.as_deref();
-        let access = Access::new(group).with_context(|| format!("could not look up group {group:?}"))?;
+        let access = AccessPolicy::new(group).with_context(|| format!("could not look up group {group:?}"))?;
         let socket = std::os::unix::net::UnixListener::from(socket);
         socket.set_nonblocking(true).context("could not use the socket of the older daemon")?;
         let socket = UnixListener::from_std(socket).context("could not use the socket of the older daemon")?;
@@ -86,7 +86,7 @@ impl Listener {
     pub(crate) async fn serve<H: Handler>(&self, handler: Arc<H>, shutdown: CancellationToken) -> TaskTracker {
         let Self { socket, access, config, .. } = self;
         let ListenerConfig { limits, counters, .. } = config.clone();
-        let door = Arc::new(Door {
+        let gate = Arc::new(ConnectionGate {
             open: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             access: access.clone(),
@@ -95,7 +95,7 @@ impl Listener {
         });
         let connections = TaskTracker::new();
         let mut serial = 0;
-        let mut failures = Failures::default();
+        let mut failures = AcceptFailures::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -106,9 +106,9 @@ impl Listener {
                 Ok((stream, _)) => {
                     failures.over();
                     serial += 1;
-                    Arc::clone(&door).admit(stream, serial, &connections);
+                    Arc::clone(&gate).admit(stream, serial, &connections);
                 }
-                Err(error) => failures.pause(&error, &door.service.counters, &shutdown).await,
+                Err(error) => failures.pause(&error, &gate.service.counters, &shutdown).await,
             }
         }
         connections.close();
@@ -117,33 +117,33 @@ impl Listener {
 }
 
 /// Removes the socket, then lets clients have the replies they wait for.
-pub(crate) async fn drain(listener: Arc<Listener>, connections: TaskTracker) {
+pub(crate) async fn drain(listener: Arc<ClientListener>, connections: TaskTracker) {
     drop(listener);
     if timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(open = connections.len(), "connections were cut off: their last request did not end in time");
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for ClientListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
 /// Decides about each connection.
-struct Door<H> {
+struct ConnectionGate<H> {
     open: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    access: Access,
+    access: AccessPolicy,
     service: Service<H>,
     /// Whether callers are being turned away because too many are there.
     full: AtomicBool,
 }
 
-impl<H: Handler> Door<H> {
+impl<H: Handler> ConnectionGate<H> {
     fn admit(self: Arc<Self>, stream: UnixStream, connection: u64, connections: &TaskTracker) {
         let counters = &self.service.counters;
-        let peer = match Peer::of(&stream) {
+        let peer = match PeerCredentials::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
                 counters.refused.add(1);
@@ -183,11 +183,11 @@ impl<H: Handler> Door<H> {
 
 /// A row of failed accepts.
 #[derive(Debug, Default)]
-struct Failures {
+struct AcceptFailures {
     pause: Option<Duration>,
 }
 
-impl Failures {
+impl AcceptFailures {
     /// An accept succeeded.
     fn over(&mut self) {
         if self.pause.take().is_some() {

@@ -8,28 +8,28 @@ use super::peer_groups::peer_groups;
 
 /// Who may use the socket: root, the daemon's own user, and members of one group.
 #[derive(Debug, Clone)]
-pub(super) struct Access {
+pub(super) struct AccessPolicy {
     pub(super) own_uid: u32,
-    group: Option<Members>,
+    group: Option<AdmittedGroup>,
 }
 
 /// The group whose members may use the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Members {
+struct AdmittedGroup {
     name: String,
     gid: u32,
 }
 
 /// A peer as the kernel knows it.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct PeerCredentials {
     pub(super) identity: Identity,
     uid: u32,
     /// Primary and supplementary, at the time it connected.
     groups: BTreeSet<u32>,
 }
 
-impl Access {
+impl AccessPolicy {
     /// Reads the group's id. A group that does not exist admits nobody.
     pub(super) fn new(group: Option<&str>) -> io::Result<Self> {
         let group = match group {
@@ -45,7 +45,7 @@ impl Access {
     }
 
     /// Why `peer` may not use the socket, if so, in words that go back to it.
-    pub(super) fn refusal(&self, peer: &Peer) -> Option<String> {
+    pub(super) fn refusal(&self, peer: &PeerCredentials) -> Option<String> {
         let member = self.gid().is_some_and(|gid| peer.groups.contains(&gid));
         if peer.uid == 0 || peer.uid == self.own_uid || member {
             return None;
@@ -58,7 +58,7 @@ impl Access {
     }
 }
 
-impl Peer {
+impl PeerCredentials {
     /// What the kernel recorded when the peer connected.
     pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
@@ -70,27 +70,27 @@ impl Peer {
 }
 
 /// Looks a group up by name.
-fn find_group(name: &str) -> io::Result<Option<Members>> {
+fn find_group(name: &str) -> io::Result<Option<AdmittedGroup>> {
     let found = Group::from_name(name)?;
     if found.is_none() {
         tracing::debug!(group = name, "the group does not exist; only root and the daemon's own user are admitted");
     }
-    Ok(found.map(|group| Members { name: group.name, gid: group.gid.as_raw() }))
+    Ok(found.map(|group| AdmittedGroup { name: group.name, gid: group.gid.as_raw() }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn peer(uid: u32, groups: &[u32]) -> Peer {
+    fn peer(uid: u32, groups: &[u32]) -> PeerCredentials {
         let identity = Identity::Unix { uid, gid: groups[0], pid: 42 };
-        Peer { identity, uid, groups: groups.iter().copied().collect() }
+        PeerCredentials { identity, uid, groups: groups.iter().copied().collect() }
     }
 
     #[test]
     fn root_the_own_user_and_members_are_admitted_and_nobody_else() {
-        let members = Members { name: "zlayer".to_owned(), gid: 990 };
-        let access = Access { own_uid: 500, group: Some(members) };
+        let members = AdmittedGroup { name: "zlayer".to_owned(), gid: 990 };
+        let access = AccessPolicy { own_uid: 500, group: Some(members) };
         for admitted in [peer(0, &[0]), peer(500, &[500]), peer(1000, &[990]), peer(1000, &[1000, 7, 990])] {
             assert_eq!(access.refusal(&admitted), None, "{admitted:?}");
         }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn without_the_group_only_root_and_the_own_user_are_admitted() {
-        let access = Access { own_uid: 500, ..Access::new(Some("no-such-group-here")).unwrap() };
+        let access = AccessPolicy { own_uid: 500, ..AccessPolicy::new(Some("no-such-group-here")).unwrap() };
         assert!(access.refusal(&peer(1000, &[990])).is_some());
         assert!(access.refusal(&peer(500, &[500])).is_none());
     }

@@ -8,4 +8,4 @@ mod refuse;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use accept::{Listener, ListenerConfig, drain};
+pub(crate) use accept::{ClientListener, ListenerConfig, drain};

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers the first request with the reason, so that a person sees it, and closes.
 pub(super) async fn refuse(stream: UnixStream, caller: Caller, reason: String) {
     let closing = CancellationToken::new();
-    let refusal = Refusal { reason, closing: closing.clone() };
+    let refusal = RefusalHandler { reason, closing: closing.clone() };
     let limits = Limits { frame_deadline: PATIENCE, ..Limits::default() };
     let service = Service::new(Arc::new(refusal), limits, Arc::default(), closing);
     if tokio::time::timeout(PATIENCE, serve_connection(stream, caller, &service)).await.is_err() {
@@ -23,13 +23,13 @@ pub(super) async fn refuse(stream: UnixStream, caller: Caller, reason: String) {
 }
 
 /// Executes nothing.
-struct Refusal {
+struct RefusalHandler {
     reason: String,
     closing: CancellationToken,
 }
 
 #[async_trait]
-impl Handler for Refusal {
+impl Handler for RefusalHandler {
     async fn handle(&self, _caller: &Caller, _request: Request, _turn: Turn) -> Response {
         self.closing.cancel();
         Response::err(&self.reason)

@@ -10,7 +10,7 @@ use rustix::net::{
 };
 use tokio::{io::Interest, net::UnixDatagram};
 
-use super::message::Message;
+use super::message::UpgradeMessage;
 
 /// Longest message in bytes: a reason for people is cut before.
 const LONGEST: usize = 16 << 10;
@@ -19,12 +19,12 @@ const MOST_DESCRIPTORS: usize = 8;
 
 /// One end of the socket pair between the two processes. Its end of file says that the other process is gone.
 #[derive(Debug)]
-pub(super) struct Channel(UnixDatagram);
+pub(super) struct UpgradeChannel(UnixDatagram);
 
 /// A message and what came beside it.
-pub(super) type Received = (Message, Vec<OwnedFd>);
+pub(super) type ReceivedMessage = (UpgradeMessage, Vec<OwnedFd>);
 
-impl Channel {
+impl UpgradeChannel {
     /// Ours, and the other one.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -39,18 +39,18 @@ impl Channel {
     }
 
     /// Sends a message with these descriptors beside it.
-    pub(super) async fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub(super) async fn send(&self, message: &UpgradeMessage, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.0.async_io(Interest::WRITABLE, || send(self.0.as_fd(), message, descriptors)).await
     }
 
     /// The next message; `None` when the other process is gone.
-    pub(super) async fn receive(&self) -> io::Result<Option<Received>> {
+    pub(super) async fn receive(&self) -> io::Result<Option<ReceivedMessage>> {
         self.0.async_io(Interest::READABLE, || receive(self.0.as_fd())).await
     }
 }
 
 /// Sends without waiting.
-pub(super) fn send(socket: BorrowedFd<'_>, message: &Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(super) fn send(socket: BorrowedFd<'_>, message: &UpgradeMessage, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let text = serde_json::to_vec(message)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -61,7 +61,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, message: &Message, descriptors: &[Bor
     Ok(())
 }
 
-fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Received>> {
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<ReceivedMessage>> {
     let mut text = vec![0; LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -91,19 +91,19 @@ mod tests {
 
     #[tokio::test]
     async fn messages_and_descriptors_arrive_in_order_and_then_the_end_is_seen() {
-        let (ours, theirs) = Channel::pair().unwrap();
-        let theirs = Channel::new(theirs).unwrap();
+        let (ours, theirs) = UpgradeChannel::pair().unwrap();
+        let theirs = UpgradeChannel::new(theirs).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "content").unwrap();
         let file = File::open(dir.path().join("file")).unwrap();
-        ours.send(&Message::Device { name: "wg0".into() }, &[file.as_fd()]).await.unwrap();
-        ours.send(&Message::Go, &[]).await.unwrap();
+        ours.send(&UpgradeMessage::Device { name: "wg0".into() }, &[file.as_fd()]).await.unwrap();
+        ours.send(&UpgradeMessage::Go, &[]).await.unwrap();
         let (message, mut descriptors) = theirs.receive().await.unwrap().unwrap();
-        assert_eq!((message, descriptors.len()), (Message::Device { name: "wg0".into() }, 1));
+        assert_eq!((message, descriptors.len()), (UpgradeMessage::Device { name: "wg0".into() }, 1));
         let mut text = String::new();
         File::from(descriptors.remove(0)).read_to_string(&mut text).unwrap();
         assert_eq!(text, "content");
-        assert_eq!(theirs.receive().await.unwrap().unwrap().0, Message::Go);
+        assert_eq!(theirs.receive().await.unwrap().unwrap().0, UpgradeMessage::Go);
         drop(ours);
         assert!(theirs.receive().await.unwrap().is_none());
     }

@@ -1,15 +1,15 @@
 use serde::{Deserialize, Serialize};
 
 /// Which hand-over this program speaks; raised with every change that an older one would not understand.
-pub(super) const HANDOVER: u32 = 1;
+pub(super) const HANDOVER_VERSION: u32 = 1;
 
 /// What the two processes say to each other, one JSON text a datagram, descriptors beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-pub(super) enum Message {
+pub(super) enum UpgradeMessage {
     /// The successor could take over.
     Able {
-        /// Its [`HANDOVER`].
+        /// Its [`HANDOVER_VERSION`].
         handover: u32,
         /// Its release.
         version: String,

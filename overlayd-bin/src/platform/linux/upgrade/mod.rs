@@ -20,8 +20,8 @@ mod predecessor;
 mod successor;
 
 pub(crate) use self::{
-    predecessor::{Gift, Predecessor, refuse},
-    successor::Successor,
+    predecessor::{HandoverBundle, PredecessorProcess, refuse},
+    successor::SuccessorProcess,
 };
 
 /// Set for a successor to the PID of the process that started it; its standard input is then the channel to that one.
@@ -45,7 +45,7 @@ pub(crate) trait Lend: Send + Sync {
 }
 
 #[async_trait]
-impl Lend for crate::platform::absent_wireguard::Absent {
+impl Lend for crate::platform::absent_wireguard::AbsentWireGuard {
     async fn lend(&self) -> Result<Vec<LentDevice>> {
         Ok(Vec::new())
     }

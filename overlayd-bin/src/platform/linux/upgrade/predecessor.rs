@@ -7,26 +7,26 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     LentDevice, VARIABLE,
-    channel::{self, Channel},
-    message::{HANDOVER, Message},
+    channel::{self, UpgradeChannel},
+    message::{HANDOVER_VERSION, UpgradeMessage},
 };
 
 /// The daemon that started this process to be replaced by it.
 #[derive(Debug)]
-pub(crate) struct Predecessor {
-    channel: Channel,
+pub(crate) struct PredecessorProcess {
+    channel: UpgradeChannel,
 }
 
 /// What it has given.
 #[derive(Debug)]
-pub(crate) struct Gift {
+pub(crate) struct HandoverBundle {
     /// The listening socket, with the callers that wait there.
     pub(crate) listener: OwnedFd,
     /// The devices in user space.
     pub(crate) devices: Vec<LentDevice>,
 }
 
-impl Predecessor {
+impl PredecessorProcess {
     /// The one that this process is to succeed, if it was started for that.
     pub(crate) fn of_this_process() -> Result<Option<Self>> {
         if !was_started_by_one() {
@@ -35,30 +35,30 @@ impl Predecessor {
         let null = File::open("/dev/null").context("could not open /dev/null")?;
         let socket = std::io::stdin().as_fd().try_clone_to_owned().context("could not take the channel")?;
         nix::unistd::dup2_stdin(null).context("could not close standard input")?;
-        let channel = Channel::new(socket).context("standard input is no channel to the older daemon")?;
+        let channel = UpgradeChannel::new(socket).context("standard input is no channel to the older daemon")?;
         Ok(Some(Self { channel }))
     }
 
     /// Says that this process could take over, and waits for what it is given.
-    pub(crate) async fn able(&self) -> Result<Gift> {
+    pub(crate) async fn able(&self) -> Result<HandoverBundle> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        self.say(&Message::Able { handover: HANDOVER, version }).await?;
+        self.say(&UpgradeMessage::Able { handover: HANDOVER_VERSION, version }).await?;
         let (mut listener, mut devices) = (None, Vec::new());
         loop {
             match self.channel.receive().await.context("could not hear the older daemon")? {
-                Some((Message::Listener, mut descriptors)) => listener = descriptors.pop(),
-                Some((Message::Device { name }, descriptors)) => devices.push(LentDevice { name, descriptors }),
-                Some((Message::Go, _)) => break,
+                Some((UpgradeMessage::Listener, mut descriptors)) => listener = descriptors.pop(),
+                Some((UpgradeMessage::Device { name }, descriptors)) => devices.push(LentDevice { name, descriptors }),
+                Some((UpgradeMessage::Go, _)) => break,
                 Some((other, _)) => bail!("the older daemon said {other:?} out of turn"),
                 None => bail!("the older daemon ended, or goes on itself"),
             }
         }
-        Ok(Gift { listener: listener.context("the older daemon gave no listening socket")?, devices })
+        Ok(HandoverBundle { listener: listener.context("the older daemon gave no listening socket")?, devices })
     }
 
     /// Says that requests are answered here from now on.
     pub(crate) async fn serving(&self) -> Result<()> {
-        self.say(&Message::Serving).await
+        self.say(&UpgradeMessage::Serving).await
     }
 
     /// Says why this process cannot take over after all. A daemon that is gone need not know.
@@ -74,7 +74,7 @@ impl Predecessor {
         while let Ok(Some(_)) = channel.receive().await {}
     }
 
-    async fn say(&self, message: &Message) -> Result<()> {
+    async fn say(&self, message: &UpgradeMessage) -> Result<()> {
         self.channel.send(message, &[]).await.context("could not tell the older daemon")
     }
 }
@@ -89,9 +89,9 @@ pub(crate) fn refuse(reason: &anyhow::Error) {
     }
 }
 
-fn unable(reason: &anyhow::Error) -> Message {
+fn unable(reason: &anyhow::Error) -> UpgradeMessage {
     const LONGEST: usize = 2000;
-    Message::Unable { reason: format!("{reason:#}").chars().take(LONGEST).collect() }
+    UpgradeMessage::Unable { reason: format!("{reason:#}").chars().take(LONGEST).collect() }
 }
 
 fn was_started_by_one() -> bool {

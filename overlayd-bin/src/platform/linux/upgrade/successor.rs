@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     LentDevice, VARIABLE,
-    channel::Channel,
-    message::{HANDOVER, Message},
+    channel::UpgradeChannel,
+    message::{HANDOVER_VERSION, UpgradeMessage},
 };
 
 /// Time to start and to read the settings.
@@ -20,18 +20,18 @@ const SERVING: Duration = Duration::from_secs(60);
 /// Names the process that the service manager's watchdog waits for; the successor is another one.
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
-/// The process that is to replace this one. It is killed when this is dropped before [`Successor::release`].
+/// The process that is to replace this one. It is killed when this is dropped before [`SuccessorProcess::release`].
 #[derive(Debug)]
-pub(crate) struct Successor {
-    channel: Channel,
+pub(crate) struct SuccessorProcess {
+    channel: UpgradeChannel,
     /// `None` once it stands on its own feet.
     child: Option<Child>,
 }
 
-impl Successor {
+impl SuccessorProcess {
     /// Starts `program` as this process was started, and waits until it is able to take over.
     pub(crate) async fn start(program: &Path) -> Result<Self> {
-        let (channel, theirs) = Channel::pair().context("could not make a channel to the successor")?;
+        let (channel, theirs) = UpgradeChannel::pair().context("could not make a channel to the successor")?;
         #[expect(clippy::disallowed_methods, reason = "the daemon's own program, as its own successor")]
         let mut command = Command::new(program);
         command.args(std::env::args_os().skip(1)).stdin(theirs);
@@ -53,12 +53,12 @@ impl Successor {
 
     async fn becomes_able(&mut self) -> Result<()> {
         match self.hear().await? {
-            Message::Able { handover: HANDOVER, version } => {
+            UpgradeMessage::Able { handover: HANDOVER_VERSION, version } => {
                 tracing::info!(pid = self.pid(), version, "the successor is able to take over");
                 Ok(())
             }
-            Message::Able { handover, version } => bail!(
-                "release {version} takes over in another way ({handover}) than this daemon gives away ({HANDOVER}); \
+            UpgradeMessage::Able { handover, version } => bail!(
+                "release {version} takes over in another way ({handover}) than this daemon gives away ({HANDOVER_VERSION}); \
                  restart the daemon instead"
             ),
             other => bail!("it said {other:?} out of turn"),
@@ -68,17 +68,20 @@ impl Successor {
     /// Gives it the listening socket and the devices, and waits until it serves.
     pub(crate) async fn take_over(&mut self, listener: impl std::os::fd::AsFd, devices: Vec<LentDevice>) -> Result<()> {
         const LOST: &str = "could not hand over to the successor";
-        self.channel.send(&Message::Listener, &[listener.as_fd()]).await.context(LOST)?;
+        self.channel.send(&UpgradeMessage::Listener, &[listener.as_fd()]).await.context(LOST)?;
         for device in &devices {
             let descriptors: Vec<_> = device.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-            self.channel.send(&Message::Device { name: device.name.clone() }, &descriptors).await.context(LOST)?;
+            self.channel
+                .send(&UpgradeMessage::Device { name: device.name.clone() }, &descriptors)
+                .await
+                .context(LOST)?;
         }
         // Its end of a device's channel must be the only one, or nobody would notice when it is gone.
         drop(devices);
-        self.channel.send(&Message::Go, &[]).await.context(LOST)?;
+        self.channel.send(&UpgradeMessage::Go, &[]).await.context(LOST)?;
         let heard = tokio::time::timeout(SERVING, self.hear()).await;
         match heard.unwrap_or_else(|_| bail!("the successor did not serve within {} s", SERVING.as_secs()))? {
-            Message::Serving => Ok(()),
+            UpgradeMessage::Serving => Ok(()),
             other => bail!("the successor said {other:?} out of turn"),
         }
     }
@@ -93,9 +96,9 @@ impl Successor {
         self.child = None;
     }
 
-    async fn hear(&mut self) -> Result<Message> {
+    async fn hear(&mut self) -> Result<UpgradeMessage> {
         match self.channel.receive().await.context("could not hear the successor")? {
-            Some((Message::Unable { reason }, _)) => bail!("{reason}"),
+            Some((UpgradeMessage::Unable { reason }, _)) => bail!("{reason}"),
             Some((message, _)) => Ok(message),
             None => bail!("{}", self.end()),
         }
@@ -113,7 +116,7 @@ impl Successor {
     }
 }
 
-impl Drop for Successor {
+impl Drop for SuccessorProcess {
     fn drop(&mut self) {
         if self.child.is_some() {
             tracing::warn!(pid = self.pid(), end = self.end(), "the successor is given up");

@@ -17,7 +17,7 @@ const NOBODY: u32 = 65_534;
 
 /// Asks as a user who is neither root nor, by the daemon's lights, its own; `group` is among the groups of that user.
 /// User ids belong to the thread, so root becomes somebody else here; other users are strangers to a daemon
-/// [`Daemon::of_another_user`] as they are, and members of their own group.
+/// [`ServingListener::of_another_user`] as they are, and members of their own group.
 async fn ask_as_stranger(socket: PathBuf, group: Option<u32>) -> Response {
     let asking = move || {
         if rustix::process::geteuid().is_root() {
@@ -76,7 +76,7 @@ impl IsRoot for nix::unistd::Gid {
 async fn the_daemons_own_user_is_served_under_its_identity() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = Daemon::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
     let uid = rustix::process::geteuid().as_raw();
     let Response::BridgeName { name } = call(&socket).await else { panic!() };
     assert!(name.starts_with(&format!("uid {uid} ")), "{name}");
@@ -88,7 +88,7 @@ async fn the_daemons_own_user_is_served_under_its_identity() {
 async fn a_stranger_is_told_why_it_gets_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = Daemon::of_another_user(&socket, None).await;
+    let daemon = ServingListener::of_another_user(&socket, None).await;
     open_to_all(dir.path(), &socket);
     let Response::Err { message } = ask_as_stranger(socket, None).await else { panic!() };
     assert!(message.contains("not allowed") && message.contains("uid "), "{message}");
@@ -102,7 +102,7 @@ async fn a_member_of_the_group_is_served() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
     let group = some_group();
-    let daemon = Daemon::of_another_user(&socket, Some(&group.name)).await;
+    let daemon = ServingListener::of_another_user(&socket, Some(&group.name)).await;
     assert_eq!(std::os::unix::fs::MetadataExt::gid(&socket.metadata().unwrap()), group.gid.as_raw());
     open_to_all(dir.path(), &socket);
     let reply = ask_as_stranger(socket, Some(group.gid.as_raw())).await;
@@ -114,7 +114,7 @@ async fn a_member_of_the_group_is_served() {
 async fn one_connection_too_many_is_closed_and_the_others_are_served_on() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = Daemon::start(&socket, Limits { connections: 2, ..Limits::default() }).await.unwrap();
+    let daemon = ServingListener::start(&socket, Limits { connections: 2, ..Limits::default() }).await.unwrap();
     let mut first = UnixStream::connect(&socket).await.unwrap();
     let mut second = UnixStream::connect(&socket).await.unwrap();
     ask(&mut first, 1).await.unwrap();
@@ -141,7 +141,7 @@ async fn one_connection_too_many_is_closed_and_the_others_are_served_on() {
 async fn open_connections_are_closed_when_the_daemon_stops() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = Daemon::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
     let mut idle = UnixStream::connect(&socket).await.unwrap();
     ask(&mut idle, 1).await.unwrap();
     daemon.stop().await;
@@ -154,10 +154,10 @@ async fn a_client_finds_the_daemon_again_after_it_was_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
     let client = Client::unix(&socket, ClientOptions::default());
-    let daemon = Daemon::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
     client.call(Request::Status).await.unwrap();
     daemon.stop().await;
-    let restarted = Daemon::start(&socket, Limits::default()).await.unwrap();
+    let restarted = ServingListener::start(&socket, Limits::default()).await.unwrap();
     // A call may still meet the end of the old connection; the one after it meets the new daemon.
     if let Err(error) = client.call(Request::Status).await {
         assert!(matches!(error, ClientError::Transport { .. }), "{error}");

@@ -72,10 +72,10 @@ async fn until(failure: &str, condition: impl Fn() -> bool) {
 #[ignore = "run by the test above in a process of its own"]
 async fn daemon_with_few_descriptors() {
     let socket = PathBuf::from(std::env::var_os(SOCKET).expect("run by another test"));
-    let listener = Listener::bind(config(&socket, Limits::default())).await.unwrap();
+    let listener = ClientListener::bind(config(&socket, Limits::default())).await.unwrap();
     let few = 1 + (0..).filter(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).is_symlink()).nth(SPARE - 1).unwrap();
     setrlimit(Resource::Nofile, Rlimit { current: Some(few), ..getrlimit(Resource::Nofile) }).unwrap();
-    let daemon = Daemon::serve(listener);
+    let daemon = ServingListener::serve(listener);
     until("there were always enough descriptors", || daemon.counters.accept_failures.get() > 0).await;
     // Making a file takes a descriptor; a link takes none.
     std::os::unix::fs::symlink("/", sign(&socket)).unwrap();

@@ -21,15 +21,15 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-use super::{Listener, ListenerConfig, drain};
+use super::{ClientListener, ListenerConfig, drain};
 
 /// Answers everything with who asked.
-struct Echo {
+struct EchoHandler {
     events: broadcast::Sender<Arc<Event>>,
 }
 
 #[async_trait]
-impl Handler for Echo {
+impl Handler for EchoHandler {
     async fn handle(&self, caller: &Caller, _request: Request, _turn: Turn) -> Response {
         Response::BridgeName { name: caller.identity.to_string() }
     }
@@ -40,30 +40,30 @@ impl Handler for Echo {
 }
 
 /// A listener at work.
-struct Daemon {
+struct ServingListener {
     counters: Arc<Counters>,
     shutdown: CancellationToken,
     served: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Daemon {
+impl ServingListener {
     async fn start(socket: &Path, limits: Limits) -> anyhow::Result<Self> {
-        let listener = Listener::bind(config(socket, limits)).await?;
+        let listener = ClientListener::bind(config(socket, limits)).await?;
         Ok(Self::serve(listener))
     }
 
     /// A daemon that admits nobody but root and members of `group`, whoever runs it.
     async fn of_another_user(socket: &Path, group: Option<&str>) -> Self {
         let config = ListenerConfig { group: group.map(str::to_owned), ..config(socket, Limits::default()) };
-        let mut listener = Listener::bind(config).await.unwrap();
+        let mut listener = ClientListener::bind(config).await.unwrap();
         listener.access.own_uid = u32::MAX - 1;
         Self::serve(listener)
     }
 
-    fn serve(listener: Listener) -> Self {
+    fn serve(listener: ClientListener) -> Self {
         let counters = Arc::clone(&listener.config.counters);
         let shutdown = CancellationToken::new();
-        let handler = Arc::new(Echo { events: broadcast::channel(16).0 });
+        let handler = Arc::new(EchoHandler { events: broadcast::channel(16).0 });
         let closing = shutdown.clone();
         let served = tokio::spawn(async move {
             let listener = Arc::new(listener);
