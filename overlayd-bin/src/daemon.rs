@@ -1,6 +1,7 @@
 //! The daemon: from the settings to the last reply.
 
 mod control_plane;
+mod handover;
 mod instance_lock;
 mod replace;
 mod upgrade_gate;
@@ -18,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use overlayd_core::{
-    engine::EngineConfig,
+    engine::{Backends, EngineConfig},
     ipc::{Counters, Limits},
     names::InstanceId,
 };
@@ -31,7 +32,7 @@ use crate::{
     cli::args::{DaemonFlags, DaemonLocation},
     logging,
     platform::{
-        backends::{self, BackendContext, WiredBackends},
+        backends::{self, BackendContext},
         directories::wireguard_dir,
         keep_memory_private,
         listener::ListenerConfig,
@@ -64,7 +65,7 @@ pub(crate) fn run(location: &DaemonLocation, flags: &DaemonFlags) -> Result<()> 
     let settings = Settings::load(&data_dir, flags).inspect_err(upgrade::refuse)?;
     logging::start(settings.log_format)?;
     let program = std::env::current_exe().context("could not find out where this program is")?;
-    let daemon = DaemonProcess { data_dir, socket: location.socket(), settings, program, wired: OnceLock::new() };
+    let daemon = DaemonProcess { data_dir, socket: location.socket(), settings, program, backends: OnceLock::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let outcome = runtime.block_on(daemon.serve());
     // A call into the host that hangs must not keep the process from ending.
@@ -80,7 +81,7 @@ struct DaemonProcess {
     /// Path of this program when it was started; by now another one may be there.
     program: PathBuf,
     /// The backends, which outlive a control plane that was to be replaced and was not. Made when the first one starts.
-    wired: OnceLock<WiredBackends>,
+    backends: OnceLock<Backends>,
 }
 
 impl DaemonProcess {
@@ -146,12 +147,12 @@ impl DaemonProcess {
     }
 
     /// The backends; what earlier runs have left on the host is looked at when they are made.
-    fn wired(&self) -> Result<&WiredBackends> {
-        if let Some(wired) = self.wired.get() {
-            return Ok(wired);
+    fn backends(&self) -> Result<&Backends> {
+        if let Some(backends) = self.backends.get() {
+            return Ok(backends);
         }
-        let wired = backends::choose_all(&self.settings, &context(&self.data_dir, &self.settings))?;
-        Ok(self.wired.get_or_init(|| wired))
+        let backends = backends::choose_all(&self.settings, &context(&self.data_dir, &self.settings))?;
+        Ok(self.backends.get_or_init(|| backends))
     }
 }
 

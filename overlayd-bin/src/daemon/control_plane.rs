@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    DaemonProcess, STATE, engine_config,
+    DaemonProcess, STATE, engine_config, handover,
     instance_lock::InstanceLock,
     listener_config, make_private,
     upgrade_gate::{UpgradeGate, UpgradeRequest},
@@ -68,16 +68,14 @@ impl ControlPlane {
         let listener = match source {
             ListenerSource::New => Arc::new(ClientListener::bind(config()).await?),
             ListenerSource::Inherited(bundle) => {
-                if let Some(lender) = &daemon.wired()?.lender {
-                    lender.inherit(bundle.devices)?;
-                }
+                handover::inherit(daemon.backends()?, bundle.devices).await?;
                 Arc::new(ClientListener::inherit(config(), bundle.listener)?)
             }
             ListenerSource::Kept(listener) => listener,
         };
         make_private(&daemon.data_dir.join(STATE))?;
         let config = engine_config(&daemon.data_dir, &daemon.settings);
-        let engine = Engine::start(config, daemon.wired()?.backends.clone()).await?;
+        let engine = Engine::start(config, daemon.backends()?.clone()).await?;
         Ok(Self::serve(engine, listener, lock))
     }
 

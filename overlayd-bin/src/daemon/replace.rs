@@ -1,3 +1,6 @@
+//! The older process's side of an upgrade. Up to the moment when the successor serves, every failure leads back: the
+//! successor is ended, and this process is the daemon again.
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
@@ -5,12 +8,15 @@ use anyhow::{Result, anyhow};
 use super::{
     DaemonProcess,
     control_plane::{ControlPlane, ListenerSource},
+    handover,
     upgrade_gate::UpgradeRequest,
 };
 use crate::platform::{listener::ClientListener, service_manager::ServiceManager, upgrade::SuccessorProcess};
 
 /// How long packets are carried for a successor that serves; it needs the sessions of its peers, and then some seconds.
 const GIVING: Duration = Duration::from_secs(20);
+/// Time for requests to end beyond their own deadline.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How an attempt to be replaced ended.
 pub(super) enum UpgradeOutcome {
@@ -21,17 +27,18 @@ pub(super) enum UpgradeOutcome {
 }
 
 impl DaemonProcess {
-    /// Starts a successor and gives it everything. Whatever goes wrong before that one serves, this process goes on.
+    /// Starts a successor and gives it everything. If anything fails before the successor serves, this process goes on.
     pub(super) async fn be_replaced(&self, plane: ControlPlane, request: UpgradeRequest) -> Result<UpgradeOutcome> {
         let mut successor = match SuccessorProcess::start(&self.program).await {
             Ok(successor) => successor,
             Err(error) => return Ok(stays(Box::new(plane), Some(request), &error)),
         };
-        let patience = self.settings.deadlines.request() + Duration::from_secs(1);
-        let retired = match plane.retire(patience).await {
+        // The store has one owner at a time, so it is closed before the successor may open it.
+        let retired = match plane.retire(self.settings.deadlines.request() + GRACE).await {
             Ok(retired) => retired,
             Err(plane) => {
-                return Ok(stays(plane, Some(request), &anyhow!("a request does not end; the daemon goes on")));
+                let error = anyhow!("a request does not end; the daemon goes on");
+                return Ok(stays(plane, Some(request), &error));
             }
         };
         let mut request = Some(request);
@@ -48,7 +55,7 @@ impl DaemonProcess {
         ServiceManager.succeeded_by(successor.pid());
         tracing::info!(pid = successor.pid(), "another process is the daemon now");
         successor.release();
-        // Where nothing is lent, this process would end before the answer is on its way to whoever asked.
+        // Where nothing was handed over, this process would end before the answer is on its way to the caller.
         retired.leave().await?;
         Ok(UpgradeOutcome::Replaced)
     }
@@ -61,36 +68,28 @@ impl DaemonProcess {
         request: Option<UpgradeRequest>,
         why: &anyhow::Error,
     ) -> Result<UpgradeOutcome> {
+        // It must be gone before anything is taken back: two processes would read from the same devices.
         drop(successor);
-        if let Some(lender) = &self.wired()?.lender {
-            lender.reclaim().await?;
-        }
+        handover::abort(self.backends()?).await?;
         let plane = ControlPlane::start(self, ListenerSource::Kept(listener)).await?;
         Ok(stays(Box::new(plane), request, why))
     }
 
     /// Carries packets until the successor does.
     async fn wait_until_given(&self, successor: &SuccessorProcess) -> Result<()> {
-        let Some(lender) = &self.wired()?.lender else { return Ok(()) };
         tokio::select! {
-            given = lender.lent() => anyhow::ensure!(given?, "the successor ended before it had taken over everything"),
-            () = successor.lost() => anyhow::bail!("the successor ended before it had taken over everything"),
-            // The end of this process is noticed there.
-            () = tokio::time::sleep(GIVING) => tracing::warn!("the successor is slow; it goes on without this process"),
+            completed = handover::complete(self.backends()?) => completed,
+            () = successor.lost() => Err(anyhow!("the successor ended before it had taken over everything")),
+            () = tokio::time::sleep(GIVING) => {
+                // The successor notices the end of this process, and takes the devices as they are then.
+                tracing::warn!("the successor is slow; it goes on without this process");
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     async fn hand_over(&self, successor: &mut SuccessorProcess, listener: impl std::os::fd::AsFd) -> Result<()> {
-        let wired = self.wired()?;
-        if let Some(dns) = &wired.backends.dns {
-            dns.clear().await?;
-        }
-        let devices = match &wired.lender {
-            Some(lender) => lender.lend().await?,
-            None => Vec::new(),
-        };
-        wired.bridge.let_go().await?;
+        let devices = handover::prepare(self.backends()?).await?;
         successor.take_over(listener, devices).await
     }
 }

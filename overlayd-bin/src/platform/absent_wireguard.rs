@@ -1,16 +1,13 @@
-//! Stands in for a backend that is not in this binary: it says so to everything it is asked to make, and has nothing
-//! that could be observed or removed.
+//! Stands in for WireGuard where this binary and the kernel have none: it refuses to make a device, and has none to be
+//! observed or removed.
 
 use async_trait::async_trait;
 use overlayd_core::{
-    contract::{
-        AttachPlan, Attached, Attacher, AttachmentId, DeviceInfo, DevicePlan, DeviceStatus, Error, HostNetworks,
-        NetworkInfo, NetworkName, NetworkPlan, OverlayBackend, PeerChange, Result,
-    },
+    contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
     names::LinkName,
 };
 
-/// No backend.
+/// No WireGuard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AbsentWireGuard;
 
@@ -41,32 +38,5 @@ impl OverlayBackend for AbsentWireGuard {
 
     async fn remove_device(&self, _: &LinkName) -> Result<()> {
         Ok(())
-    }
-}
-
-#[async_trait]
-impl Attacher for AbsentWireGuard {
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    async fn ensure_network(&self, plan: &NetworkPlan) -> Result<NetworkInfo> {
-        Self::refusal(format!("the network {}", plan.name))
-    }
-
-    async fn remove_network(&self, _: &NetworkName) -> Result<()> {
-        Ok(())
-    }
-
-    async fn attach(&self, plan: &AttachPlan) -> Result<Attached> {
-        Self::refusal(format!("attaching {}", plan.id))
-    }
-
-    async fn detach(&self, _: &AttachmentId) -> Result<()> {
-        Ok(())
-    }
-
-    async fn observe(&self) -> Result<HostNetworks> {
-        Ok(HostNetworks::default())
     }
 }

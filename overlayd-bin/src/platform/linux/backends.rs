@@ -13,15 +13,6 @@ use overlayd_dns_responder::DnsResponder;
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_nat_traversal::NatTraversal;
 
-#[cfg(feature = "userspace-wg")]
-use {
-    super::upgrade::LentDevice,
-    anyhow::anyhow,
-    overlayd_core::names::LinkName,
-    overlayd_userspace_wg::{ExportedDevice as Lent, UserspaceWg},
-};
-
-use super::upgrade::Lend;
 use crate::{
     cli::args::WireGuardChoice,
     platform::absent_wireguard::AbsentWireGuard,
@@ -47,29 +38,17 @@ pub(crate) struct BackendContext {
     pub(crate) managers: Option<PathBuf>,
 }
 
-/// The backends of a daemon.
-pub(crate) struct WiredBackends {
-    pub(crate) backends: Backends,
-    /// Who holds the rules of the host until a successor does.
-    pub(crate) bridge: Arc<LinuxBridge>,
-    /// Who gives this process's devices to a successor; `None` where packets never go through this process.
-    pub(crate) lender: Option<Arc<dyn Lend>>,
-}
-
 /// The backends for these settings.
-pub(crate) fn choose_all(settings: &Settings, context: &BackendContext) -> Result<WiredBackends> {
+pub(crate) fn choose_all(settings: &Settings, context: &BackendContext) -> Result<Backends> {
     let drift = DriftSignal::default();
-    let userspace = userspace(context, &drift);
-    let lender = userspace.clone().map(|backend| backend as Arc<dyn Lend>);
-    let overlay = overlay(settings.wireguard, context, userspace.map(|backend| backend as _))?;
-    let bridge = attacher(settings.rules, context, &drift)?;
-    let attacher: Arc<dyn Attacher> = bridge.clone();
+    let overlay = overlay(settings.wireguard, context, userspace(context, &drift))?;
+    let attacher = attacher(settings.rules, context, &drift)?;
     let control_dir = context.control_dir.display();
     let managers = context.managers.is_some();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
-    let dns = Arc::new(DnsResponder::new());
-    let backends = Backends { overlay, attacher, dns: Some(dns), nat: Some(Arc::new(NatTraversal)), drift };
-    Ok(WiredBackends { backends, bridge, lender })
+    let dns = Some(Arc::new(DnsResponder::new()) as _);
+    let nat = Some(Arc::new(NatTraversal) as _);
+    Ok(Backends { overlay, attacher, dns, nat, drift })
 }
 
 fn overlay(
@@ -107,14 +86,14 @@ fn choose(
         }
         (WireGuardChoice::Auto, _, None) => {
             tracing::warn!(
-                "there is no WireGuard, in this binary nor in the kernel: whatever needs a device is refused"
+                "there is no WireGuard in this binary, and none in the kernel: requests that need a device are refused"
             );
             Ok(Arc::new(AbsentWireGuard))
         }
     }
 }
 
-fn attacher(rules: RulesetOwnership, context: &BackendContext, drift: &DriftSignal) -> Result<Arc<LinuxBridge>> {
+fn attacher(rules: RulesetOwnership, context: &BackendContext, drift: &DriftSignal) -> Result<Arc<dyn Attacher>> {
     let BackendContext { instance, state_dir, .. } = context.clone();
     let protection = match rules {
         RulesetOwnership::Held => Protection::Held,
@@ -128,8 +107,8 @@ fn attacher(rules: RulesetOwnership, context: &BackendContext, drift: &DriftSign
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
-fn userspace(context: &BackendContext, drift: &DriftSignal) -> Option<Arc<UserspaceWg>> {
-    use overlayd_userspace_wg::{AtExit, Config};
+fn userspace(context: &BackendContext, drift: &DriftSignal) -> Option<Arc<dyn OverlayBackend>> {
+    use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
     let BackendContext { instance, control_dir, managers, fwmark, .. } = context.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
@@ -138,36 +117,8 @@ fn userspace(context: &BackendContext, drift: &DriftSignal) -> Option<Arc<Usersp
 }
 
 #[cfg(not(feature = "userspace-wg"))]
-fn userspace(_: &BackendContext, _: &DriftSignal) -> Option<Arc<AbsentWireGuard>> {
+fn userspace(_: &BackendContext, _: &DriftSignal) -> Option<Arc<dyn OverlayBackend>> {
     None
-}
-
-#[cfg(feature = "userspace-wg")]
-#[async_trait::async_trait]
-impl Lend for UserspaceWg {
-    async fn lend(&self) -> Result<Vec<LentDevice>> {
-        let lent = UserspaceWg::lend(self).await?;
-        Ok(lent
-            .into_iter()
-            .map(|Lent { name, descriptors }| LentDevice { name: name.to_string(), descriptors })
-            .collect())
-    }
-
-    async fn lent(&self) -> Result<bool> {
-        Ok(UserspaceWg::lent(self).await? == overlayd_userspace_wg::HandoverResult::Over)
-    }
-
-    async fn reclaim(&self) -> Result<()> {
-        Ok(UserspaceWg::reclaim(self).await?)
-    }
-
-    fn inherit(&self, devices: Vec<LentDevice>) -> Result<()> {
-        let lent = devices.into_iter().map(|LentDevice { name, descriptors }| {
-            let name = LinkName::new(name.clone()).map_err(|_| anyhow!("{name:?} is no name of an interface"))?;
-            Ok(Lent { name, descriptors })
-        });
-        Ok(UserspaceWg::inherit(self, lent.collect::<Result<_>>()?)?)
-    }
 }
 
 /// WireGuard in the kernel.

@@ -1,5 +1,5 @@
 //! A daemon replaces itself while it works: the successor, which it starts itself, is given the listening socket and the
-//! devices, and only when it serves does the older process end. Whichever of them dies on the way, the other goes on.
+//! devices, and the older process ends only once the successor serves. If one of the two dies on the way, the other goes on.
 //!
 //! ```text
 //!   older process                                      successor
@@ -11,8 +11,10 @@
 //!   hands its devices over, ends ────────────────────▶ is the daemon
 //! ```
 
-use anyhow::Result;
-use async_trait::async_trait;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Result, anyhow};
+use overlayd_core::contract::{HandoverPart, HandoverResource};
 
 mod channel;
 mod message;
@@ -28,47 +30,15 @@ pub(crate) use self::{
 /// A value that is not the parent's PID was meant for another process.
 const VARIABLE: &str = "OVERLAYD_SUCCEEDS";
 
-/// A backend whose packets go through this process, and how it lets another process carry them.
-#[async_trait]
-pub(crate) trait Lend: Send + Sync {
-    /// Prepares all devices to be taken over; until that happens they work as before.
-    async fn lend(&self) -> Result<Vec<LentDevice>>;
-
-    /// Waits until all that was lent is the successor's, or until that one is gone; whether it is the successor's.
-    async fn lent(&self) -> Result<bool>;
-
-    /// Takes back what was lent to a successor that is gone.
-    async fn reclaim(&self) -> Result<()>;
-
-    /// Takes devices from an older process: each when it is asked for.
-    fn inherit(&self, devices: Vec<LentDevice>) -> Result<()>;
+/// A part as it goes over the channel: on Linux every resource is a file descriptor.
+fn into_descriptors(part: HandoverPart) -> Result<(String, Vec<OwnedFd>)> {
+    let HandoverPart { name, resources } = part;
+    let descriptors = resources.into_iter().map(HandoverResource::take::<OwnedFd>).collect::<Result<_, _>>();
+    let descriptors = descriptors.map_err(|_| anyhow!("a resource of {name} is no file descriptor"))?;
+    Ok((name, descriptors))
 }
 
-#[async_trait]
-impl Lend for crate::platform::absent_wireguard::AbsentWireGuard {
-    async fn lend(&self) -> Result<Vec<LentDevice>> {
-        Ok(Vec::new())
-    }
-
-    async fn lent(&self) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn reclaim(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn inherit(&self, devices: Vec<LentDevice>) -> Result<()> {
-        anyhow::ensure!(devices.is_empty(), "this binary has no userspace WireGuard (feature userspace-wg)");
-        Ok(())
-    }
-}
-
-/// Descriptors of one device in user space on their way to a successor; what they are is the backend's affair.
-#[derive(Debug)]
-pub(crate) struct LentDevice {
-    /// Name of the interface.
-    pub(crate) name: String,
-    /// In the backend's order.
-    pub(crate) descriptors: Vec<std::os::fd::OwnedFd>,
+/// The part that came over the channel.
+fn from_descriptors(name: String, descriptors: Vec<OwnedFd>) -> HandoverPart {
+    HandoverPart { name, resources: descriptors.into_iter().map(HandoverResource::new).collect() }
 }

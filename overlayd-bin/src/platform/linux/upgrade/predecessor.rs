@@ -4,10 +4,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use overlayd_core::contract::HandoverPart;
 
 use super::{
-    LentDevice, VARIABLE,
+    VARIABLE,
     channel::{self, UpgradeChannel},
+    from_descriptors,
     message::{HANDOVER_VERSION, UpgradeMessage},
 };
 
@@ -23,7 +25,7 @@ pub(crate) struct HandoverBundle {
     /// The listening socket, with the callers that wait there.
     pub(crate) listener: OwnedFd,
     /// The devices in user space.
-    pub(crate) devices: Vec<LentDevice>,
+    pub(crate) devices: Vec<HandoverPart>,
 }
 
 impl PredecessorProcess {
@@ -43,11 +45,14 @@ impl PredecessorProcess {
     pub(crate) async fn able(&self) -> Result<HandoverBundle> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.say(&UpgradeMessage::Able { handover: HANDOVER_VERSION, version }).await?;
-        let (mut listener, mut devices) = (None, Vec::new());
+        let mut listener = None;
+        let mut devices = Vec::new();
         loop {
             match self.channel.receive().await.context("could not hear the older daemon")? {
                 Some((UpgradeMessage::Listener, mut descriptors)) => listener = descriptors.pop(),
-                Some((UpgradeMessage::Device { name }, descriptors)) => devices.push(LentDevice { name, descriptors }),
+                Some((UpgradeMessage::Device { name }, descriptors)) => {
+                    devices.push(from_descriptors(name, descriptors))
+                }
                 Some((UpgradeMessage::Go, _)) => break,
                 Some((other, _)) => bail!("the older daemon said {other:?} out of turn"),
                 None => bail!("the older daemon ended, or goes on itself"),

@@ -1,15 +1,17 @@
 use std::{
-    os::fd::AsFd as _,
+    os::fd::AsFd,
     path::Path,
     process::{Child, Command},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use overlayd_core::contract::HandoverPart;
 
 use super::{
-    LentDevice, VARIABLE,
+    VARIABLE,
     channel::UpgradeChannel,
+    into_descriptors,
     message::{HANDOVER_VERSION, UpgradeMessage},
 };
 
@@ -24,7 +26,7 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 #[derive(Debug)]
 pub(crate) struct SuccessorProcess {
     channel: UpgradeChannel,
-    /// `None` once it stands on its own feet.
+    /// `None` once it may live on without this process.
     child: Option<Child>,
 }
 
@@ -41,7 +43,7 @@ impl SuccessorProcess {
         drop(command);
         let mut successor = Self { channel, child: Some(child) };
         let able = tokio::time::timeout(ABLE, successor.becomes_able()).await;
-        let able = able.unwrap_or_else(|_| bail!("it did not say within {} s whether it is able", ABLE.as_secs()));
+        let able = able.unwrap_or_else(|_| bail!("it did not answer within {} s", ABLE.as_secs()));
         able.with_context(|| format!("{} cannot succeed this daemon, which goes on", program.display()))?;
         Ok(successor)
     }
@@ -58,31 +60,29 @@ impl SuccessorProcess {
                 Ok(())
             }
             UpgradeMessage::Able { handover, version } => bail!(
-                "release {version} takes over in another way ({handover}) than this daemon gives away ({HANDOVER_VERSION}); \
+                "release {version} uses version {handover} of the handover protocol, and this daemon version {HANDOVER_VERSION}; \
                  restart the daemon instead"
             ),
-            other => bail!("it said {other:?} out of turn"),
+            other => bail!("it sent {other:?} out of turn"),
         }
     }
 
     /// Gives it the listening socket and the devices, and waits until it serves.
-    pub(crate) async fn take_over(&mut self, listener: impl std::os::fd::AsFd, devices: Vec<LentDevice>) -> Result<()> {
+    pub(crate) async fn take_over(&mut self, listener: impl AsFd, devices: Vec<HandoverPart>) -> Result<()> {
         const LOST: &str = "could not hand over to the successor";
         self.channel.send(&UpgradeMessage::Listener, &[listener.as_fd()]).await.context(LOST)?;
-        for device in &devices {
-            let descriptors: Vec<_> = device.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-            self.channel
-                .send(&UpgradeMessage::Device { name: device.name.clone() }, &descriptors)
-                .await
-                .context(LOST)?;
+        for device in devices {
+            let (name, descriptors) = into_descriptors(device)?;
+            let borrowed: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+            self.channel.send(&UpgradeMessage::Device { name }, &borrowed).await.context(LOST)?;
+            // Closed here: while this process has a copy of the successor's end of a device's channel, the successor's death
+            // would go unnoticed.
         }
-        // Its end of a device's channel must be the only one, or nobody would notice when it is gone.
-        drop(devices);
         self.channel.send(&UpgradeMessage::Go, &[]).await.context(LOST)?;
         let heard = tokio::time::timeout(SERVING, self.hear()).await;
         match heard.unwrap_or_else(|_| bail!("the successor did not serve within {} s", SERVING.as_secs()))? {
             UpgradeMessage::Serving => Ok(()),
-            other => bail!("the successor said {other:?} out of turn"),
+            other => bail!("the successor sent {other:?} out of turn"),
         }
     }
 
@@ -110,8 +110,8 @@ impl SuccessorProcess {
         // One that closed its standard input and lives on is no successor.
         let killed = child.kill();
         match killed.and_then(|()| child.wait()) {
-            Ok(status) => format!("it ended ({status}); the daemon's log says what it said"),
-            Err(error) => format!("it ended, and nobody knows how: {error}"),
+            Ok(status) => format!("it ended ({status}); its messages are in the daemon's log"),
+            Err(error) => format!("it ended, and its exit status could not be read: {error}"),
         }
     }
 }
