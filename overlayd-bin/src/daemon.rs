@@ -87,8 +87,8 @@ struct DaemonProcess {
 impl DaemonProcess {
     async fn serve(&self) -> Result<()> {
         let mut signals = TerminationSignals::catch().context("could not catch signals")?;
-        let (version, data_dir) = (env!("CARGO_PKG_VERSION"), self.data_dir.display());
-        tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), %data_dir, "starting");
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), data_dir = %self.data_dir.display(), "starting");
         let mut predecessor = PredecessorProcess::of_this_process()?;
         let mut plane = match &predecessor {
             None => ControlPlane::start(self, ListenerSource::New).await?,
@@ -105,7 +105,7 @@ impl DaemonProcess {
                 }
                 ended = &mut plane.serving => anyhow::bail!("the listener ended by itself: {ended:?}"),
                 () = plane.engine.shutdown_requested() => {
-                    tracing::info!("ending; everything of ours was removed from the host");
+                    tracing::info!("ending; everything that this daemon made was removed from the host");
                     break;
                 }
                 () = PredecessorProcess::end_of(predecessor.as_ref()), if predecessor.is_some() => {
@@ -156,7 +156,7 @@ impl DaemonProcess {
     }
 }
 
-/// Makes a directory that nobody else may enter; one that is there stays as it is.
+/// Makes a directory that no other user may enter; one that exists stays as it is.
 fn make_private(directory: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)

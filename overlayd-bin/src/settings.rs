@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use overlayd_core::contract::Inbound;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::cli::args::{DaemonFlags, LogFormat, WireGuardChoice};
 
@@ -73,7 +73,7 @@ impl IsolationPolicy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RulesetOwnership {
-    /// While the daemon runs, nobody else: a flush of the ruleset leaves them, where the kernel can do that.
+    /// No other program while the daemon runs: a flush of the ruleset leaves them, where the kernel can do that.
     #[default]
     Held,
     /// Everybody.
@@ -103,10 +103,13 @@ impl AddressCoolDown {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DeadlineSettings {
     /// A request, from its arrival to its reply.
+    #[serde(deserialize_with = "at_least_one")]
     pub(crate) request_secs: u64,
     /// A frame, from its first byte to its last.
+    #[serde(deserialize_with = "at_least_one")]
     pub(crate) frame_secs: u64,
     /// One call of a backend.
+    #[serde(deserialize_with = "at_least_one")]
     pub(crate) backend_secs: u64,
 }
 
@@ -138,6 +141,7 @@ impl DeadlineSettings {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitSettings {
     /// Connections at a time.
+    #[serde(deserialize_with = "at_least_one")]
     pub(crate) connections: usize,
 }
 
@@ -166,12 +170,6 @@ impl Settings {
 
     fn parse(text: &str) -> Result<Self> {
         let settings: Self = toml::from_str(text)?;
-        let DeadlineSettings { request_secs, frame_secs, backend_secs } = settings.deadlines;
-        anyhow::ensure!(
-            [request_secs, frame_secs, backend_secs].iter().all(|s| *s > 0),
-            "a deadline must be at least 1"
-        );
-        anyhow::ensure!(settings.limits.connections > 0, "limits.connections must be at least 1");
         settings.dns.check()?;
         Ok(settings)
     }
@@ -185,6 +183,19 @@ impl Settings {
             ..self
         }
     }
+}
+
+/// Reads a number that must not be 0. Checked while reading, so that the error shows line and key.
+fn at_least_one<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default + PartialEq,
+{
+    let number = T::deserialize(deserializer)?;
+    if number == T::default() {
+        return Err(D::Error::custom("must be at least 1"));
+    }
+    Ok(number)
 }
 
 #[cfg(test)]
@@ -228,7 +239,9 @@ mod tests {
 
     #[test]
     fn a_deadline_of_nothing_is_refused() {
-        assert!(Settings::parse("[deadlines]\nframe_secs = 0\n").is_err());
+        let error = Settings::parse("[deadlines]\nframe_secs = 0\n").unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("frame_secs") && error.contains("at least 1"), "{error}");
+        assert!(Settings::parse("[limits]\nconnections = 0\n").is_err());
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
-    /// Run the daemon (what happens without a subcommand, too)
+    /// Run the daemon (the default without a subcommand)
     Run(DaemonFlags),
     /// Show the overlay of this node
     Status(OutputFormat),
@@ -98,15 +98,15 @@ pub(crate) enum CliCommand {
     Peers(OutputFormat),
     /// Show the services this node has networks for
     Services(OutputFormat),
-    /// Plug a container into the network of a service
+    /// Attach a container to the network of a service
     Attach(AttachArguments),
-    /// Unplug a container
+    /// Detach a container
     Detach(DetachArguments),
-    /// Lead ports of this host to an attached container, in place of those that led to it before
+    /// Publish ports of this host for an attached container, in place of those published for it before
     Publish(PublishArguments),
     /// Show the edge peers of this node
     Edges(OutputFormat),
-    /// Replace the running daemon with the program that is now at its path; packets flow on
+    /// Replace the running daemon with the program that is now at its path, without losing packets
     Upgrade(OutputFormat),
     /// Send a request as it is and print the reply
     Call(CallArguments),

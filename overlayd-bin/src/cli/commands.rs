@@ -3,13 +3,14 @@
 use std::{io::Read as _, time::SystemTime};
 
 use overlayd_core::protocol::{AttachContainer, AttachHandle, Hello, Request, Response, StatusSnapshot};
-use serde::Serialize;
 
 use super::{
     args::{self, CallArguments, DaemonLocation, OutputFormat},
     failure::CommandFailure,
-    remote_daemon, tables,
-    unknown_members::first_stray,
+    print::{print_json, print_text},
+    remote_daemon,
+    request_members::{first_unknown, first_wrong},
+    tables,
 };
 
 /// `overlayd status`.
@@ -18,8 +19,7 @@ pub(super) fn status(location: &DaemonLocation, output: OutputFormat) -> Result<
     if output.json {
         return print_json(&reply);
     }
-    println!("{}", tables::status(&snapshot(reply)?, SystemTime::now()));
-    Ok(())
+    print_text(&tables::status(&snapshot(reply)?, SystemTime::now()))
 }
 
 /// `overlayd peers`.
@@ -29,10 +29,9 @@ pub(super) fn peers(location: &DaemonLocation, output: OutputFormat) -> Result<(
         return print_json(&peers);
     }
     match &peers[..] {
-        [] => println!("no peers"),
-        peers => println!("{}", tables::peers(peers, SystemTime::now())),
+        [] => print_text("no peers"),
+        peers => print_text(&tables::peers(peers, SystemTime::now())),
     }
-    Ok(())
 }
 
 /// `overlayd services`.
@@ -42,10 +41,9 @@ pub(super) fn services(location: &DaemonLocation, output: OutputFormat) -> Resul
         return print_json(&services);
     }
     match services.as_slice() {
-        [] => println!("no services"),
-        services => println!("{}", tables::services(services)),
+        [] => print_text("no services"),
+        services => print_text(&tables::services(services)),
     }
-    Ok(())
 }
 
 /// `overlayd attach`.
@@ -62,11 +60,10 @@ pub(super) fn attach(location: &DaemonLocation, attach: args::AttachArguments) -
     });
     let reply = accepted(remote_daemon::ask_once(location, request)?)?;
     match &reply {
-        Response::Attached(attached) if !output.json => println!("attached with address {}", attached.ip),
+        Response::Attached(attached) if !output.json => print_text(&format!("attached with address {}", attached.ip)),
         // A guest's configuration has no form for people: it is made for a machine.
-        _ => return print_json(&reply),
+        _ => print_json(&reply),
     }
-    Ok(())
 }
 
 /// `overlayd detach`.
@@ -76,8 +73,7 @@ pub(super) fn detach(location: &DaemonLocation, detach: args::DetachArguments) -
     if detach.output.json {
         return print_json(&reply);
     }
-    println!("detached");
-    Ok(())
+    print_text("detached")
 }
 
 /// `overlayd publish`.
@@ -86,25 +82,23 @@ pub(super) fn publish(location: &DaemonLocation, publish: args::PublishArguments
     let request = Request::PublishPorts { handle: publish.handle.try_into()?, ports: publish.ports };
     let reply = accepted(remote_daemon::ask_once(location, request)?)?;
     match (publish.output.json, count) {
-        (true, _) => return print_json(&reply),
-        (false, 0) => println!("no port leads to it any more"),
-        (false, _) => println!("published"),
+        (true, _) => print_json(&reply),
+        (false, 0) => print_text("its ports are no longer published"),
+        (false, _) => print_text("published"),
     }
-    Ok(())
 }
 
 /// `overlayd edges`.
 pub(super) fn edges(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {
     let reply = accepted(remote_daemon::ask_once(location, Request::ListEdgePeers)?)?;
     let Response::EdgePeers { peers } = &reply else {
-        return Err(CommandFailure::Refused(format!("it answered `{}` where `edge_peers` was due", reply.result())));
+        return Err(CommandFailure::Refused(format!("it answered `{}` instead of `edge_peers`", reply.result())));
     };
     match peers.as_slice() {
-        peers if output.json => return print_json(&peers),
-        [] => println!("no edge peers"),
-        peers => println!("{}", tables::edges(peers, SystemTime::now())),
+        peers if output.json => print_json(&peers),
+        [] => print_text("no edge peers"),
+        peers => print_text(&tables::edges(peers, SystemTime::now())),
     }
-    Ok(())
 }
 
 /// `overlayd upgrade`.
@@ -112,10 +106,9 @@ pub(super) fn upgrade(location: &DaemonLocation, output: OutputFormat) -> Result
     accepted(remote_daemon::ask_once(location, Request::Upgrade)?)?;
     let reply = accepted(remote_daemon::ask_once(location, Request::Hello(Hello::default()))?)?;
     match &reply {
-        Response::Hello(hello) if !output.json => println!("{} serves now", hello.build),
-        _ => return print_json(&reply),
+        Response::Hello(hello) if !output.json => print_text(&format!("{} serves now", hello.build)),
+        _ => print_json(&reply),
     }
-    Ok(())
 }
 
 /// `overlayd call`.
@@ -124,18 +117,26 @@ pub(super) fn call(location: &DaemonLocation, call: &CallArguments) -> Result<()
         "-" => from_standard_input()?,
         text => text.to_owned(),
     };
-    let request: Request =
-        serde_json::from_str(&text).map_err(|error| CommandFailure::Usage(format!("this is no request: {error}")))?;
-    refuse_strays(&text, &request)?;
+    let request: Request = serde_json::from_str(&text).map_err(|error| not_a_request(&text, &error))?;
+    refuse_unknown(&text, &request)?;
     let reply = remote_daemon::ask_once(location, request)?;
     print_json(&reply)?;
     accepted(reply).map(drop)
 }
 
-fn refuse_strays(text: &str, request: &Request) -> Result<(), CommandFailure> {
+/// Why a text is no request, with the member at fault where it can be told.
+fn not_a_request(text: &str, error: &serde_json::Error) -> CommandFailure {
+    let member = serde_json::from_str(text).ok().and_then(|asked| first_wrong::<Request>(&asked));
+    CommandFailure::Usage(match member {
+        Some(member) => format!("this is not a valid request: `{member}`: {error}"),
+        None => format!("this is not a valid request: {error}"),
+    })
+}
+
+fn refuse_unknown(text: &str, request: &Request) -> Result<(), CommandFailure> {
     let asked = serde_json::from_str(text).map_err(anyhow::Error::from)?;
     let understood = serde_json::to_value(request).map_err(anyhow::Error::from)?;
-    match first_stray(&asked, &understood) {
+    match first_unknown(&asked, &understood) {
         None => Ok(()),
         Some(member) => Err(CommandFailure::Usage(format!("`{}` has no member `{member}`", request.op()))),
     }
@@ -158,15 +159,8 @@ fn accepted(reply: Response) -> Result<Response, CommandFailure> {
 fn snapshot(reply: Response) -> Result<StatusSnapshot, CommandFailure> {
     match accepted(reply)? {
         Response::Status(status) => Ok(status),
-        other => Err(CommandFailure::Refused(format!("it answered `{}` where `status` was due", other.result()))),
+        other => Err(CommandFailure::Refused(format!("it answered `{}` instead of `status`", other.result()))),
     }
-}
-
-/// Prints a value in one line as it is on the wire.
-fn print_json(value: &impl Serialize) -> Result<(), CommandFailure> {
-    let text = serde_json::to_string(value).map_err(anyhow::Error::from)?;
-    println!("{text}");
-    Ok(())
 }
 
 impl TryFrom<args::ContainerHandle> for AttachHandle {
@@ -181,7 +175,9 @@ impl TryFrom<args::ContainerHandle> for AttachHandle {
             args::ContainerHandle { container: Some(container_id), .. } => {
                 Ok(Self::WindowsContainer { container_id, ip: None })
             }
-            _ => Err(CommandFailure::Usage("no container is named".into())),
+            _ => Err(CommandFailure::Usage(
+                "name the container: --pid, --netns with --id, --guest, --host-shared or --container".into(),
+            )),
         }
     }
 }

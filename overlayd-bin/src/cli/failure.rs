@@ -9,7 +9,7 @@ pub(crate) enum CommandFailure {
     Refused(String),
     /// What was asked makes no sense. Code 2, as that of the command line's own errors.
     Usage(String),
-    /// Nobody answers at the socket. Code 3.
+    /// No daemon answers at the socket. Code 3.
     NoDaemon {
         /// The socket that was called.
         socket: PathBuf,
@@ -34,7 +34,7 @@ impl CommandFailure {
 impl fmt::Display for CommandFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(message) => write!(f, "the daemon said no: {message}"),
+            Self::Refused(message) => write!(f, "the daemon refused: {message}"),
             Self::Usage(message) => f.write_str(message),
             Self::NoDaemon { socket, reason } => {
                 write!(

@@ -4,9 +4,10 @@ pub(crate) mod args;
 mod commands;
 mod failure;
 mod ports;
+mod print;
 mod remote_daemon;
+mod request_members;
 mod tables;
-mod unknown_members;
 
 use std::process::ExitCode;
 
@@ -22,10 +23,13 @@ use crate::daemon;
 pub(crate) fn main() -> ExitCode {
     let arguments = CommandLine::parse();
     if arguments.build_id {
-        println!("{}", env!("OVERLAYD_BUILD_ID"));
-        return ExitCode::SUCCESS;
+        return exit(print::print_text(env!("OVERLAYD_BUILD_ID")));
     }
-    match run(arguments) {
+    exit(run(arguments))
+}
+
+fn exit(outcome: Result<(), CommandFailure>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("overlayd: {failure}");

@@ -15,7 +15,9 @@ pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
     node.add_row(["interface", &text(&status.interface)]);
     node.add_row(["address", &text(&status.node_ip.map(|ip| ip.to_string()))]);
     node.add_row(["public key", &text(&status.public_key)]);
-    node.add_row(["cluster", &text(&status.overlay_cidr)]);
+    // Without an overlay the snapshot carries the range that the next one would get.
+    let cluster = status.interface.as_ref().and(status.overlay_cidr.clone());
+    node.add_row(["cluster", &text(&cluster)]);
     node.add_row(["slice", &text(&status.slice_cidr)]);
     node.add_row(["peers", &status.peer_count.to_string()]);
     node.add_row(["services", &status.service_count.to_string()]);

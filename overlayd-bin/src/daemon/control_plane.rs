@@ -23,7 +23,7 @@ use crate::platform::{
 
 /// The control plane at work: the store, the engine, and the socket on which it is asked.
 pub(super) struct ControlPlane {
-    // Dropped in this order: nobody else opens the store before the engine has closed it.
+    // Dropped in this order: the lock goes last, so that no other process opens the store before the engine has closed it.
     pub(super) engine: Arc<Engine>,
     gate: Arc<UpgradeGate>,
     pub(super) requests: mpsc::Receiver<UpgradeRequest>,
@@ -98,7 +98,7 @@ impl ControlPlane {
     }
 
     /// Lets requests that are under way end and closes the store; the socket stays open and clients wait there. Where
-    /// they do not end in time, everything is as it was. The connection of whoever asked for this is still open.
+    /// they do not end in time, everything is as it was. The connection of the caller is still open.
     pub(super) async fn retire(self, patience: Duration) -> Result<RetiredPlane, Box<Self>> {
         let Self { engine, gate, listener, serving, closing, alive, lock, requests } = self;
         drop(requests);

@@ -27,7 +27,7 @@ pub(crate) enum LockError {
         path: PathBuf,
     },
     /// The directory or the file cannot be used.
-    #[error("could not lock {}: {source}", path.display())]
+    #[error("could not lock {}", path.display())]
     Io {
         /// The lock.
         path: PathBuf,
@@ -40,20 +40,29 @@ impl InstanceLock {
     /// Takes the lock of `data_dir`, which is created when it is missing.
     pub(crate) fn acquire(data_dir: &Path) -> Result<Self, LockError> {
         let path = data_dir.join(FILE);
-        let failed = |source| LockError::Io { path: path.clone(), source };
-        std::fs::create_dir_all(data_dir).map_err(failed)?;
-        let mut file = open(&path).map_err(failed)?;
+        let file = match Self::lock(data_dir, &path) {
+            Ok(file) => file,
+            Err(source) => return Err(LockError::Io { path, source }),
+        };
+        file.map(|file| Self { _file: file }).map_err(|owner| LockError::Held { owner, path })
+    }
+
+    /// The locked file, or who holds the lock.
+    fn lock(data_dir: &Path, path: &Path) -> std::io::Result<Result<File, String>> {
+        std::fs::create_dir_all(data_dir)?;
+        let mut file = open(path)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Held { owner: owner(&mut file), path }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) => return Ok(Err(owner(&mut file))),
+            Err(TryLockError::Error(source)) => return Err(source),
         }
-        record_owner(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        record_owner(&mut file)?;
+        Ok(Ok(file))
     }
 }
 
-/// Opens the lock for reading and writing; only its owner can, as nobody else may hold the daemon up.
+/// Opens the lock for reading and writing; only its owner can: another user that held the lock would keep
+/// the daemon from starting.
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

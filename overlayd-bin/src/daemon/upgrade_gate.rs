@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use overlayd_core::{
@@ -14,13 +14,13 @@ pub(crate) struct UpgradeGate {
     requests: mpsc::Sender<UpgradeRequest>,
 }
 
-/// Somebody wants the daemon replaced, and waits for the outcome.
+/// A caller wants the daemon replaced, and waits for the outcome.
 pub(crate) struct UpgradeRequest {
     done: oneshot::Sender<Result<(), String>>,
 }
 
 impl UpgradeRequest {
-    /// Tells how it went. Whoever asked may have left meanwhile, and then the log is all there is.
+    /// Tells how it went. A caller that has left in between finds it in the log.
     pub(crate) fn end(self, outcome: Result<(), String>) {
         drop(self.done.send(outcome));
     }
@@ -39,7 +39,7 @@ impl UpgradeGate {
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Engine>>> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        overlayd_core::sync::lock(&self.engine)
     }
 
     async fn upgrade(&self, caller: &Caller) -> Response {
@@ -61,7 +61,7 @@ impl UpgradeGate {
     }
 }
 
-/// Whoever can start programs as the daemon's user, with its settings.
+/// Those may replace the daemon who can start programs as its user, with its settings.
 fn may_replace(identity: &Identity) -> bool {
     match identity {
         Identity::Unix { uid, .. } => *uid == 0 || *uid == rustix::process::geteuid().as_raw(),

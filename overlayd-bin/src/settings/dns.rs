@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -20,14 +20,36 @@ use serde::Deserialize;
 pub(crate) struct DnsSettings {
     serve: ServePolicy,
     port: Option<u16>,
-    listen: Vec<SocketAddr>,
+    listen: Vec<AddressWithPort>,
     zones: BTreeSet<String>,
     service_names: ServiceNamePolicy,
     ttl_secs: Option<u32>,
-    upstreams: Option<Vec<SocketAddr>>,
+    upstreams: Option<Vec<AddressWithPort>>,
     resolv_conf: Option<Vec<PathBuf>>,
-    split: BTreeMap<String, Vec<SocketAddr>>,
+    split: BTreeMap<String, Vec<AddressWithPort>>,
     cache_bytes: Option<usize>,
+}
+
+/// `ADDRESS:PORT`. The port has no default: a server that was meant for another one would be asked at 53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct AddressWithPort(SocketAddr);
+
+impl TryFrom<String> for AddressWithPort {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match (text.parse(), text.parse()) {
+            (Ok(socket), _) => Ok(Self(socket)),
+            (_, Ok(IpAddr::V4(address))) => Err(format!("`{text}` has no port: write {address}:53")),
+            (_, Ok(IpAddr::V6(address))) => Err(format!("`{text}` has no port: write [{address}]:53")),
+            _ => Err(format!("`{text}` is no address with port, such as 192.0.2.53:53 or [2001:db8::53]:53")),
+        }
+    }
+}
+
+fn sockets(named: &[AddressWithPort]) -> Vec<SocketAddr> {
+    named.iter().map(|AddressWithPort(socket)| *socket).collect()
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -61,7 +83,9 @@ impl DnsSettings {
             "dns.ttl_secs must be at most {}",
             i32::MAX
         );
-        if let Some(socket) = self.listen.iter().find(|socket| socket.ip().is_unspecified() || socket.port() == 0) {
+        if let Some(socket) =
+            sockets(&self.listen).iter().find(|socket| socket.ip().is_unspecified() || socket.port() == 0)
+        {
             anyhow::bail!("dns.listen: {socket} cannot be listened on: name an address and a port");
         }
         if let Some(zone) = self.zones.iter().chain(self.split.keys()).find(|zone| !is_name(zone)) {
@@ -75,14 +99,14 @@ impl DnsSettings {
         let usual = DnsConfig::default();
         let upstreams = match (&self.upstreams, &self.resolv_conf) {
             (Some(servers), _) if servers.is_empty() => Upstreams::None,
-            (Some(servers), _) => Upstreams::Servers(servers.clone()),
+            (Some(servers), _) => Upstreams::Servers(sockets(servers)),
             (None, Some(files)) => Upstreams::ResolvConf(files.clone()),
             (None, None) => usual.upstreams,
         };
         let listen = match (self.port, self.listen.as_slice()) {
             (Some(port), _) => DnsListen::Node(port),
             (None, []) => usual.listen,
-            (None, sockets) => DnsListen::Sockets(sockets.to_vec()),
+            (None, listen) => DnsListen::Sockets(sockets(listen)),
         };
         DnsConfig {
             serve: match self.serve {
@@ -98,7 +122,7 @@ impl DnsSettings {
             },
             ttl: self.ttl_secs.map_or(usual.ttl, |secs| Duration::from_secs(secs.into())),
             upstreams,
-            split: self.split.clone(),
+            split: self.split.iter().map(|(zone, servers)| (zone.clone(), sockets(servers))).collect(),
             cache_bytes: self.cache_bytes.unwrap_or(usual.cache_bytes),
         }
     }
@@ -145,6 +169,14 @@ mod tests {
             cache_bytes: 0,
         };
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn a_server_without_a_port_is_shown_how_it_is_written() {
+        let error = parsed("upstreams = [\"192.0.2.53\"]").unwrap_err().to_string();
+        assert!(error.contains("192.0.2.53:53") && error.contains("line 1"), "{error}");
+        let error = parsed("listen = [\"2001:db8::53\"]").unwrap_err().to_string();
+        assert!(error.contains("[2001:db8::53]:53"), "{error}");
     }
 
     #[test]

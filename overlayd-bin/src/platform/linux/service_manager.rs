@@ -1,6 +1,6 @@
 use sd_notify::NotifyState;
 
-/// The service manager, where one started this process (`sd_notify(3)`); without one, nobody is told.
+/// The service manager, where one started this process (`sd_notify(3)`); without one, nothing is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServiceManager;
 

@@ -47,7 +47,7 @@ pub(crate) struct ListenerConfig {
 /// A socket that is bound: clients can connect, and wait until [`ClientListener::serve`] is called.
 #[derive(Debug)]
 pub(crate) struct ClientListener {
-    // Dropped in this order: the name goes before the socket, so that nobody finds a socket without a daemon.
+    // Dropped in this order: the name goes before the socket, so that no client finds a socket without a daemon.
     file: SocketFile,
     socket: UnixListener,
     pub(super) access: AccessPolicy,
@@ -81,7 +81,7 @@ impl ClientListener {
         self.file.leave();
     }
 
-    /// Serves clients until `shutdown`; who connects later waits until somebody accepts. Returns the connections that
+    /// Serves clients until `shutdown`; who connects later waits until a successor accepts. Returns the connections that
     /// are still about to end.
     pub(crate) async fn serve<H: Handler>(&self, handler: Arc<H>, shutdown: CancellationToken) -> TaskTracker {
         let Self { socket, access, config, .. } = self;

@@ -30,7 +30,7 @@ pub(super) struct PeerCredentials {
 }
 
 impl AccessPolicy {
-    /// Reads the group's id. A group that does not exist admits nobody.
+    /// Reads the group's id. A group that does not exist admits no one.
     pub(super) fn new(group: Option<&str>) -> io::Result<Self> {
         let group = match group {
             Some(name) => find_group(name)?,

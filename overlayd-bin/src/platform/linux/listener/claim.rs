@@ -18,22 +18,32 @@ const TURN: Duration = Duration::from_millis(50);
 /// Why the socket's path cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClaimError {
-    /// Somebody answers there.
+    /// Another process answers there.
     #[error("another process is listening on {}; stop it, or choose another path with --socket", .0.display())]
     Live(PathBuf),
     /// Something else is there.
     #[error("{} exists and is no socket; it is left alone: remove it, or choose another path with --socket", .0.display())]
     NotASocket(PathBuf),
-    /// It cannot be told whether somebody answers there.
-    #[error("could not tell whether {} is in use, so it is left alone: {source}", path.display())]
+    /// It cannot be told whether a process answers there.
+    #[error("could not tell whether {} is in use, so it is left alone", path.display())]
     Unclear {
         /// The socket.
         path: PathBuf,
         /// The host's own words.
         source: io::Error,
     },
+    /// The directory belongs to another user.
+    #[error("this user may not {step} {}: choose a path in a directory of its own with --socket", path.display())]
+    Denied {
+        /// What was tried.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The host's own words.
+        source: io::Error,
+    },
     /// A step failed.
-    #[error("could not {step} {}: {source}", path.display())]
+    #[error("could not {step} {}", path.display())]
     Io {
         /// What was tried.
         step: &'static str,
@@ -42,6 +52,16 @@ pub(super) enum ClaimError {
         /// The host's own words.
         source: io::Error,
     },
+}
+
+impl ClaimError {
+    fn of_step(step: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::PermissionDenied => Self::Denied { step, path, source },
+            _ => Self::Io { step, path, source },
+        }
+    }
 }
 
 /// The socket's file. It is removed when this is dropped, if it is still the one that was made.
@@ -56,8 +76,7 @@ pub(super) struct SocketFile {
 impl SocketFile {
     /// That of a socket which another process has bound and given to this one.
     pub(super) fn of_another(path: &Path) -> Result<Self, ClaimError> {
-        let inspect = |source| ClaimError::Io { step: "inspect", path: path.to_owned(), source };
-        let metadata = path.symlink_metadata().map_err(inspect)?;
+        let metadata = path.symlink_metadata().map_err(|source| ClaimError::of_step("inspect", path, source))?;
         if !metadata.file_type().is_socket() {
             return Err(ClaimError::NotASocket(path.to_owned()));
         }
@@ -72,21 +91,20 @@ impl SocketFile {
 
 /// Binds `path`. What a daemon that is gone left there is replaced; everything else is left alone.
 pub(super) async fn claim(path: &Path, group: Option<u32>) -> Result<(UnixListener, SocketFile), ClaimError> {
-    let failed = |step| move |source| ClaimError::Io { step, path: path.to_owned(), source };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(failed("create the directory of"))?;
+    std::fs::create_dir_all(parent).map_err(|source| ClaimError::of_step("create the directory of", path, source))?;
     // Two daemons that find the same stale socket at once must not remove each other's new one.
-    let turn = take_turn(parent).await.map_err(failed("open the directory of"))?;
+    let turn = take_turn(parent).await.map_err(|source| ClaimError::of_step("open the directory of", path, source))?;
     remove_stale(path).await?;
-    let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
-    let metadata = path.symlink_metadata().map_err(failed("inspect"))?;
+    let listener = UnixListener::bind(path).map_err(|source| ClaimError::of_step("listen on", path, source))?;
+    let metadata = path.symlink_metadata().map_err(|source| ClaimError::of_step("inspect", path, source))?;
     let file = SocketFile { path: path.to_owned(), identity: identity(&metadata), left: AtomicBool::new(false) };
     restrict(path, group);
     drop(turn);
     Ok((listener, file))
 }
 
-/// Locks the directory against other daemons. Anybody who can read the directory can hold this lock, so waiting for it
+/// Locks the directory against other daemons. Every user who can read the directory can hold this lock, so waiting for it
 /// is bounded, and going on without it only costs the protection against a race.
 async fn take_turn(directory: &Path) -> io::Result<File> {
     let handle = File::open(directory)?;
@@ -97,26 +115,25 @@ async fn take_turn(directory: &Path) -> io::Result<File> {
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }
-    tracing::warn!(directory = %directory.display(), "somebody holds a lock on the socket's directory; going on");
+    tracing::warn!(directory = %directory.display(), "another process keeps the socket's directory locked; going on without the lock");
     Ok(handle)
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a socket that no process listens on.
 async fn remove_stale(path: &Path) -> Result<(), ClaimError> {
-    let failed = |step| move |source| ClaimError::Io { step, path: path.to_owned(), source };
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("inspect")(error)),
+        Err(error) => return Err(ClaimError::of_step("inspect", path, error)),
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(ClaimError::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
         Ok(_) => Err(ClaimError::Live(path.to_owned())),
-        // The backlog is full: somebody is there and busy.
+        // The backlog is full: a process listens, and is busy.
         Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ClaimError::Live(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             tracing::info!(path = %path.display(), "removing the socket of a daemon that is gone");
-            std::fs::remove_file(path).map_err(failed("remove the stale socket"))
+            std::fs::remove_file(path).map_err(|source| ClaimError::of_step("remove the stale socket", path, source))
         }
         Err(source) => Err(ClaimError::Unclear { path: path.to_owned(), source }),
     }

@@ -14,14 +14,14 @@ use super::message::UpgradeMessage;
 
 /// Longest message in bytes: a reason for people is cut before.
 const LONGEST: usize = 16 << 10;
-/// Descriptors beside one message, at most.
+/// Descriptors that come with one message, at most.
 const MOST_DESCRIPTORS: usize = 8;
 
 /// One end of the socket pair between the two processes. Its end of file says that the other process is gone.
 #[derive(Debug)]
 pub(super) struct UpgradeChannel(UnixDatagram);
 
-/// A message and what came beside it.
+/// A message and the descriptors that came with it.
 pub(super) type ReceivedMessage = (UpgradeMessage, Vec<OwnedFd>);
 
 impl UpgradeChannel {
@@ -38,7 +38,7 @@ impl UpgradeChannel {
         Ok(Self(UnixDatagram::from_std(socket.into())?))
     }
 
-    /// Sends a message with these descriptors beside it.
+    /// Sends a message with these descriptors.
     pub(super) async fn send(&self, message: &UpgradeMessage, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.0.async_io(Interest::WRITABLE, || send(self.0.as_fd(), message, descriptors)).await
     }
@@ -68,7 +68,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<ReceivedMessage>> {
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let got = match recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
         Ok(got) => got,
-        // The other process ended with something of ours unread.
+        // The other process ended before it had read everything that was sent.
         Err(rustix::io::Errno::CONNRESET) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 /// Which hand-over this program speaks; raised with every change that an older one would not understand.
 pub(super) const HANDOVER_VERSION: u32 = 1;
 
-/// What the two processes say to each other, one JSON text a datagram, descriptors beside it.
+/// What the two processes say to each other, one JSON text a datagram, with descriptors where that is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(super) enum UpgradeMessage {

@@ -13,18 +13,18 @@ use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 use super::*;
 
 /// A user that owns nothing.
-const NOBODY: u32 = 65_534;
+const STRANGER: u32 = 65_534;
 
 /// Asks as a user who is neither root nor, by the daemon's lights, its own; `group` is among the groups of that user.
-/// User ids belong to the thread, so root becomes somebody else here; other users are strangers to a daemon
+/// User ids belong to the thread, so root becomes another user here; other users are strangers to a daemon
 /// [`ServingListener::of_another_user`] as they are, and members of their own group.
 async fn ask_as_stranger(socket: PathBuf, group: Option<u32>) -> Response {
     let asking = move || {
         if rustix::process::geteuid().is_root() {
             let groups: Vec<_> = group.into_iter().map(rustix::fs::Gid::from_raw).collect();
             set_thread_groups(&groups).unwrap();
-            set_thread_gid(rustix::fs::Gid::from_raw(NOBODY)).unwrap();
-            set_thread_uid(rustix::fs::Uid::from_raw(NOBODY)).unwrap();
+            set_thread_gid(rustix::fs::Gid::from_raw(STRANGER)).unwrap();
+            set_thread_uid(rustix::fs::Uid::from_raw(STRANGER)).unwrap();
         }
         let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
         let mut bytes = BytesMut::new();
@@ -165,11 +165,11 @@ async fn a_client_finds_the_daemon_again_after_it_was_restarted() {
     }
     assert_eq!(restarted.counters.accepted.get(), 1);
     restarted.stop().await;
-    let nobody = client.call(Request::Status).await.unwrap_err();
-    let nobody = match nobody {
+    let error = client.call(Request::Status).await.unwrap_err();
+    let error = match error {
         ClientError::Transport { .. } => client.call(Request::Status).await.unwrap_err(),
         unreachable => unreachable,
     };
-    assert!(nobody.to_string().contains(&*socket.to_string_lossy()), "{nobody}");
-    assert!(matches!(nobody, ClientError::Unreachable { .. }), "{nobody}");
+    assert!(error.to_string().contains(&*socket.to_string_lossy()), "{error}");
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
 }

@@ -52,7 +52,7 @@ impl ServingListener {
         Ok(Self::serve(listener))
     }
 
-    /// A daemon that admits nobody but root and members of `group`, whoever runs it.
+    /// A daemon that admits only root and members of `group`, as if another user ran it.
     async fn of_another_user(socket: &Path, group: Option<&str>) -> Self {
         let config = ListenerConfig { group: group.map(str::to_owned), ..config(socket, Limits::default()) };
         let mut listener = ClientListener::bind(config).await.unwrap();

@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 
 use super::*;
 
-/// Leaves a socket behind that nobody listens on.
+/// Leaves a socket behind that no process listens on.
 fn leave_stale(socket: &Path) {
     drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
     assert!(socket.exists());
