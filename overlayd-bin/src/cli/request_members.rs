@@ -10,19 +10,27 @@ pub(super) fn first_wrong<T: DeserializeOwned>(asked: &Value) -> Option<String> 
     let complaint = complaint::<T>(asked)?;
     let mut leaves = Vec::new();
     collect_leaves(asked, "", &mut leaves);
-    leaves
-        .into_iter()
-        .find(|pointer| {
-            let samples = [json!(1), json!("1"), json!(true)];
-            samples.into_iter().any(|sample| {
-                let mut changed = asked.clone();
-                if let Some(member) = changed.pointer_mut(pointer) {
-                    *member = sample;
-                }
-                self::complaint::<T>(&changed).is_none_or(|other| other != complaint)
-            })
-        })
-        .map(|pointer| pointer.trim_start_matches('/').replace('/', "."))
+    let wrong = leaves.into_iter().find(|pointer| {
+        [(json!(1), "integer `1`"), (json!("1"), "string \"1\""), (json!(true), "boolean `true`")]
+            .into_iter()
+            .any(|(sample, shown)| gets_further::<T>(asked, pointer, sample, &complaint, shown))
+    })?;
+    Some(wrong.trim_start_matches('/').replace('/', "."))
+}
+
+/// Whether the sample in place of this member is accepted: then the complaint is another one, and not about the sample.
+fn gets_further<T: DeserializeOwned>(
+    asked: &Value,
+    pointer: &str,
+    sample: Value,
+    complaint: &str,
+    shown: &str,
+) -> bool {
+    let mut changed = asked.clone();
+    if let Some(member) = changed.pointer_mut(pointer) {
+        *member = sample;
+    }
+    self::complaint::<T>(&changed).is_none_or(|other| other != complaint && !other.contains(shown))
 }
 
 fn complaint<T: DeserializeOwned>(asked: &Value) -> Option<String> {
