@@ -12,6 +12,7 @@ use overlayd_core::{
 use overlayd_dns_responder::DnsResponder;
 use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
 use overlayd_nat_traversal::NatTraversal;
+use overlayd_netlink::OwnChanges;
 
 use crate::{
     cli::args::WireGuardChoice,
@@ -38,29 +39,38 @@ pub(crate) struct BackendContext {
     pub(crate) managers: Option<PathBuf>,
 }
 
+/// What all backends of a daemon share, so that a change made by one of them is not taken for drift by another.
+#[derive(Debug, Clone, Default)]
+struct ChangeSignals {
+    /// Told of a change that another program made.
+    drift: DriftSignal,
+    /// The changes that this process made itself.
+    own_changes: OwnChanges,
+}
+
 /// The backends for these settings.
 pub(crate) fn choose_all(settings: &Settings, context: &BackendContext) -> Result<Backends> {
-    let drift = DriftSignal::default();
-    let overlay = overlay(settings.wireguard, context, userspace(context, &drift))?;
-    let attacher = attacher(settings.rules, context, &drift)?;
+    let signals = ChangeSignals::default();
+    let overlay = overlay(settings.wireguard, context, &signals)?;
+    let attacher = attacher(settings.rules, context, &signals)?;
     let control_dir = context.control_dir.display();
     let managers = context.managers.is_some();
     tracing::info!(wireguard = overlay.name(), attacher = attacher.name(), %control_dir, managers, "backends chosen");
     let dns = Some(Arc::new(DnsResponder::new()) as _);
     let nat = Some(Arc::new(NatTraversal) as _);
-    Ok(Backends { overlay, attacher, dns, nat, drift })
+    Ok(Backends { overlay, attacher, dns, nat, drift: signals.drift })
 }
 
 fn overlay(
     choice: WireGuardChoice,
     context: &BackendContext,
-    userspace: Option<Arc<dyn OverlayBackend>>,
+    signals: &ChangeSignals,
 ) -> Result<Arc<dyn OverlayBackend>> {
     let kernel = match choice {
         WireGuardChoice::Userspace => Err("it was not asked for".to_owned()),
-        WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(context),
+        WireGuardChoice::Auto | WireGuardChoice::Kernel => kernel(context, signals),
     };
-    choose(choice, kernel, userspace)
+    choose(choice, kernel, userspace(context, signals))
 }
 
 /// The kernel's WireGuard, or why this binary on this host has none.
@@ -93,13 +103,14 @@ fn choose(
     }
 }
 
-fn attacher(rules: RulesetOwnership, context: &BackendContext, drift: &DriftSignal) -> Result<Arc<dyn Attacher>> {
+fn attacher(rules: RulesetOwnership, context: &BackendContext, signals: &ChangeSignals) -> Result<Arc<dyn Attacher>> {
     let BackendContext { instance, state_dir, .. } = context.clone();
     let protection = match rules {
         RulesetOwnership::Held => Protection::Held,
         RulesetOwnership::Common => Protection::None,
     };
-    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection }, drift.clone());
+    let ChangeSignals { drift, own_changes } = signals.clone();
+    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection, own_changes }, drift);
     let bridge = bridge.context("could not take up the host's network")?;
     Ok(Arc::new(bridge))
 }
@@ -107,29 +118,31 @@ fn attacher(rules: RulesetOwnership, context: &BackendContext, drift: &DriftSign
 /// WireGuard in user space. Its interfaces outlive the process: what containers send between two runs is dropped
 /// there and goes nowhere else.
 #[cfg(feature = "userspace-wg")]
-fn userspace(context: &BackendContext, drift: &DriftSignal) -> Option<Arc<dyn OverlayBackend>> {
+fn userspace(context: &BackendContext, signals: &ChangeSignals) -> Option<Arc<dyn OverlayBackend>> {
     use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
     let BackendContext { instance, control_dir, managers, fwmark, .. } = context.clone();
     let managers = managers.map(overlayd_netlink::Managers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
-    let config = Config { drift: drift.clone(), ..config };
+    let ChangeSignals { drift, own_changes } = signals.clone();
+    let config = Config { drift, own_changes, ..config };
     Some(Arc::new(UserspaceWg::new(config)))
 }
 
 #[cfg(not(feature = "userspace-wg"))]
-fn userspace(_: &BackendContext, _: &DriftSignal) -> Option<Arc<dyn OverlayBackend>> {
+fn userspace(_: &BackendContext, _: &ChangeSignals) -> Option<Arc<dyn OverlayBackend>> {
     None
 }
 
 /// WireGuard in the kernel.
 #[cfg(feature = "kernel-wg")]
-fn kernel(context: &BackendContext) -> KernelWireGuard {
+fn kernel(context: &BackendContext, signals: &ChangeSignals) -> KernelWireGuard {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
         Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
             let BackendContext { instance, managers, fwmark, .. } = context.clone();
             let managers = managers.map(overlayd_netlink::Managers::below);
-            Ok(Arc::new(KernelWg::new(Config { managers, fwmark, ..Config::new(instance) })))
+            let own_changes = signals.own_changes.clone();
+            Ok(Arc::new(KernelWg::new(Config { managers, fwmark, own_changes, ..Config::new(instance) })))
         }
         Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
         Err(error) => Err(format!("the kernel could not be asked: {error}")),
@@ -137,7 +150,7 @@ fn kernel(context: &BackendContext) -> KernelWireGuard {
 }
 
 #[cfg(not(feature = "kernel-wg"))]
-fn kernel(_: &BackendContext) -> KernelWireGuard {
+fn kernel(_: &BackendContext, _: &ChangeSignals) -> KernelWireGuard {
     Err("this binary is built without it (feature kernel-wg)".to_owned())
 }
 
