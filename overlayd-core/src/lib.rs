@@ -2,6 +2,7 @@
 //! host should look like, and drives the four traits of [`contract`] until the host agrees.
 
 pub mod clock;
+pub mod command;
 pub mod contract;
 pub mod crash;
 pub mod desired;

@@ -15,7 +15,12 @@ use ipnet::IpNet;
 pub use record::*;
 
 use self::ipam::Ipam;
-use crate::{ipam::first_host, keys::PublicKey, protocol::OverlayMode};
+use crate::{
+    contract::{AttachmentId, Guid},
+    ipam::first_host,
+    keys::PublicKey,
+    protocol::OverlayMode,
+};
 
 /// The range of an overlay that nobody has described yet.
 pub const DEFAULT_CLUSTER: &str = "10.200.0.0/16";
@@ -27,7 +32,7 @@ pub struct Desired {
     overlay: Option<OverlayRecord>,
     resolver: ResolverRecord,
     services: BTreeMap<String, ServiceRecord>,
-    attachments: BTreeMap<Handle, AttachmentRecord>,
+    attachments: BTreeMap<AttachmentId, AttachmentRecord>,
     allocations: BTreeMap<IpAddr, String>,
     rests: BTreeMap<IpAddr, u64>,
     rests_by_end: BTreeSet<(u64, IpAddr)>,
@@ -39,8 +44,8 @@ pub struct Desired {
     ipam: Ipam,
     /// Which peer holds a range, per device.
     routes: BTreeMap<(Option<String>, IpNet), PublicKey>,
-    members: BTreeMap<String, BTreeSet<Handle>>,
-    published: BTreeSet<Handle>,
+    members: BTreeMap<String, BTreeSet<AttachmentId>>,
+    published: BTreeSet<AttachmentId>,
 }
 
 impl Desired {
@@ -140,18 +145,33 @@ impl Desired {
         &self.services
     }
 
-    /// An attachment by handle.
-    pub fn attachment(&self, handle: &Handle) -> Option<&AttachmentRecord> {
-        self.attachments.get(handle)
+    /// An attachment.
+    pub fn attachment(&self, id: &AttachmentId) -> Option<&AttachmentRecord> {
+        self.attachments.get(id)
+    }
+
+    /// The attachment that `id` means: itself, or the one whose namespace the host has given this name to. A Windows
+    /// container is attached by its own id and detached by the GUID of its namespace.
+    pub fn resolve_attachment(&self, id: AttachmentId) -> AttachmentId {
+        let AttachmentId::Compute(text) = &id else { return id };
+        if self.attachments.contains_key(&id) {
+            return id;
+        }
+        let guid = Guid(text.clone());
+        let mut owners = self.attachments.iter().filter(|(_, record)| record.namespace.as_ref() == Some(&guid));
+        match owners.next() {
+            Some((owner, _)) => owner.clone(),
+            None => AttachmentId::ComputeNamespace(guid),
+        }
     }
 
     /// All attachments.
-    pub fn attachments(&self) -> &BTreeMap<Handle, AttachmentRecord> {
+    pub fn attachments(&self) -> &BTreeMap<AttachmentId, AttachmentRecord> {
         &self.attachments
     }
 
-    /// The handles attached to a service.
-    pub fn members(&self, service: &str) -> impl Iterator<Item = &Handle> {
+    /// The attachments of a service.
+    pub fn members(&self, service: &str) -> impl Iterator<Item = &AttachmentId> {
         self.members.get(service).into_iter().flatten()
     }
 
@@ -198,12 +218,12 @@ impl Desired {
 
     /// Addresses that processes in the host's own namespace hold on the global device.
     pub fn host_aliases(&self) -> impl Iterator<Item = IpAddr> {
-        let hosts = self.attachments.range(Handle::Host(String::new())..);
-        hosts.take_while(|(handle, _)| matches!(handle, Handle::Host(_))).map(|(_, record)| record.service_ip)
+        let hosts = self.attachments.range(AttachmentId::Host(String::new())..);
+        hosts.take_while(|(handle, _)| matches!(handle, AttachmentId::Host(_))).map(|(_, record)| record.service_ip)
     }
 
     /// The attachments that ports of the host lead to.
-    pub fn published(&self) -> impl Iterator<Item = (&Handle, &AttachmentRecord)> {
+    pub fn published(&self) -> impl Iterator<Item = (&AttachmentId, &AttachmentRecord)> {
         self.published.iter().filter_map(|handle| self.attachments.get_key_value(handle))
     }
 
@@ -266,7 +286,7 @@ impl Desired {
         Change::Service(name, old)
     }
 
-    fn apply_attachment(&mut self, handle: Handle, record: Option<AttachmentRecord>) -> Change {
+    fn apply_attachment(&mut self, handle: AttachmentId, record: Option<AttachmentRecord>) -> Change {
         let new = record.clone();
         let old = swap(&mut self.attachments, handle.clone(), record);
         for (record, used) in [(&old, false), (&new, true)] {

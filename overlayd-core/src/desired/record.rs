@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
 };
@@ -86,34 +85,6 @@ pub enum Lifetime {
     Left,
     /// A lasting container has used it: it stays until it is torn down.
     Kept,
-}
-
-/// The caller's name for a container; keys the attachment.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Handle {
-    /// A process.
-    Process(u32),
-    /// A network namespace, by the caller's id.
-    Namespace(String),
-    /// A Windows compute system.
-    Compute(String),
-    /// A VM that runs its own WireGuard device.
-    Guest(String),
-    /// A process in the host's own network namespace.
-    Host(String),
-}
-
-impl fmt::Display for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Process(pid) => write!(f, "pid {pid}"),
-            Self::Namespace(id) => write!(f, "namespace {id}"),
-            Self::Compute(id) => write!(f, "container {id}"),
-            Self::Guest(id) => write!(f, "guest {id}"),
-            Self::Host(id) => write!(f, "host process {id}"),
-        }
-    }
 }
 
 /// One container's attachment; it holds the leases.
@@ -248,7 +219,7 @@ pub enum Change {
     /// A service.
     Service(String, Option<ServiceRecord>),
     /// An attachment.
-    Attachment(Handle, Option<AttachmentRecord>),
+    Attachment(AttachmentId, Option<AttachmentRecord>),
     /// An address leased by `allocate_ip`, and the service it was for.
     Allocation(IpAddr, Option<String>),
     /// An address that rests until this Unix second.

@@ -46,7 +46,7 @@ fn attachment(pid: u32, service: &str, ip: IpAddr, global_ip: Option<IpAddr>) ->
         namespace: None,
         phase: Phase::Wanted,
     };
-    Change::Attachment(Handle::Process(pid), Some(record))
+    Change::Attachment(AttachmentId::Process(pid), Some(record))
 }
 
 #[test]

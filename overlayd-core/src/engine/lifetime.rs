@@ -1,8 +1,8 @@
 //! When a service comes to its end by itself: with the last of its containers, if all of them were ephemeral.
 
 use crate::{
-    contract::Target,
-    desired::{Change, Desired, Handle, Lifetime, Phase, ServiceRecord},
+    contract::{AttachmentId, Target},
+    desired::{Change, Desired, Lifetime, Phase, ServiceRecord},
 };
 
 /// How a service is used anew.
@@ -30,10 +30,10 @@ pub(super) fn used(desired: &Desired, name: &str, how: ServiceUse) -> Option<Cha
 /// What becomes of the service that `handle` leaves. It is on record together with the detach, so that a daemon that
 /// ends in between still knows that the service is to go. An attachment that was refused, or is not plugged in
 /// yet, does not hold it: once plugged in, it has the service last anew.
-pub(super) fn left(desired: &Desired, name: &str, handle: &Handle) -> Option<Change> {
+pub(super) fn left(desired: &Desired, name: &str, handle: &AttachmentId) -> Option<Change> {
     let service = desired.service(name).filter(|service| service.lifetime == Lifetime::UntilEmpty)?;
     let was_in = desired.attachment(handle).is_some_and(|record| record.phase == Phase::Wanted);
-    let holds = |member: &Handle| {
+    let holds = |member: &AttachmentId| {
         let record = desired.attachment(member).filter(|record| record.phase == Phase::Wanted);
         record.is_some_and(|record| record.identity.is_some() || matches!(record.target, Target::Address(_)))
     };

@@ -7,7 +7,8 @@
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{
-    desired::{Handle, PeerId, SHARED_SERVICE},
+    contract::AttachmentId,
+    desired::{PeerId, SHARED_SERVICE},
     sync::KeyedLocks,
 };
 
@@ -80,7 +81,7 @@ enum ObjectKey {
     Peer(PeerId),
     Overlay,
     Service(String),
-    Attachment(Handle),
+    Attachment(AttachmentId),
     Edge(String),
 }
 
@@ -140,7 +141,7 @@ impl ObjectLocks {
     pub(super) async fn attachment<'h, const BEFORE: u8>(
         &self,
         held: &'h mut Held<'_, BEFORE>,
-        id: &Handle,
+        id: &AttachmentId,
     ) -> AttachmentHeld<'h> {
         self.exclusive(held, ObjectKey::Attachment(id.clone())).await
     }

@@ -189,7 +189,7 @@ async fn a_container_that_cannot_be_named_is_refused_and_leaves_nothing() {
         ("handle", json!({"platform":"guest_managed","id":""}), Refused("names nothing")),
         ("handle", json!({"platform":"guest_managed","id":long(256)}), Refused("256 bytes")),
         ("handle", json!({"platform":"host_shared","id":""}), Refused("names nothing")),
-        ("handle", json!({"platform":"windows_container","container_id":"x"}), Refused("only supported on Windows")),
+        ("handle", json!({"platform":"windows_container","container_id":"x"}), Refused("not supported here")),
         ("service", json!("unknown"), Refused("no service bridge for service unknown")),
         ("service", json!(long(256)), Refused("256 bytes")),
         ("isolation_network", json!(long(256)), Refused("256 bytes")),

@@ -6,7 +6,8 @@ use std::{
 };
 
 use overlayd_core::{
-    desired::{Desired, Handle, Origin, Phase},
+    contract::AttachmentId,
+    desired::{Desired, Origin, Phase},
     protocol::{Request, Response},
 };
 use overlayd_testkit::fake::Machine;
@@ -16,7 +17,7 @@ pub(crate) struct Moment {
     /// What was asked for, without what may differ between two runs: issued addresses and keys.
     pub(crate) outline: BTreeSet<String>,
     /// The address of each container.
-    pub(crate) addresses: BTreeMap<Handle, IpAddr>,
+    pub(crate) addresses: BTreeMap<AttachmentId, IpAddr>,
 }
 
 impl Moment {
@@ -94,7 +95,7 @@ fn nothing_is_half_way(desired: &Desired) -> Result<(), String> {
 
 fn guest_keys_have_records(machine: &Machine, desired: &Desired) -> Result<(), String> {
     let keys = machine.keys().into_iter().filter(|name| name.starts_with("guest-")).count();
-    let guests = desired.attachments().keys().filter(|handle| matches!(handle, Handle::Guest(_))).count();
+    let guests = desired.attachments().keys().filter(|handle| matches!(handle, AttachmentId::Guest(_))).count();
     match keys == guests {
         true => Ok(()),
         false => Err(format!("{keys} keys of guests for {guests} guests")),

@@ -6,7 +6,8 @@ use std::{
 };
 
 use overlayd_core::{
-    desired::{Desired, Handle, Lifetime, SHARED_SERVICE},
+    contract::AttachmentId,
+    desired::{Desired, Lifetime, SHARED_SERVICE},
     protocol::{OverlayMode, Response},
 };
 
@@ -38,7 +39,7 @@ impl View {
     pub fn of(desired: &Desired, container: impl Fn(u32) -> Option<u32>) -> Self {
         let services = desired.services().iter().filter(|(name, _)| *name != SHARED_SERVICE);
         let attached = desired.attachments().iter().filter_map(|(handle, record)| {
-            let Handle::Process(pid) = handle else { return None };
+            let AttachmentId::Process(pid) = handle else { return None };
             let attached = Attached {
                 service: record.service.clone(),
                 ip: record.service_ip,

@@ -5,9 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::AttachmentPlugger;
 use crate::{
     contract::{AttachmentId, Target},
-    desired::{
-        AttachmentRecord, Change, Desired, EndpointSpec, Handle, Origin, OverlayRecord, PeerId, PeerRecord, Phase,
-    },
+    desired::{AttachmentRecord, Change, Desired, EndpointSpec, Origin, OverlayRecord, PeerId, PeerRecord, Phase},
     engine::{
         Error,
         context::Context,
@@ -41,7 +39,7 @@ impl GuestAttachments {
         known: Option<AttachmentRecord>,
         request: AttachContainer,
     ) -> Result<Response, Error> {
-        let handle = Handle::Guest(id.to_owned());
+        let handle = AttachmentId::Guest(id.to_owned());
         let key = self.context.identity.guest_key(id)?;
         let record = match known {
             Some(known) => known,
@@ -64,7 +62,7 @@ impl GuestAttachments {
     async fn let_in(
         &self,
         id: &str,
-        handle: &Handle,
+        handle: &AttachmentId,
         public_key: PublicKey,
         request: &AttachContainer,
     ) -> Result<AttachmentRecord, Error> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     contract::AttachmentId,
-    desired::{Change, Handle},
+    desired::Change,
     engine::{
         Error,
         context::Context,
@@ -32,7 +32,7 @@ impl HostProcesses {
 
     /// The fence stands before the address is on the device.
     pub(super) async fn attach(&self, id: &str, request: AttachContainer) -> Result<Response, Error> {
-        let handle = Handle::Host(id.to_owned());
+        let handle = AttachmentId::Host(id.to_owned());
         let now = self.context.now();
         let (undo, record) = self
             .context

@@ -24,8 +24,9 @@ use super::{
     peer_sync::PeerSync,
 };
 use crate::{
+    command::RequestedContainer,
     contract::AttachmentId,
-    desired::{AttachmentRecord, Change, Handle, ResolverRecord},
+    desired::{AttachmentRecord, Change, ResolverRecord},
     protocol::{AttachContainer, AttachHandle, AttachResult, PortSpec, Response},
 };
 
@@ -62,9 +63,8 @@ impl Attachments {
     pub(super) async fn attach(&self, entered: &mut Entered<'_>, request: AttachContainer) -> Result<Response, Error> {
         let request = checked(request)?;
         let mut service = self.context.locks.service_shared(entered, &request.service).await;
-        let Some((handle, _)) = names_of(&request.handle) else {
-            return Err(Error::Unsupported("WindowsContainer attach is only supported on Windows".into()));
-        };
+        let container = RequestedContainer::from(request.handle.clone());
+        let handle = container.id();
         let _attachment = self.context.locks.attachment(&mut service, &handle).await;
         self.note_resolver(&request).await?;
         let known = self.plugger.replug(&handle).await?;
@@ -73,7 +73,7 @@ impl Attachments {
         }
         let service = request.service.clone();
         let lasting = !request.ephemeral;
-        let outcome = self.attach_by_kind(handle, known, request).await;
+        let outcome = self.attach_by_kind(container, known, request).await;
         // A container that joins has the service last as long as it does. Only now: a refused attach leaves nothing to
         // take back from a record that others share.
         if outcome.is_ok() {
@@ -87,16 +87,16 @@ impl Attachments {
 
     async fn attach_by_kind(
         &self,
-        handle: Handle,
+        container: RequestedContainer,
         known: Option<AttachmentRecord>,
         request: AttachContainer,
     ) -> Result<Response, Error> {
-        match (&handle, known) {
-            (Handle::Guest(id), known) => self.guests.attach(id, known, request).await,
+        match (container, known) {
+            (RequestedContainer::Guest(id), known) => self.guests.attach(&id, known, request).await,
             (_, Some(known)) => Ok(reply(&known)),
-            (Handle::Host(id), None) => self.host_processes.attach(id, request).await,
-            (Handle::Process(_) | Handle::Namespace(_) | Handle::Compute(_), None) => {
-                self.plugger.plug_new(handle, request).await.map(|record| reply(&record))
+            (RequestedContainer::HostProcess(id), None) => self.host_processes.attach(&id, request).await,
+            (RequestedContainer::Namespaced { id, target }, None) => {
+                self.plugger.plug_new(id, target, request).await.map(|record| reply(&record))
             }
         }
     }
@@ -107,11 +107,11 @@ impl Attachments {
         entered: &mut Entered<'_>,
         handle: AttachHandle,
     ) -> Result<Option<String>, Error> {
-        let Some((handle, id)) = names_of(&handle) else { return Ok(None) };
-        let _attachment = self.context.locks.attachment(entered, &handle).await;
-        let service = self.context.ledger.desired().attachment(&handle).map(|record| record.service.clone());
+        let id = self.context.ledger.desired().resolve_attachment(RequestedContainer::from(handle).id());
+        let _attachment = self.context.locks.attachment(entered, &id).await;
+        let service = self.context.ledger.desired().attachment(&id).map(|record| record.service.clone());
         match service {
-            Some(_) => self.plugger.unplug(&handle).await?,
+            Some(_) => self.plugger.unplug(&id).await?,
             // Not on record, but maybe on the host: a daemon may have ended between the two.
             None => self.context.host.networks.detach(&id).await?,
         }
@@ -126,9 +126,7 @@ impl Attachments {
         ports: Vec<PortSpec>,
     ) -> Result<Response, Error> {
         let ports = ports::checked(ports)?;
-        let Some((handle, _)) = names_of(&handle) else {
-            return Err(Error::Unsupported("ports of Windows containers are published by their network".into()));
-        };
+        let handle = RequestedContainer::from(handle).id();
         let _attachment = self.context.locks.attachment(entered, &handle).await;
         self.ports.replace(&handle, ports).await
     }
@@ -186,21 +184,8 @@ fn checked(request: AttachContainer) -> Result<AttachContainer, Error> {
     })
 }
 
-/// What a handle names here; `None` for kinds that this host does not have.
-fn names_of(handle: &AttachHandle) -> Option<(Handle, AttachmentId)> {
-    match handle {
-        AttachHandle::LinuxPid { pid } => Some((Handle::Process(*pid), AttachmentId::Process(*pid))),
-        AttachHandle::LinuxNetns { id, .. } => {
-            Some((Handle::Namespace(id.clone()), AttachmentId::Namespace(id.clone())))
-        }
-        AttachHandle::GuestManaged { id } => Some((Handle::Guest(id.clone()), AttachmentId::Guest(id.clone()))),
-        AttachHandle::HostShared { id } => Some((Handle::Host(id.clone()), AttachmentId::Host(id.clone()))),
-        AttachHandle::WindowsContainer { .. } => None,
-    }
-}
-
 /// A repeated request is the same request, or it is refused.
-fn check_same(handle: &Handle, known: &AttachmentRecord, asked: &AttachContainer) -> Result<(), Error> {
+fn check_same(handle: &AttachmentId, known: &AttachmentRecord, asked: &AttachContainer) -> Result<(), Error> {
     if known.service != asked.service {
         return Err(Error::Conflict(format!(
             "{handle} is attached to service {}; detach it before attaching it to {}",

@@ -1,10 +1,10 @@
 //! One attachment between the record and the host: plugged in, plugged in again, unplugged.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     contract::{self, AttachPlan, Attached, AttachmentId, Target, TargetIdentity},
-    desired::{AttachmentRecord, Change, Desired, Handle, Phase},
+    desired::{AttachmentRecord, Change, Desired, Phase},
     engine::{
         Error,
         context::Context,
@@ -16,7 +16,7 @@ use crate::{
         peer_sync::PeerSync,
     },
     plan,
-    protocol::{AttachContainer, AttachHandle},
+    protocol::AttachContainer,
 };
 
 /// Makes the host agree with the record of an attachment. Callers hold the attachment's lock.
@@ -44,13 +44,18 @@ impl AttachmentPlugger {
     }
 
     /// Attaches a container in a namespace of its own: the leases are on record before the host is touched.
-    pub(super) async fn plug_new(&self, handle: Handle, request: AttachContainer) -> Result<AttachmentRecord, Error> {
+    pub(super) async fn plug_new(
+        &self,
+        handle: AttachmentId,
+        target: Target,
+        request: AttachContainer,
+    ) -> Result<AttachmentRecord, Error> {
         let now = self.context.now();
         let (undo, record) = self
             .context
             .ledger
             .decide(|desired| {
-                let record = lease(desired, &request, now)?;
+                let record = lease(desired, (handle.clone(), target.clone()), &request, now)?;
                 let mut changes: Vec<Change> = leases(&record).flat_map(|ip| end_rest(desired, ip)).collect();
                 changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
                 Ok((changes, record))
@@ -80,7 +85,7 @@ impl AttachmentPlugger {
     }
 
     /// Finishes or withdraws an attachment that is on record: what a restart and a repeated request need.
-    pub(super) async fn replug(&self, handle: &Handle) -> Result<Option<AttachmentRecord>, Error> {
+    pub(super) async fn replug(&self, handle: &AttachmentId) -> Result<Option<AttachmentRecord>, Error> {
         let Some(record) = self.context.ledger.desired().attachment(handle).cloned() else { return Ok(None) };
         if record.phase == Phase::Leaving {
             return self.unplug(handle).await.map(|()| None);
@@ -101,14 +106,14 @@ impl AttachmentPlugger {
 
     /// Unplugs what is attached, then forgets it and lets its addresses rest. Its leases stay when the host cannot be
     /// cleaned.
-    pub(in crate::engine) async fn unplug(&self, handle: &Handle) -> Result<(), Error> {
+    pub(in crate::engine) async fn unplug(&self, handle: &AttachmentId) -> Result<(), Error> {
         let Some(record) = self.context.ledger.desired().attachment(handle).cloned() else { return Ok(()) };
         // The guest's key goes first: once it is off the device there is nothing left to fence.
         let removal = match &record.issued {
             Some(issued) => Some((issued, self.peers.remove_issued(issued).await?)),
             None => None,
         };
-        if let Handle::Host(_) = handle {
+        if let AttachmentId::Host(_) = handle {
             self.global.ensure_addresses(Some(record.service_ip)).await?;
         }
         self.context.host.networks.detach(&record.id).await?;
@@ -127,7 +132,7 @@ impl AttachmentPlugger {
         if let Some((issued, removal)) = removal {
             self.peers.issued_is_forgotten(issued, removal).await?;
         }
-        if let Handle::Guest(id) = handle {
+        if let AttachmentId::Guest(id) = handle {
             self.context.identity.forget_guest_key(id)?;
         }
         self.names.serve_service(&record.service).await;
@@ -136,7 +141,12 @@ impl AttachmentPlugger {
     }
 
     /// Takes a refused attachment back; its leases stay while the host could not be cleaned of it.
-    pub(super) async fn withdraw(&self, handle: &Handle, undo: Undo, cleaned: Result<(), Error>) -> Result<(), Error> {
+    pub(super) async fn withdraw(
+        &self,
+        handle: &AttachmentId,
+        undo: Undo,
+        cleaned: Result<(), Error>,
+    ) -> Result<(), Error> {
         let Err(error) = cleaned else { return self.context.ledger.withdraw(undo).await };
         tracing::warn!(%handle, %error, "the host could not be cleaned of a refused attachment; a pass tries again");
         self.context
@@ -157,7 +167,7 @@ impl AttachmentPlugger {
 
     /// Keeps what tells this container from a later one of the same name. Not waited for: a record without it is
     /// completed on the next start.
-    fn note_identity(&self, handle: &Handle, attached: Attached) -> Option<AttachmentRecord> {
+    fn note_identity(&self, handle: &AttachmentId, attached: Attached) -> Option<AttachmentRecord> {
         self.context.ledger.note(|desired| {
             let Some(known) = desired.attachment(handle) else { return (None, None) };
             let identity = Some(attached.identity);
@@ -170,8 +180,12 @@ impl AttachmentPlugger {
     }
 }
 
-fn lease(desired: &mut Desired, request: &AttachContainer, now: u64) -> Result<AttachmentRecord, Error> {
-    let (id, target) = place(&request.handle)?;
+fn lease(
+    desired: &mut Desired,
+    (id, target): (AttachmentId, Target),
+    request: &AttachContainer,
+    now: u64,
+) -> Result<AttachmentRecord, Error> {
     if desired.service(&request.service).is_none() {
         return Err(no_service(&request.service));
     }
@@ -191,18 +205,6 @@ fn lease(desired: &mut Desired, request: &AttachContainer, now: u64) -> Result<A
         namespace: None,
         phase: Phase::Wanted,
     })
-}
-
-fn place(handle: &AttachHandle) -> Result<(AttachmentId, Target), Error> {
-    match handle {
-        AttachHandle::LinuxPid { pid } => Ok((AttachmentId::Process(*pid), Target::Process(*pid))),
-        AttachHandle::LinuxNetns { id, path } => {
-            Ok((AttachmentId::Namespace(id.clone()), Target::Namespace(PathBuf::from(path))))
-        }
-        AttachHandle::WindowsContainer { .. } | AttachHandle::GuestManaged { .. } | AttachHandle::HostShared { .. } => {
-            Err(Error::Unsupported("this handle names no namespace to plug into".into()))
-        }
-    }
 }
 
 fn no_service(service: &str) -> Error {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::AttachmentPlugger;
 use crate::{
-    contract::{PortPlan, PortProtocol},
-    desired::{AttachmentRecord, Change, Desired, Handle},
+    contract::{AttachmentId, PortPlan, PortProtocol},
+    desired::{AttachmentRecord, Change, Desired},
     engine::{Error, context::Context, parse},
     protocol::{PortSpec, Response},
 };
@@ -26,7 +26,7 @@ impl PublishedPorts {
     }
 
     /// Replaces the published ports of an attachment. The caller holds its lock.
-    pub(super) async fn replace(&self, handle: &Handle, ports: Vec<PortPlan>) -> Result<Response, Error> {
+    pub(super) async fn replace(&self, handle: &AttachmentId, ports: Vec<PortPlan>) -> Result<Response, Error> {
         let (undo, ()) = self
             .context
             .ledger
@@ -94,7 +94,7 @@ fn check_family(record: &AttachmentRecord, ports: &[PortPlan]) -> Result<(), Err
     }
 }
 
-fn check_free(desired: &Desired, handle: &Handle, ports: &[PortPlan]) -> Result<(), Error> {
+fn check_free(desired: &Desired, handle: &AttachmentId, ports: &[PortPlan]) -> Result<(), Error> {
     for (n, port) in ports.iter().enumerate() {
         if ports[..n].iter().any(|other| meet(other, port)) {
             return Err(Error::invalid("ports", format_args!("{} is named twice", name(port))));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Attachments;
 use crate::{
     contract::{AttachmentId, HostNetworks, Target},
-    desired::{AttachmentRecord, Handle, Phase},
+    desired::{AttachmentRecord, Phase},
     engine::{Error, locks::Entered},
 };
 
@@ -74,12 +74,12 @@ impl Attachments {
         seen: &SeenAttachments,
     ) -> Vec<(AttachmentId, Error)> {
         let mut failures = Vec::new();
-        for DueAttachment { handle, id, service } in self.due(scope, seen) {
+        for DueAttachment { id, service } in self.due(scope, seen) {
             let mut held = self.context.locks.service_shared(entered, &service).await;
-            let _attachment = self.context.locks.attachment(&mut held, &handle).await;
-            match self.plugger.replug(&handle).await {
-                Ok(Some(_)) => tracing::debug!(%handle, "plugged in again"),
-                Ok(None) => tracing::info!(%handle, "a container that is gone was detached"),
+            let _attachment = self.context.locks.attachment(&mut held, &id).await;
+            match self.plugger.replug(&id).await {
+                Ok(Some(_)) => tracing::debug!(handle = %id, "plugged in again"),
+                Ok(None) => tracing::info!(handle = %id, "a container that is gone was detached"),
                 Err(error) => failures.push((id, error)),
             }
         }
@@ -89,16 +89,15 @@ impl Attachments {
     /// Plugs one attachment in as recorded, or forgets it with its container. One that lost nothing stays as it is.
     pub(in crate::engine) async fn look_after(&self, id: &AttachmentId) -> Result<AttachmentState, Error> {
         let mut entered = self.context.gate.enter().await;
-        let Some(handle) = handle_of(id) else { return Ok(AttachmentState::Unknown) };
-        let service = self.context.ledger.desired().attachment(&handle).map(|record| record.service.clone());
+        let service = self.context.ledger.desired().attachment(id).map(|record| record.service.clone());
         let Some(service) = service else { return Ok(AttachmentState::Unknown) };
         let mut held = self.context.locks.service_shared(&mut entered, &service).await;
-        let _attachment = self.context.locks.attachment(&mut held, &handle).await;
+        let _attachment = self.context.locks.attachment(&mut held, id).await;
         // It may have been detached before this request had its turn.
-        if self.context.ledger.desired().attachment(&handle).is_none() {
+        if self.context.ledger.desired().attachment(id).is_none() {
             return Ok(AttachmentState::Unknown);
         }
-        Ok(self.plugger.replug(&handle).await?.map_or(AttachmentState::Ended, |_| AttachmentState::PluggedIn))
+        Ok(self.plugger.replug(id).await?.map_or(AttachmentState::Ended, |_| AttachmentState::PluggedIn))
     }
 
     fn due(&self, scope: AttachmentScope, seen: &SeenAttachments) -> Vec<DueAttachment> {
@@ -111,15 +110,10 @@ impl Attachments {
                 || record.phase == Phase::Leaving
                 || (!is_in_place && record.has_host_objects())
         });
-        due.map(|(handle, record)| DueAttachment {
-            handle: handle.clone(),
-            id: record.id.clone(),
-            service: record.service.clone(),
-        })
-        .collect()
+        due.map(|(id, record)| DueAttachment { id: id.clone(), service: record.service.clone() }).collect()
     }
 
-    fn fenced_addresses(&self) -> Vec<(Handle, AttachmentRecord)> {
+    fn fenced_addresses(&self) -> Vec<(AttachmentId, AttachmentRecord)> {
         let desired = self.context.ledger.desired();
         let attachments = desired.attachments().iter();
         attachments
@@ -131,18 +125,6 @@ impl Attachments {
 
 /// An attachment that a pass looks after.
 struct DueAttachment {
-    handle: Handle,
     id: AttachmentId,
     service: String,
-}
-
-fn handle_of(id: &AttachmentId) -> Option<Handle> {
-    match id {
-        AttachmentId::Process(pid) => Some(Handle::Process(*pid)),
-        AttachmentId::Namespace(id) => Some(Handle::Namespace(id.clone())),
-        AttachmentId::Compute(id) => Some(Handle::Compute(id.clone())),
-        AttachmentId::Guest(id) => Some(Handle::Guest(id.clone())),
-        AttachmentId::Host(id) => Some(Handle::Host(id.clone())),
-        AttachmentId::ComputeNamespace(_) | AttachmentId::Edge(_) => None,
-    }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     contract::{AttachmentId, NetworkName},
-    desired::{Desired, Handle},
+    desired::Desired,
     engine::{Error, context::Context},
     names::LinkName,
 };
@@ -40,7 +40,7 @@ pub(super) fn forget_keys(context: &Arc<Context>) -> Result<(), Error> {
     let guests: Vec<String> = {
         let desired = context.ledger.desired();
         let guests = desired.attachments().keys().filter_map(|handle| match handle {
-            Handle::Guest(id) => Some(id.clone()),
+            AttachmentId::Guest(id) => Some(id.clone()),
             _ => None,
         });
         guests.collect()

@@ -15,7 +15,8 @@ use super::{
     parse,
 };
 use crate::{
-    desired::{Change, Handle, Lifetime, SHARED_SERVICE, ServiceRecord},
+    contract::AttachmentId,
+    desired::{Change, Lifetime, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
     protocol::{OverlayMode, Response, ServiceOverlayInfo},
 };
@@ -101,7 +102,7 @@ impl Services {
     /// Detaches what is attached, then removes what the host has of it, then forgets.
     async fn remove(&self, held: &mut ServiceHeld<'_>, name: &str) -> Result<(), Error> {
         let Some(service) = self.context.ledger.desired().service(name).cloned() else { return Ok(()) };
-        let members: Vec<Handle> = self.context.ledger.desired().members(name).cloned().collect();
+        let members: Vec<AttachmentId> = self.context.ledger.desired().members(name).cloned().collect();
         for handle in members {
             // Another request may be about to plug it in again, if only to find that it asks for another service.
             let _attachment = self.context.locks.attachment(held, &handle).await;

@@ -1,0 +1,5 @@
+//! Requests as the engine carries them out: parsed, checked, and in types.
+
+mod container;
+
+pub use container::RequestedContainer;
