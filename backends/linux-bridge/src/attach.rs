@@ -8,33 +8,37 @@ use overlayd_netlink::{Link, Request, Visitor, link};
 use crate::{
     error::host,
     forwarding::{self},
-    host::Host,
-    inside::{self, Inner},
+    host::HostContext,
+    inside::{self, InnerState},
     interfaces::{ContainerInterface, Uplink, interfaces_of},
-    leg::{Home, Leg},
-    mark::{Mark, Owner},
+    mark::{LinkMark, LinkOwner},
     rules::items_of,
-    target::Target,
+    target::OpenTarget,
+    veth::{HostSide, VethPlan},
 };
 
 /// Plugs the container in as planned, or leaves nothing behind. Returns its process too, where it is known by one.
-pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> Result<(Attached, Option<OwnedFd>)> {
+pub(crate) fn attach(
+    visitor: &mut Visitor,
+    host: &HostContext,
+    plan: &AttachPlan,
+) -> Result<(Attached, Option<OwnedFd>)> {
     check(plan)?;
     if let contract::Target::Address(address) = plan.target {
         return Ok((surround(host, plan, address)?, None));
     }
-    let target = Target::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
+    let target = OpenTarget::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
     if plan.known.as_ref().is_some_and(|known| *known != target.identity) {
         return Err(Error::TargetChanged(format!("{} is another container than the one attached", plan.id)));
     }
-    let owner = Owner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
+    let owner = LinkOwner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
     let alias = host.marks.attachment(&owner).ok_or_else(|| id_too_long(&plan.id))?;
     let interfaces = interfaces_of(plan)?;
     let bridges = interfaces.iter().map(|interface| bridge_of(host, interface)).collect::<Result<Vec<_>>>()?;
     let leg = |(interface, bridge): (_, &Option<Link>)| {
-        Leg::new(interface, &alias, bridge.as_ref().map(|bridge| bridge.index), &host.marks)
+        VethPlan::new(interface, &alias, bridge.as_ref().map(|bridge| bridge.index), &host.marks)
     };
-    let legs: Vec<Leg<'_>> = interfaces.iter().zip(&bridges).map(leg).collect();
+    let legs: Vec<VethPlan<'_>> = interfaces.iter().zip(&bridges).map(leg).collect();
     if is_attached(visitor, host, &target, &legs)? {
         let items = items_of(plan, &interfaces, &host.marks)?;
         let held = host.rules().hold(&plan.id, items);
@@ -58,7 +62,7 @@ pub(crate) fn attach(visitor: &mut Visitor, host: &Host, plan: &AttachPlan) -> R
 /// Lets a container that has ports of the host reach them itself, where bridged packets come by the host's rules: they then
 /// go back by the bridge port that they came in by. A port that may do so once stays as it is; the rules let nothing else
 /// back.
-fn let_back(shared: &Host, plan: &AttachPlan, interfaces: &[ContainerInterface]) -> Result<()> {
+fn let_back(shared: &HostContext, plan: &AttachPlan, interfaces: &[ContainerInterface]) -> Result<()> {
     let bridged = |interface: &&ContainerInterface| matches!(interface.uplink, Uplink::Network(_));
     for interface in interfaces.iter().filter(bridged).filter(|_| !plan.ports.is_empty()) {
         if let Some(link) = shared.link(interface.host_name.as_str())? {
@@ -69,7 +73,7 @@ fn let_back(shared: &Host, plan: &AttachPlan, interfaces: &[ContainerInterface])
 }
 
 /// Puts a fence around an address that is not in a container of ours, and has the ports lead to it.
-fn surround(host: &Host, plan: &AttachPlan, address: IpAddr) -> Result<Attached> {
+fn surround(host: &HostContext, plan: &AttachPlan, address: IpAddr) -> Result<Attached> {
     let identity = TargetIdentity(address.to_string());
     if plan.known.as_ref().is_some_and(|known| *known != identity) {
         return Err(Error::TargetChanged(format!("{} had another address than {address}", plan.id)));
@@ -80,12 +84,12 @@ fn surround(host: &Host, plan: &AttachPlan, address: IpAddr) -> Result<Attached>
 
 /// Whether the container is plugged in as planned already. Where it is so but for some of it, all of ours under these
 /// names is cleared away.
-fn is_attached(visitor: &mut Visitor, host: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<bool> {
+fn is_attached(visitor: &mut Visitor, host: &HostContext, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<bool> {
     let found = legs.iter().map(|leg| leftover(host, leg)).collect::<Result<Vec<_>>>()?;
-    let pairs: Vec<(&Leg<'_>, &Link)> =
+    let pairs: Vec<(&VethPlan<'_>, &Link)> =
         legs.iter().zip(&found).filter_map(|(leg, link)| Some((leg, link.as_ref()?))).collect();
     let outside = pairs.len() == legs.len() && pairs.iter().all(|(leg, link)| leg.is_outside(link));
-    if outside && inside::compare(visitor, target, &pairs)?.iter().all(|inner| *inner == Inner::AsPlanned) {
+    if outside && inside::compare(visitor, target, &pairs)?.iter().all(|inner| *inner == InnerState::AsPlanned) {
         pairs.iter().try_for_each(|(leg, link)| finish(host, leg, link))?;
         return Ok(true);
     }
@@ -94,18 +98,18 @@ fn is_attached(visitor: &mut Visitor, host: &Host, target: &Target, legs: &[Leg<
 }
 
 /// What bears the name of the host's end already: nothing, or a link of ours that may be kept or replaced.
-fn leftover(host: &Host, leg: &Leg<'_>) -> Result<Option<Link>> {
+fn leftover(host: &HostContext, leg: &VethPlan<'_>) -> Result<Option<Link>> {
     let name = leg.plan.host_name.as_str();
     let Some(link) = host.link(name)? else { return Ok(None) };
     if host.marks.is_reaped(&link) {
         host.reaper.finish()?;
         return host.link(name);
     }
-    let ours = matches!(host.marks.read(&link), Some(Mark::Attachment(_))) || host.marks.is_half_made(&link);
+    let ours = matches!(host.marks.read(&link), Some(LinkMark::Attachment(_))) || host.marks.is_half_made(&link);
     if ours { Ok(Some(link)) } else { Err(host.taken(&link)) }
 }
 
-fn make(visitor: &mut Visitor, shared: &Host, target: &Target, legs: &[Leg<'_>]) -> Result<()> {
+fn make(visitor: &mut Visitor, shared: &HostContext, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<()> {
     for leg in legs {
         let creation = leg.creation(&target.netns, shared.marks.live_group());
         shared.rtnl.run(creation).map_err(|error| match error.is_present() {
@@ -130,7 +134,7 @@ fn make(visitor: &mut Visitor, shared: &Host, target: &Target, legs: &[Leg<'_>])
 
 /// Waits until the kernel has noticed that both ends of an interface, or a bridge, are connected, some tenth of a
 /// millisecond after they were. Until then they drop packets, and a container whose first one is lost waits a second.
-fn await_carrier(shared: &Host, index: u32) -> Result<()> {
+fn await_carrier(shared: &HostContext, index: u32) -> Result<()> {
     for _ in 0..inside::LOOKS {
         let Some(link) = shared.rtnl.link(index).map_err(host)? else { return Ok(()) };
         let other = shared.rtnl.other_end(&link).map_err(host)?;
@@ -145,9 +149,9 @@ fn await_carrier(shared: &Host, index: u32) -> Result<()> {
 }
 
 /// Completes the host's end that is there already.
-fn finish(shared: &Host, leg: &Leg<'_>, link: &Link) -> Result<()> {
+fn finish(shared: &HostContext, leg: &VethPlan<'_>, link: &Link) -> Result<()> {
     let mut also = Vec::new();
-    if let Home::Bridge(bridge) = leg.home
+    if let HostSide::Bridge(bridge) = leg.home
         && link.master != Some(bridge)
     {
         also.push(link::change(link.index).master(bridge).request());
@@ -158,7 +162,12 @@ fn finish(shared: &Host, leg: &Leg<'_>, link: &Link) -> Result<()> {
     complete(shared, leg, link.index, also)?.map_err(host)
 }
 
-fn complete(shared: &Host, leg: &Leg<'_>, index: u32, also: Vec<Request>) -> Result<overlayd_netlink::Result<()>> {
+fn complete(
+    shared: &HostContext,
+    leg: &VethPlan<'_>,
+    index: u32,
+    also: Vec<Request>,
+) -> Result<overlayd_netlink::Result<()>> {
     if matches!(leg.plan.uplink, Uplink::Routed { .. }) && leg.plan.address.addr().is_ipv6() {
         forwarding::pass_from_leg(shared.rtnl.netns(), leg.plan.host_name.as_str())?;
     }
@@ -166,7 +175,7 @@ fn complete(shared: &Host, leg: &Leg<'_>, index: u32, also: Vec<Request>) -> Res
 }
 
 /// Unplugs a container whose fence is gone and was not to be put up again. The pass that can plugs it in again.
-fn unplug_unfenced(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
+fn unplug_unfenced(host: &HostContext, id: &AttachmentId, legs: &[VethPlan<'_>]) {
     let standing = host.rules().standing();
     match standing {
         Ok(standing) if standing.contains(id) => {}
@@ -179,14 +188,14 @@ fn unplug_unfenced(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
 }
 
 /// Takes away what a failed attach made.
-fn undo(host: &Host, id: &AttachmentId, legs: &[Leg<'_>]) {
+fn undo(host: &HostContext, id: &AttachmentId, legs: &[VethPlan<'_>]) {
     unplug(host, legs);
     if let Err(error) = host.rules().release(id) {
         tracing::warn!(container = %id, %error, "the rules of a failed attach are not undone");
     }
 }
 
-fn unplug(host: &Host, legs: &[Leg<'_>]) {
+fn unplug(host: &HostContext, legs: &[VethPlan<'_>]) {
     for leg in legs {
         let removed = leftover(host, leg).and_then(|link| link.map_or(Ok(()), |link| host.delete(link.index)));
         if let Err(error) = removed {
@@ -196,7 +205,7 @@ fn unplug(host: &Host, legs: &[Leg<'_>]) {
 }
 
 /// The bridge that the interface joins, where it joins one.
-fn bridge_of(host: &Host, interface: &ContainerInterface) -> Result<Option<Link>> {
+fn bridge_of(host: &HostContext, interface: &ContainerInterface) -> Result<Option<Link>> {
     let Uplink::Network(network) = &interface.uplink else { return Ok(None) };
     host.bridge(&network.0)?.map(Some).ok_or_else(|| Error::NotFound(format!("network {network}")))
 }

@@ -3,10 +3,10 @@
 use overlayd_core::contract::{AttachmentId, Result};
 use overlayd_netlink::Link;
 
-use crate::{host::Host, interfaces::host_ends, mark::Mark};
+use crate::{host::HostContext, interfaces::host_ends, mark::LinkMark};
 
 /// Puts every interface of the container out of service; they are deleted a little later. Its fence and ports go last.
-pub(crate) fn detach(host: &Host, id: &AttachmentId) -> Result<()> {
+pub(crate) fn detach(host: &HostContext, id: &AttachmentId) -> Result<()> {
     for name in host_ends(id) {
         let found = host.link(name.as_str())?;
         if let Some(link) = found.filter(|link| is_of(host, link, id) || host.marks.is_half_made(link)) {
@@ -17,7 +17,7 @@ pub(crate) fn detach(host: &Host, id: &AttachmentId) -> Result<()> {
     host.rules().release(id)
 }
 
-fn is_of(host: &Host, link: &Link, id: &AttachmentId) -> bool {
+fn is_of(host: &HostContext, link: &Link, id: &AttachmentId) -> bool {
     let mark = host.marks.read(link);
-    !host.marks.is_reaped(link) && matches!(mark, Some(Mark::Attachment(owner)) if owner.id == *id)
+    !host.marks.is_reaped(link) && matches!(mark, Some(LinkMark::Attachment(owner)) if owner.id == *id)
 }

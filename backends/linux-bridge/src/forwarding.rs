@@ -7,7 +7,7 @@
 use overlayd_core::contract;
 use overlayd_netlink::{Netns, OrAbsent, sysctl};
 
-use crate::{error::host, settings::Settings};
+use crate::{error::host, settings::HostSettings};
 
 /// How the kernel is told to pass IPv6 packets on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +20,14 @@ pub(crate) enum Ipv6Switch {
 
 impl Ipv6Switch {
     /// What this kernel has.
-    pub(crate) fn of_kernel(settings: &Settings) -> contract::Result<Self> {
+    pub(crate) fn of_kernel(settings: &HostSettings) -> contract::Result<Self> {
         let present = settings.read("ipv6/conf/all/force_forwarding")?.is_some();
         Ok(if present { Self::PerInterface } else { Self::Global })
     }
 }
 
 /// Passes IPv4 packets on.
-pub(crate) fn hold_ipv4(settings: &mut Settings) -> contract::Result<()> {
+pub(crate) fn hold_ipv4(settings: &mut HostSettings) -> contract::Result<()> {
     const SWITCH: &str = "ipv4/ip_forward";
     if !settings.is_held(SWITCH) && settings.read(SWITCH)?.as_deref() == Some("0") {
         // Turning the switch off again turns off each interface, so those that were on by themselves are noted.
@@ -42,7 +42,7 @@ pub(crate) fn hold_ipv4(settings: &mut Settings) -> contract::Result<()> {
 }
 
 /// Passes on IPv6 packets that arrive by these interfaces of others, as an uplink; those that do not exist are left out.
-pub(crate) fn hold_ipv6(settings: &mut Settings, switch: Ipv6Switch, arriving: &[String]) -> contract::Result<()> {
+pub(crate) fn hold_ipv6(settings: &mut HostSettings, switch: Ipv6Switch, arriving: &[String]) -> contract::Result<()> {
     match switch {
         Ipv6Switch::PerInterface => {
             for interface in arriving {
@@ -55,7 +55,7 @@ pub(crate) fn hold_ipv6(settings: &mut Settings, switch: Ipv6Switch, arriving: &
 }
 
 /// Passes on IPv6 packets that arrive by an interface of ours, for as long as it exists.
-pub(crate) fn pass_from(settings: &Settings, switch: Ipv6Switch, interface: &str) -> contract::Result<()> {
+pub(crate) fn pass_from(settings: &HostSettings, switch: Ipv6Switch, interface: &str) -> contract::Result<()> {
     match switch {
         Ipv6Switch::PerInterface => settings.write(&force_forwarding(interface), "1"),
         Ipv6Switch::Global => Ok(()),
@@ -74,7 +74,7 @@ pub(crate) fn force_forwarding(interface: &str) -> String {
     format!("ipv6/conf/{interface}/force_forwarding")
 }
 
-fn hold_all_ipv6(settings: &mut Settings) -> contract::Result<()> {
+fn hold_all_ipv6(settings: &mut HostSettings) -> contract::Result<()> {
     const SWITCH: &str = "ipv6/conf/all/forwarding";
     if settings.read(SWITCH)?.as_deref() != Some("0") {
         return Ok(());

@@ -21,8 +21,8 @@ impl Host {
         Self { netns, dir: tempfile::tempdir().unwrap() }
     }
 
-    fn settings(&self) -> Settings {
-        Settings::load(self.netns.try_clone().unwrap(), self.dir.path(), "boot").unwrap()
+    fn settings(&self) -> HostSettings {
+        HostSettings::load(self.netns.try_clone().unwrap(), self.dir.path(), "boot").unwrap()
     }
 
     fn read(&self, setting: &str) -> String {

@@ -11,38 +11,39 @@ use overlayd_netlink::{Link, OrAbsent, OwnChanges, Rtnl, link};
 
 use crate::{
     error::host,
-    mark::Marks,
-    reaper::Reaper,
-    rules::{Protection, Rules},
+    mark::InstanceMarks,
+    reaper::LinkReaper,
+    rules::{NftRules, TableProtection},
 };
 
 /// The host as all calls share it.
 #[derive(Debug)]
-pub(crate) struct Host {
+pub(crate) struct HostContext {
     pub(crate) rtnl: Arc<Rtnl>,
-    pub(crate) marks: Marks,
-    pub(crate) reaper: Reaper,
-    rules: Mutex<Rules>,
+    pub(crate) marks: InstanceMarks,
+    pub(crate) reaper: LinkReaper,
+    rules: Mutex<NftRules>,
     /// Tells this boot from others.
     pub(crate) boot: String,
 }
 
-impl Host {
+impl HostContext {
     /// Opens the calling thread's network namespace.
-    pub(crate) fn open(instance: InstanceId, protection: Protection, own_changes: OwnChanges) -> Result<Self> {
+    pub(crate) fn open(instance: InstanceId, protection: TableProtection, own_changes: OwnChanges) -> Result<Self> {
         let rtnl = Arc::new(Rtnl::noting(own_changes).map_err(host)?);
-        let marks = Marks::new(instance);
+        let marks = InstanceMarks::new(instance);
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::host("read the identity of this boot", e))?;
-        let reaper = Reaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
+        let reaper =
+            LinkReaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
         // On a thread that may wait for the kernel; the caller's may have asynchronous tasks to run.
-        let rules = rtnl.netns().run(|| Rules::here(&marks, protection)).map_err(host)??;
+        let rules = rtnl.netns().run(|| NftRules::here(&marks, protection)).map_err(host)??;
         let rules = Mutex::new(rules);
         Ok(Self { rtnl, marks, reaper, rules, boot: boot.trim_end().to_owned() })
     }
 
     /// The rules, for one change at a time: the kernel makes no two at once either.
-    pub(crate) fn rules(&self) -> MutexGuard<'_, Rules> {
+    pub(crate) fn rules(&self) -> MutexGuard<'_, NftRules> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,8 +8,8 @@ use overlayd_netlink::{Link, OrAbsent, Rtnl, Visitor, link, sysctl};
 
 use crate::{
     error::host,
-    leg::{Among, Leg},
-    target::Target,
+    target::OpenTarget,
+    veth::{LinkCount, VethPlan},
 };
 
 /// How often, and how long apart, to look whether the kernel has finished what it does in the background.
@@ -18,7 +18,7 @@ pub(crate) const PAUSE: Duration = Duration::from_micros(50);
 
 /// How an inner end compares with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inner {
+pub(crate) enum InnerState {
     /// It is as planned, or was made so by nothing more than another MTU.
     AsPlanned,
     /// It is missing or different.
@@ -27,8 +27,8 @@ pub(crate) enum Inner {
 
 /// Makes the inner ends usable: addresses, routes, up. Nothing of the container's own is replaced. Returns the indexes
 /// of their other ends, on the host.
-pub(crate) fn configure(visitor: &mut Visitor, target: &Target, legs: &[Leg<'_>]) -> Result<Vec<u32>> {
-    let among = if legs.len() > 1 { Among::Several } else { Among::Single };
+pub(crate) fn configure(visitor: &mut Visitor, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<Vec<u32>> {
+    let among = if legs.len() > 1 { LinkCount::Several } else { LinkCount::Single };
     let work = || -> Result<Vec<u32>> {
         let rtnl = target.netns.try_clone().and_then(Rtnl::visiting).map_err(host)?;
         let mut requests = vec![link::up("lo")];
@@ -50,25 +50,31 @@ pub(crate) fn configure(visitor: &mut Visitor, target: &Target, legs: &[Leg<'_>]
 }
 
 /// Looks whether the inner ends are as planned. Where only the MTU differs, that is put right.
-pub(crate) fn compare(visitor: &mut Visitor, target: &Target, legs: &[(&Leg<'_>, &Link)]) -> Result<Vec<Inner>> {
-    let work = || -> Result<Vec<Inner>> {
+pub(crate) fn compare(
+    visitor: &mut Visitor,
+    target: &OpenTarget,
+    legs: &[(&VethPlan<'_>, &Link)],
+) -> Result<Vec<InnerState>> {
+    let work = || -> Result<Vec<InnerState>> {
         let rtnl = target.netns.try_clone().and_then(Rtnl::visiting).map_err(host)?;
         let routes = rtnl.routes().map_err(host)?;
         legs.iter()
             .map(|(leg, outer)| {
-                let Some(link) = rtnl.link(leg.plan.name.as_str()).map_err(host)? else { return Ok(Inner::Different) };
+                let Some(link) = rtnl.link(leg.plan.name.as_str()).map_err(host)? else {
+                    return Ok(InnerState::Different);
+                };
                 let addresses = rtnl.addresses(link.index).map_err(host)?;
                 let routed = leg.routes(link.index).iter().all(|planned| {
                     routes.iter().any(|have| (have.destination, have.gateway) == (planned.destination, planned.gateway))
                 });
                 let has_address = addresses.iter().any(|address| address.net == leg.plan.address);
                 if link.peer != Some(outer.index) || !link.up || !has_address || !routed {
-                    return Ok(Inner::Different);
+                    return Ok(InnerState::Different);
                 }
                 if link.mtu != u32::from(leg.plan.mtu) {
                     rtnl.run(link::change(link.index).mtu(leg.plan.mtu.into()).request()).map_err(host)?;
                 }
-                Ok(Inner::AsPlanned)
+                Ok(InnerState::AsPlanned)
             })
             .collect()
     };
@@ -103,7 +109,7 @@ fn settle_ipv6(name: &str, address: IpNet) -> Result<()> {
     })
 }
 
-fn in_the_way(target: &Target, error: overlayd_netlink::Error) -> Error {
+fn in_the_way(target: &OpenTarget, error: overlayd_netlink::Error) -> Error {
     let (action, _) = error.into_parts();
     Error::Conflict { what: format!("what an attach of {target} needs ({action})"), by: "the container itself".into() }
 }

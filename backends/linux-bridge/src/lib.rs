@@ -16,7 +16,6 @@ mod host;
 mod inside;
 mod interfaces;
 mod keyed;
-mod leg;
 mod mark;
 mod network;
 mod observe;
@@ -24,6 +23,7 @@ mod reaper;
 mod rules;
 mod settings;
 mod target;
+mod veth;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -38,18 +38,18 @@ use overlayd_core::{
 use overlayd_netlink::{Crew, OwnChanges};
 use tokio::sync::{Mutex, oneshot};
 
-pub use crate::rules::Protection;
-use crate::{drift::Sentinel, host::Host, keyed::Keyed, network::Networks};
+pub use crate::rules::TableProtection;
+use crate::{drift::DriftMonitor, host::HostContext, keyed::Keyed, network::BridgeNetworks};
 
 /// What the backend must know of the daemon.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct BridgeConfig {
     /// Whose objects these are.
     pub instance: InstanceId,
     /// Existing directory for what the host is to get back, such as settings of the kernel.
     pub state_dir: PathBuf,
     /// Whether others may take our rules away.
-    pub protection: Protection,
+    pub protection: TableProtection,
     /// The record of what this process changes, which all backends of the host share.
     pub own_changes: OwnChanges,
 }
@@ -57,13 +57,13 @@ pub struct Config {
 /// The [`Attacher`] for Linux.
 #[derive(Debug)]
 pub struct LinuxBridge {
-    host: Arc<Host>,
-    networks: Arc<Mutex<Networks>>,
+    host: Arc<HostContext>,
+    networks: Arc<Mutex<BridgeNetworks>>,
     attachments: Arc<Keyed<AttachmentId>>,
     /// Those who enter containers.
     crew: Crew,
     /// Notices what others change, where somebody wants to hear of it.
-    sentinel: Option<Arc<Sentinel>>,
+    sentinel: Option<Arc<DriftMonitor>>,
 }
 
 /// Attaches at the same time: one that the kernel works for, and one that prepares its requests. The kernel makes most of
@@ -73,18 +73,18 @@ const CREW: usize = 2;
 impl LinuxBridge {
     /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
     /// milliseconds. Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`.
-    pub fn new(config: Config) -> Result<Self> {
-        let host = Arc::new(Host::open(config.instance, config.protection, config.own_changes)?);
-        let networks = Networks::found(host.clone(), &config.state_dir)?;
+    pub fn new(config: BridgeConfig) -> Result<Self> {
+        let host = Arc::new(HostContext::open(config.instance, config.protection, config.own_changes)?);
+        let networks = BridgeNetworks::found(host.clone(), &config.state_dir)?;
         let crew = Crew::here(CREW).map_err(error::host)?;
         Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, sentinel: None })
     }
 
     /// The same, and from now on `drift` is told of what others change of ours, be it a network, a container interface,
     /// a rule or a device of the overlay, and of containers that end.
-    pub fn watching(config: Config, drift: DriftSignal) -> Result<Self> {
+    pub fn watching(config: BridgeConfig, drift: DriftSignal) -> Result<Self> {
         let bridge = Self::new(config)?;
-        let sentinel = Sentinel::start(bridge.host.clone(), bridge.attachments.clone(), drift)?;
+        let sentinel = DriftMonitor::start(bridge.host.clone(), bridge.attachments.clone(), drift)?;
         Ok(Self { sentinel: Some(Arc::new(sentinel)), ..bridge })
     }
 

@@ -13,23 +13,23 @@ const MAX_ALIAS: usize = 255;
 
 /// The marks of one instance: the alias that each of its links carries, and three interface groups.
 #[derive(Debug, Clone)]
-pub(crate) struct Marks {
+pub(crate) struct InstanceMarks {
     instance: InstanceId,
     live: u32,
 }
 
 /// What the alias of a link of ours says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(crate) enum LinkMark {
     /// A network's bridge.
     Network,
     /// The host's end of a container interface.
-    Attachment(Owner),
+    Attachment(LinkOwner),
 }
 
 /// Whose container interface it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owner {
+pub(crate) struct LinkOwner {
     pub(crate) id: AttachmentId,
     /// When the process started, in clock ticks since boot, for a target that is a process.
     pub(crate) start: Option<u64>,
@@ -37,7 +37,7 @@ pub(crate) struct Owner {
     pub(crate) netns: u64,
 }
 
-impl Marks {
+impl InstanceMarks {
     pub(crate) fn new(instance: InstanceId) -> Self {
         let mut hasher = fnv::FnvHasher::default();
         hasher.write(instance.as_str().as_bytes());
@@ -77,14 +77,14 @@ impl Marks {
 
     /// Whether it is the container interface whose place is on a bridge.
     pub(crate) fn is_bridge_leg(&self, link: &Link) -> bool {
-        let Some(Mark::Attachment(owner)) = self.read(link) else { return false };
+        let Some(LinkMark::Attachment(owner)) = self.read(link) else { return false };
         host_end(&owner.id, LegKind::Service).is_ok_and(|name| name.as_str() == link.name)
     }
 
     /// Whether the link is a network's bridge, even one whose making was cut off before it got its alias.
     pub(crate) fn is_network(&self, link: &Link) -> bool {
         let half_made = link.group == self.network_group() && link.alias.is_none();
-        link.is_kind("bridge") && (half_made || self.read(link) == Some(Mark::Network))
+        link.is_kind("bridge") && (half_made || self.read(link) == Some(LinkMark::Network))
     }
 
     /// Alias of a network's bridge.
@@ -93,8 +93,8 @@ impl Marks {
     }
 
     /// Alias of a container interface; `None` where the id is too long for one.
-    pub(crate) fn attachment(&self, owner: &Owner) -> Option<String> {
-        let Owner { id, start, netns } = owner;
+    pub(crate) fn attachment(&self, owner: &LinkOwner) -> Option<String> {
+        let LinkOwner { id, start, netns } = owner;
         let start = start.unwrap_or(0);
         let alias = match id {
             AttachmentId::Process(pid) => format!("overlayd:{}:pid:{start}:{netns}:{pid}", self.instance),
@@ -105,11 +105,11 @@ impl Marks {
     }
 
     /// What the link is to us; `None` for what is not ours.
-    pub(crate) fn read(&self, link: &Link) -> Option<Mark> {
+    pub(crate) fn read(&self, link: &Link) -> Option<LinkMark> {
         let rest = link.alias.as_deref()?.strip_prefix("overlayd:")?;
         let rest = rest.strip_prefix(self.instance.as_str())?.strip_prefix(':')?;
         if rest == "network" {
-            return Some(Mark::Network);
+            return Some(LinkMark::Network);
         }
         let mut fields = rest.splitn(4, ':');
         let (kind, start, netns, name) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -119,7 +119,7 @@ impl Marks {
             _ => return None,
         };
         let start = Some(start.parse().ok()?).filter(|&ticks| ticks != 0);
-        Some(Mark::Attachment(Owner { id, start, netns: netns.parse().ok()? }))
+        Some(LinkMark::Attachment(LinkOwner { id, start, netns: netns.parse().ok()? }))
     }
 
     /// Whether it is a container interface of ours whose making was cut off before it got its alias.
@@ -169,8 +169,8 @@ fn derived_mac(parts: &[&[u8]]) -> Mac {
 mod tests {
     use super::*;
 
-    fn marks(data_dir: &str) -> Marks {
-        Marks::new(InstanceId::of_data_dir(data_dir.as_ref()))
+    fn marks(data_dir: &str) -> InstanceMarks {
+        InstanceMarks::new(InstanceId::of_data_dir(data_dir.as_ref()))
     }
 
     fn with_alias(alias: String) -> Link {
@@ -182,12 +182,12 @@ mod tests {
         let marks = marks("/a");
         for id in [AttachmentId::Process(42), AttachmentId::Namespace("pod:1/x".into())] {
             for start in [None, Some(77)] {
-                let owner = Owner { id: id.clone(), start, netns: 4_026_532_000 };
+                let owner = LinkOwner { id: id.clone(), start, netns: 4_026_532_000 };
                 let link = with_alias(marks.attachment(&owner).unwrap());
-                assert_eq!(marks.read(&link), Some(Mark::Attachment(owner)));
+                assert_eq!(marks.read(&link), Some(LinkMark::Attachment(owner)));
             }
         }
-        assert_eq!(marks.read(&with_alias(marks.network())), Some(Mark::Network));
+        assert_eq!(marks.read(&with_alias(marks.network())), Some(LinkMark::Network));
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn an_id_that_fits_no_alias_has_none() {
-        let owner = Owner { id: AttachmentId::Namespace("x".repeat(250)), start: None, netns: 1 };
+        let owner = LinkOwner { id: AttachmentId::Namespace("x".repeat(250)), start: None, netns: 1 };
         assert_eq!(marks("/a").attachment(&owner), None);
     }
 

@@ -18,10 +18,10 @@ use overlayd_netlink::{
 use crate::{
     error::host,
     forwarding::{self, Ipv6Switch},
-    host::Host,
+    host::HostContext,
     mark::link_local,
-    rules::Elements,
-    settings::Settings,
+    rules::NetworkElements,
+    settings::HostSettings,
 };
 
 /// An address that no host route covers, to ask where the internet is (RFC 9637 keeps it for documentation).
@@ -29,29 +29,29 @@ const SOMEWHERE_V6: &str = "3fff::1";
 
 /// All networks of the instance.
 #[derive(Debug)]
-pub(crate) struct Networks {
-    host: Arc<Host>,
-    settings: Settings,
+pub(crate) struct BridgeNetworks {
+    host: Arc<HostContext>,
+    settings: HostSettings,
     switch: Ipv6Switch,
     /// Those this process was told of.
-    known: BTreeMap<String, Spec>,
+    known: BTreeMap<String, NetworkSpec>,
     /// Those an earlier run left and nobody spoke of yet, and what that run had put into the rules.
     inherited: BTreeSet<String>,
-    inherited_elements: Elements,
+    inherited_elements: NetworkElements,
 }
 
 /// What the rules must know of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Spec {
+struct NetworkSpec {
     egress: Egress,
     overlay: Option<OverlayLink>,
 }
 
-impl Networks {
+impl BridgeNetworks {
     /// Takes stock: finds the networks of an earlier run, and hands over what is to be deleted.
-    pub(crate) fn found(shared: Arc<Host>, state_dir: &Path) -> Result<Self> {
+    pub(crate) fn found(shared: Arc<HostContext>, state_dir: &Path) -> Result<Self> {
         let netns = shared.rtnl.netns().try_clone().map_err(host)?;
-        let settings = Settings::load(netns, state_dir, &shared.boot)?;
+        let settings = HostSettings::load(netns, state_dir, &shared.boot)?;
         let mut inherited = BTreeSet::new();
         for link in shared.rtnl.links().map_err(host)? {
             if shared.marks.is_network(&link) {
@@ -60,7 +60,8 @@ impl Networks {
                 shared.reap(link.index)?;
             }
         }
-        let inherited_elements = if inherited.is_empty() { Elements::default() } else { shared.rules().of_networks() };
+        let inherited_elements =
+            if inherited.is_empty() { NetworkElements::default() } else { shared.rules().of_networks() };
         let switch = Ipv6Switch::of_kernel(&settings)?;
         Ok(Self { host: shared, settings, switch, known: BTreeMap::new(), inherited, inherited_elements })
     }
@@ -99,7 +100,7 @@ impl Networks {
 
     fn make(&mut self, plan: &NetworkPlan, present: Option<Link>) -> Result<()> {
         let name = &plan.name.0;
-        self.known.insert(name.clone(), Spec { egress: plan.egress, overlay: plan.overlay.clone() });
+        self.known.insert(name.clone(), NetworkSpec { egress: plan.egress, overlay: plan.overlay.clone() });
         self.inherited.remove(name);
         // The fence first: no packet passes before it is known which may.
         self.host.rules().install(&self.elements())?;
@@ -176,8 +177,8 @@ impl Networks {
     }
 
     /// What the rules' sets must hold. Until all inherited networks are spoken of, what they had stays.
-    fn elements(&self) -> Elements {
-        let mut elements = Elements::default();
+    fn elements(&self) -> NetworkElements {
+        let mut elements = NetworkElements::default();
         let mut ranges: Vec<IpNet> = Vec::new();
         for (name, spec) in &self.known {
             elements.bridges.insert(name.clone());

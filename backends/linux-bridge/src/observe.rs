@@ -8,14 +8,14 @@ use overlayd_netlink::{Address, Link, OrAbsent};
 
 use crate::{
     error::host,
-    host::Host,
-    mark::{Mark, Owner},
+    host::HostContext,
+    mark::{LinkMark, LinkOwner},
     target,
 };
 
 /// The networks and attachments that carry our mark, among these links. Interfaces that only wait for deletion are gone
 /// already.
-pub(crate) fn observe(shared: &Host, mut links: Vec<Link>) -> Result<HostNetworks> {
+pub(crate) fn observe(shared: &HostContext, mut links: Vec<Link>) -> Result<HostNetworks> {
     links.retain(|link| !shared.marks.is_reaped(link));
     let networks = links.iter().filter(|link| shared.marks.is_network(link));
     Ok(HostNetworks {
@@ -25,7 +25,7 @@ pub(crate) fn observe(shared: &Host, mut links: Vec<Link>) -> Result<HostNetwork
     })
 }
 
-fn network(shared: &Host, bridge: &Link, links: &[Link]) -> Result<ObservedNetwork> {
+fn network(shared: &HostContext, bridge: &Link, links: &[Link]) -> Result<ObservedNetwork> {
     let own = shared.rtnl.addresses(bridge.index).or_absent().map_err(host)?.unwrap_or_default();
     let own = own.into_iter().filter(Address::is_global);
     let mut gateways: Vec<IpNet> = own.map(|address| address.net).collect();
@@ -38,12 +38,12 @@ fn network(shared: &Host, bridge: &Link, links: &[Link]) -> Result<ObservedNetwo
     })
 }
 
-fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
+fn attachments(host: &HostContext, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
     let mut alive: BTreeMap<AttachmentId, bool> = BTreeMap::new();
     let bridges: BTreeSet<u32> =
         links.iter().filter(|link| host.marks.is_network(link)).map(|link| link.index).collect();
     for link in links {
-        if let Some(Mark::Attachment(owner)) = host.marks.read(link) {
+        if let Some(LinkMark::Attachment(owner)) = host.marks.read(link) {
             let plugged = link.master.is_some_and(|master| bridges.contains(&master));
             let in_place = link.up && (plugged || !host.marks.is_bridge_leg(link));
             let lives = *alive.get(&owner.id).unwrap_or(&true) && in_place && is_alive(&owner);
@@ -66,7 +66,7 @@ fn attachments(host: &Host, links: &[Link]) -> Result<Vec<ObservedAttachment>> {
 }
 
 /// A process that ended may have left its namespace to others; a namespace itself takes its interfaces along.
-fn is_alive(owner: &Owner) -> bool {
+fn is_alive(owner: &LinkOwner) -> bool {
     match (&owner.id, owner.start) {
         (AttachmentId::Process(pid), Some(start)) => target::start_of(*pid) == Some(start),
         _ => true,

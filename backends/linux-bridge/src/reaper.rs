@@ -19,19 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The thread that deletes, and what it owes.
 #[derive(Debug)]
-pub(crate) struct Reaper {
-    shared: Arc<Shared>,
+pub(crate) struct LinkReaper {
+    shared: Arc<ReaperShared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct ReaperShared {
+    state: Mutex<ReaperState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReaperState {
     /// How many interfaces were handed over.
     given: u64,
     /// How many of those are deleted.
@@ -41,16 +41,16 @@ struct State {
     ending: bool,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl ReaperShared {
+    fn state(&self) -> MutexGuard<'_, ReaperState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reaper {
+impl LinkReaper {
     /// Starts the thread, which deletes links of this group by `rtnl`.
     pub(crate) fn start(rtnl: Arc<Rtnl>, group: u32) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ReaperShared::default());
         let own = shared.clone();
         let work = move || serve(&own, &rtnl, group);
         let thread = std::thread::Builder::new().name("link-reaper".into()).spawn(work)?;
@@ -69,7 +69,7 @@ impl Reaper {
         let wanted = state.given;
         state.awaited = state.awaited.max(wanted);
         self.shared.changed.notify_all();
-        let pending = |state: &mut State| state.done < wanted;
+        let pending = |state: &mut ReaperState| state.done < wanted;
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, pending);
         match waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
             true => Err(Error::Deadline { what: "deleting links out of service".into(), after: PATIENCE }),
@@ -78,7 +78,7 @@ impl Reaper {
     }
 }
 
-impl Drop for Reaper {
+impl Drop for LinkReaper {
     fn drop(&mut self) {
         self.shared.state().ending = true;
         self.shared.changed.notify_all();
@@ -88,7 +88,7 @@ impl Drop for Reaper {
     }
 }
 
-fn serve(shared: &Shared, rtnl: &Rtnl, group: u32) {
+fn serve(shared: &ReaperShared, rtnl: &Rtnl, group: u32) {
     while let Some(given) = gathered(shared) {
         match rtnl.run(link::delete_group(group)).or_absent() {
             Ok(_) => {
@@ -106,18 +106,18 @@ fn serve(shared: &Shared, rtnl: &Rtnl, group: u32) {
 }
 
 /// Waits for links to delete and then for a little more of them, unless somebody is in a hurry. `None` at the end.
-fn gathered(shared: &Shared) -> Option<u64> {
-    let idle = |state: &mut State| state.given == state.done && !state.ending;
+fn gathered(shared: &ReaperShared) -> Option<u64> {
+    let idle = |state: &mut ReaperState| state.given == state.done && !state.ending;
     let state = shared.changed.wait_while(shared.state(), idle).unwrap_or_else(PoisonError::into_inner);
-    let calm = |state: &mut State| state.awaited <= state.done && !state.ending;
+    let calm = |state: &mut ReaperState| state.awaited <= state.done && !state.ending;
     let waited = shared.changed.wait_timeout_while(state, GATHER, calm).unwrap_or_else(PoisonError::into_inner);
     let state = waited.0;
     (state.given != state.done).then_some(state.given)
 }
 
 /// Waits before another attempt; true when there is none because the daemon ends.
-fn pause(shared: &Shared) -> bool {
-    let running = |state: &mut State| !state.ending;
+fn pause(shared: &ReaperShared) -> bool {
+    let running = |state: &mut ReaperState| !state.ending;
     let waited = shared.changed.wait_timeout_while(shared.state(), RETRY, running);
     waited.unwrap_or_else(PoisonError::into_inner).0.ending
 }

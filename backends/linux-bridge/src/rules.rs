@@ -3,16 +3,16 @@
 //! Their rules are the same however many containers there are. Networks and attachments are elements of sets; containers
 //! are known by the bridge they come in by, or, where they have no bridge, by the group of their interface.
 
+mod elements;
 mod fence;
 mod guard;
-mod items;
+mod matchers;
 mod obstacles;
 mod occupied;
 mod publish;
 mod sets;
 mod store;
 mod table;
-mod words;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -23,21 +23,21 @@ use overlayd_netlink::{
     nft::{self, Family, Nft, Outcome, SetElement, Tenure, Transaction},
 };
 
-pub(crate) use self::items::of as items_of;
+pub(crate) use self::elements::of as items_of;
 use self::{
-    items::udp_ports,
-    sets::{Element, Item, Place, SetName},
-    store::Store,
-    table::Names,
+    elements::udp_ports,
+    sets::{NftElement, RuleItem, SetName, TableKind},
+    store::ElementStore,
+    table::TableLayout,
 };
-use crate::{error::host, mark::Marks};
+use crate::{error::host, mark::InstanceMarks};
 
 /// How often a change is made again because somebody else changed the ruleset at the same time.
 const ATTEMPTS: usize = 32;
 
 /// Whether others may take our tables away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Protection {
+pub enum TableProtection {
     /// Only this process may change them, and a flush of the ruleset leaves them alone. They outlive the process. Where
     /// the kernel does not have that (before 6.9), as `None`.
     #[default]
@@ -51,7 +51,7 @@ const OWN_KEPT: usize = 4096;
 
 /// What the sets hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Elements {
+pub(crate) struct NetworkElements {
     /// Our bridges.
     pub(crate) bridges: BTreeSet<String>,
     /// Those whose members may leave the overlay, behind an address of this node.
@@ -64,43 +64,43 @@ pub(crate) struct Elements {
 
 /// The tables and what is known of them.
 #[derive(Debug)]
-pub(crate) struct Rules {
+pub(crate) struct NftRules {
     nft: Nft,
     netns: Netns,
-    names: Names,
+    names: TableLayout,
     /// What networks need.
-    elements: Elements,
+    elements: NetworkElements,
     /// What attachments need.
-    store: Store,
+    store: ElementStore,
     /// What networks needed when we last changed the ruleset, and its generation then.
-    installed: Option<(Elements, u32)>,
+    installed: Option<(NetworkElements, u32)>,
     /// How tables are made.
-    protection: Protection,
+    protection: TableProtection,
     /// What of others was in the way when we last looked.
-    obstacles: obstacles::Found,
+    obstacles: obstacles::KnownBarriers,
     /// The generations that our last changes led to.
     own: VecDeque<u32>,
 }
 
-impl Rules {
+impl NftRules {
     /// For the calling thread's network namespace, with what an earlier run left there.
-    pub(crate) fn here(marks: &Marks, protection: Protection) -> contract::Result<Self> {
-        let (nft, names) = (Nft::here().map_err(host)?, Names::new(marks));
+    pub(crate) fn here(marks: &InstanceMarks, protection: TableProtection) -> contract::Result<Self> {
+        let (nft, names) = (Nft::here().map_err(host)?, TableLayout::new(marks));
         let netns = Netns::current().map_err(host)?;
-        let (elements, store, installed) = (Elements::default(), Store::default(), None);
-        let obstacles = obstacles::Found::default();
+        let (elements, store, installed) = (NetworkElements::default(), ElementStore::default(), None);
+        let obstacles = obstacles::KnownBarriers::default();
         let mut rules =
             Self { nft, netns, names, elements, store, installed, protection, obstacles, own: VecDeque::new() };
-        if rules.is_present(Place::Host)? && rules.is_present(Place::Bridge)? {
+        if rules.is_present(TableKind::Host)? && rules.is_present(TableKind::Bridge)? {
             rules.claim()?;
             rules.elements = rules.found()?;
-            rules.store = Store::found(rules.found_items()?.into_iter());
+            rules.store = ElementStore::found(rules.found_items()?.into_iter());
         }
         Ok(rules)
     }
 
     /// Makes the sets hold this for the attachment, before anything of it can send a packet.
-    pub(crate) fn hold(&mut self, id: &AttachmentId, items: BTreeSet<Item>) -> contract::Result<()> {
+    pub(crate) fn hold(&mut self, id: &AttachmentId, items: BTreeSet<RuleItem>) -> contract::Result<()> {
         let none = BTreeSet::new();
         let have = self.store.items_of(id).unwrap_or(&none);
         let changed = udp_ports(have.symmetric_difference(&items));
@@ -127,7 +127,8 @@ impl Rules {
     pub(crate) fn standing(&mut self) -> contract::Result<Vec<AttachmentId>> {
         let generation = self.nft.generation().map_err(host)?;
         let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
-        let stands = ours || (self.is_present(Place::Host)? && self.is_present(Place::Bridge)? && self.is_filled()?);
+        let stands =
+            ours || (self.is_present(TableKind::Host)? && self.is_present(TableKind::Bridge)? && self.is_filled()?);
         Ok(if stands { self.store.owners().cloned().collect() } else { Vec::new() })
     }
 
@@ -151,16 +152,16 @@ impl Rules {
 
     /// Whether every attachment's elements are in the sets, and the rules in the tables.
     fn is_filled(&self) -> contract::Result<bool> {
-        let have: BTreeSet<Item> = self.found_items()?.into_iter().map(|(item, _)| item).collect();
+        let have: BTreeSet<RuleItem> = self.found_items()?.into_iter().map(|(item, _)| item).collect();
         let rules = self.nft.count_rules(Family::Inet, &self.names.table).map_err(host)?
             + self.nft.count_rules(Family::Bridge, &self.names.table).map_err(host)?;
         let contents = self.store.all();
-        let is_there = |item: &Item| !matches!(item, Item::Element(_)) || have.contains(item);
+        let is_there = |item: &RuleItem| !matches!(item, RuleItem::Element(_)) || have.contains(item);
         Ok(contents.iter().all(|(_, item)| is_there(item)) && rules == self.names.rule_count(&contents))
     }
 
     /// What an earlier run left in the table.
-    fn found(&self) -> contract::Result<Elements> {
+    fn found(&self) -> contract::Result<NetworkElements> {
         let interfaces = |set: &str| -> contract::Result<BTreeSet<String>> {
             Ok(self.elements(set)?.iter().map(nft::interface_of).collect())
         };
@@ -168,7 +169,7 @@ impl Rules {
         for set in [table::RANGES_V4, table::RANGES_V6] {
             ranges.extend(self.elements(set)?.iter().filter_map(table::range_of).flatten());
         }
-        Ok(Elements {
+        Ok(NetworkElements {
             bridges: interfaces(table::BRIDGES)?,
             egress: interfaces(table::EGRESS)?,
             overlays: interfaces(table::OVERLAYS)?,
@@ -177,13 +178,13 @@ impl Rules {
     }
 
     /// What networks need, as an earlier run or the last change left it.
-    pub(crate) fn of_networks(&self) -> Elements {
+    pub(crate) fn of_networks(&self) -> NetworkElements {
         self.elements.clone()
     }
 
     /// Makes the tables hold exactly this for networks. Where nobody changed the ruleset since our last change, only the
     /// difference is sent; else the whole tables are replaced, in one step.
-    pub(crate) fn install(&mut self, wanted: &Elements) -> contract::Result<()> {
+    pub(crate) fn install(&mut self, wanted: &NetworkElements) -> contract::Result<()> {
         self.elements = wanted.clone();
         for _ in 0..ATTEMPTS {
             let generation = self.nft.generation().map_err(host)?;
@@ -203,18 +204,18 @@ impl Rules {
 
     /// Networks need nothing any more.
     pub(crate) fn remove(&mut self) -> contract::Result<()> {
-        self.elements = Elements::default();
-        if self.store.is_empty() { self.tidy() } else { self.install(&Elements::default()) }
+        self.elements = NetworkElements::default();
+        if self.store.is_empty() { self.tidy() } else { self.install(&NetworkElements::default()) }
     }
 
     /// Removes the tables where nobody needs them.
     fn tidy(&mut self) -> contract::Result<()> {
-        if !self.store.is_empty() || self.elements != Elements::default() {
+        if !self.store.is_empty() || self.elements != NetworkElements::default() {
             return Ok(());
         }
         for _ in 0..ATTEMPTS {
             let generation = self.nft.generation().map_err(host)?;
-            if !self.is_present(Place::Host)? && !self.is_present(Place::Bridge)? {
+            if !self.is_present(TableKind::Host)? && !self.is_present(TableKind::Bridge)? {
                 self.installed = None;
                 return Ok(());
             }
@@ -228,7 +229,7 @@ impl Rules {
     }
 
     /// Brings the attachment's elements into the sets, or the whole tables where somebody changed the ruleset.
-    fn change(&mut self, id: &AttachmentId, items: &BTreeSet<Item>) -> contract::Result<()> {
+    fn change(&mut self, id: &AttachmentId, items: &BTreeSet<RuleItem>) -> contract::Result<()> {
         let change = self.store.change(id, items)?;
         occupied::check(&self.netns, &change.new)?;
         // A change says which generation it is for, so that nobody has to ask before.
@@ -254,7 +255,7 @@ impl Rules {
     }
 
     /// Whether the difference is made; otherwise the ruleset is of another generation.
-    fn make(&mut self, change: &store::Change, generation: u32) -> contract::Result<bool> {
+    fn make(&mut self, change: &store::StoreChange, generation: u32) -> contract::Result<bool> {
         let transaction = self.names.take(self.nft.transaction(), change.gone.clone());
         let transaction = self.names.put(transaction, change.new.clone());
         self.commit(transaction, generation)
@@ -264,9 +265,9 @@ impl Rules {
     fn commit(&mut self, change: Transaction, generation: u32) -> contract::Result<bool> {
         let action = format!("change nftables table {}", self.names.table);
         let outcome = match self.nft.commit(change, generation, &action) {
-            Err(error) if error.is_unsupported() && self.protection == Protection::Held => {
+            Err(error) if error.is_unsupported() && self.protection == TableProtection::Held => {
                 tracing::info!("this kernel has no tables that outlive a flush of the ruleset (6.9 has)");
-                self.protection = Protection::None;
+                self.protection = TableProtection::None;
                 return Ok(false);
             }
             Err(error) if error.is_forbidden() && self.is_held()? => return Err(self.taken()),
@@ -284,11 +285,11 @@ impl Rules {
     /// Holds the tables that an earlier process of this daemon left, so that nobody takes them away meanwhile.
     fn claim(&self) -> contract::Result<()> {
         let orphaned = |(place, tenure)| (tenure == Some(Tenure::Orphaned)).then_some(place);
-        let orphans: Vec<Place> = self.tenures()?.into_iter().filter_map(orphaned).collect();
+        let orphans: Vec<TableKind> = self.tenures()?.into_iter().filter_map(orphaned).collect();
         if orphans.is_empty() {
             return Ok(());
         }
-        let claim = |change, place: Place| nft::claim_table(change, place.family(), &self.names.table);
+        let claim = |change, place: TableKind| nft::claim_table(change, place.family(), &self.names.table);
         let change = orphans.into_iter().fold(self.nft.transaction(), claim);
         let generation = self.nft.generation().map_err(host)?;
         match self.nft.commit(change, generation, "claim the tables of an earlier run") {
@@ -302,7 +303,7 @@ impl Rules {
     /// The start of a change that puts the tables there anew.
     fn cleared(&self) -> contract::Result<Transaction> {
         let table = &self.names.table;
-        let gone = |change: Transaction, (place, tenure): (Place, Option<Tenure>)| match tenure {
+        let gone = |change: Transaction, (place, tenure): (TableKind, Option<Tenure>)| match tenure {
             None => change,
             Some(Tenure::Orphaned) => nft::claim_table(change, place.family(), table).del_table(table, place.family()),
             Some(Tenure::Common | Tenure::Held) => change.del_table(table, place.family()),
@@ -311,36 +312,36 @@ impl Rules {
     }
 
     /// The change that puts the tables there anew, with these elements.
-    fn whole(&self, elements: &Elements) -> contract::Result<Transaction> {
-        let add = |change: Transaction, place: Place| match self.protection {
-            Protection::Held => nft::add_held_table(change, place.family(), &self.names.table),
-            Protection::None => change.add_table(&self.names.table, place.family()),
+    fn whole(&self, elements: &NetworkElements) -> contract::Result<Transaction> {
+        let add = |change: Transaction, place: TableKind| match self.protection {
+            TableProtection::Held => nft::add_held_table(change, place.family(), &self.names.table),
+            TableProtection::None => change.add_table(&self.names.table, place.family()),
         };
-        let change = [Place::Host, Place::Bridge].into_iter().fold(self.cleared()?, add);
+        let change = [TableKind::Host, TableKind::Bridge].into_iter().fold(self.cleared()?, add);
         Ok(self.names.filled(change, elements, self.store.all()))
     }
 
-    fn tenures(&self) -> contract::Result<[(Place, Option<Tenure>); 2]> {
-        let tenure = |place: Place| self.nft.tenure(place.family(), &self.names.table).map_err(host);
-        Ok([(Place::Host, tenure(Place::Host)?), (Place::Bridge, tenure(Place::Bridge)?)])
+    fn tenures(&self) -> contract::Result<[(TableKind, Option<Tenure>); 2]> {
+        let tenure = |place: TableKind| self.nft.tenure(place.family(), &self.names.table).map_err(host);
+        Ok([(TableKind::Host, tenure(TableKind::Host)?), (TableKind::Bridge, tenure(TableKind::Bridge)?)])
     }
 
     fn is_held(&self) -> contract::Result<bool> {
         Ok(self.tenures()?.iter().any(|(_, tenure)| *tenure == Some(Tenure::Held)))
     }
 
-    fn is_present(&self, place: Place) -> contract::Result<bool> {
+    fn is_present(&self, place: TableKind) -> contract::Result<bool> {
         Ok(self.nft.tenure(place.family(), &self.names.table).map_err(host)?.is_some())
     }
 
-    fn found_items(&self) -> contract::Result<Vec<(Item, Option<AttachmentId>)>> {
+    fn found_items(&self) -> contract::Result<Vec<(RuleItem, Option<AttachmentId>)>> {
         let mut items = Vec::new();
-        for place in [Place::Host, Place::Bridge] {
+        for place in [TableKind::Host, TableKind::Bridge] {
             for name in self.nft.sets(place.family(), &self.names.table).map_err(host)? {
                 let Some(set) = SetName::read(place, &name) else { continue };
                 let elements = self.nft.elements(place.family(), &self.names.table, &name).map_err(host)?;
-                let read = elements.iter().filter_map(|element| Element::read(&set, element));
-                items.extend(read.map(|(element, owner)| (Item::Element(element), owner)));
+                let read = elements.iter().filter_map(|element| NftElement::read(&set, element));
+                items.extend(read.map(|(element, owner)| (RuleItem::Element(element), owner)));
             }
         }
         Ok(items)

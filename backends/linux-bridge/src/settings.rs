@@ -15,22 +15,22 @@ use crate::error::host;
 
 /// The settings of one network namespace, and the memory of them.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct HostSettings {
     netns: Netns,
     file: PathBuf,
-    memory: Memory,
+    memory: SavedSettings,
 }
 
 /// What the file holds.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Memory {
+struct SavedSettings {
     /// The boot and namespace that it speaks of; of another one nothing is left to restore.
     world: String,
-    changed: Vec<Changed>,
+    changed: Vec<ChangedSetting>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Changed {
+struct ChangedSetting {
     /// Path under `/proc/sys/net`.
     setting: String,
     before: String,
@@ -38,17 +38,17 @@ struct Changed {
     ours: Option<String>,
 }
 
-impl Settings {
+impl HostSettings {
     /// Loads the memory of this boot and namespace, if there is any.
     pub(crate) fn load(netns: Netns, state_dir: &Path, boot: &str) -> contract::Result<Self> {
         let file = state_dir.join("host-settings.json");
         let world = format!("{boot}/{}", netns.id());
         let stored = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| unreadable(&file, e.into()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Memory::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => SavedSettings::default(),
             Err(error) => return Err(unreadable(&file, error)),
         };
-        let memory = if stored.world == world { stored } else { Memory { world, changed: Vec::new() } };
+        let memory = if stored.world == world { stored } else { SavedSettings { world, changed: Vec::new() } };
         Ok(Self { netns, file, memory })
     }
 
@@ -67,7 +67,7 @@ impl Settings {
         sysctl::interfaces(&self.netns, family).map_err(host)
     }
 
-    /// Makes the setting be `value` until [`Settings::restore`]. A setting that the host does not have, or that is so
+    /// Makes the setting be `value` until [`HostSettings::restore`]. A setting that the host does not have, or that is so
     /// already, is left alone.
     pub(crate) fn hold(&mut self, setting: &str, value: &str) -> contract::Result<()> {
         let Some(now) = self.read(setting)? else { return Ok(()) };
@@ -118,7 +118,7 @@ impl Settings {
     }
 
     fn remember(&mut self, setting: &str, before: String, ours: Option<String>) -> contract::Result<()> {
-        self.memory.changed.push(Changed { setting: setting.into(), before, ours });
+        self.memory.changed.push(ChangedSetting { setting: setting.into(), before, ours });
         self.save().map_err(|error| {
             self.memory.changed.pop();
             Error::host(format!("write {}", self.file.display()), error)

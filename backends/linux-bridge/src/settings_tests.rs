@@ -1,7 +1,7 @@
 use super::*;
 
-fn settings(netns: &Netns, dir: &Path, boot: &str) -> Settings {
-    Settings::load(netns.try_clone().unwrap(), dir, boot).unwrap()
+fn settings(netns: &Netns, dir: &Path, boot: &str) -> HostSettings {
+    HostSettings::load(netns.try_clone().unwrap(), dir, boot).unwrap()
 }
 
 fn forwarding(netns: &Netns) -> String {
@@ -69,6 +69,6 @@ fn the_memory_of_another_boot_restores_nothing() {
 fn a_damaged_memory_is_an_error_that_names_the_file() {
     let (netns, dir) = host_that_does_not_forward();
     fs::write(dir.path().join("host-settings.json"), "{").unwrap();
-    let error = Settings::load(netns, dir.path(), "boot").unwrap_err();
+    let error = HostSettings::load(netns, dir.path(), "boot").unwrap_err();
     assert!(error.to_string().contains("host-settings.json"), "{error}");
 }

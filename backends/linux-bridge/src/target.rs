@@ -14,22 +14,22 @@ use crate::error::host;
 
 /// An open container.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct OpenTarget {
     /// Its network namespace.
     pub(crate) netns: Netns,
     /// Which container it is, for the record.
     pub(crate) identity: TargetIdentity,
-    process: Option<Process>,
+    process: Option<TargetProcess>,
 }
 
 #[derive(Debug)]
-struct Process {
+struct TargetProcess {
     pid: u32,
     pidfd: OwnedFd,
     start: u64,
 }
 
-impl Target {
+impl OpenTarget {
     /// Opens what the plan names. `home` is the daemon's own namespace, which is no container.
     pub(crate) fn open(target: &contract::Target, home: NetnsId, boot: &str) -> contract::Result<Self> {
         let target = match target {
@@ -63,7 +63,7 @@ impl Target {
             other => other.map_err(host)?,
         };
         let start = start_of(pid).ok_or_else(gone)?;
-        let process = Process { pid, pidfd, start };
+        let process = TargetProcess { pid, pidfd, start };
         // All of the above was about this process only if it lives still.
         if process.has_ended()? {
             return Err(gone());
@@ -104,7 +104,7 @@ impl Target {
     }
 }
 
-impl std::fmt::Display for Target {
+impl std::fmt::Display for OpenTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.process {
             Some(process) => write!(f, "process {}", process.pid),
@@ -113,7 +113,7 @@ impl std::fmt::Display for Target {
     }
 }
 
-impl Process {
+impl TargetProcess {
     fn has_ended(&self) -> contract::Result<bool> {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let ready = poll(&mut fds, Some(&Timespec::default()))

@@ -14,7 +14,7 @@ use overlayd_core::{
     contract::{Attacher, AttachmentId, NetworkName, PortPlan, PortProtocol, Target},
     names::{InstanceId, LinkName},
 };
-use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
+use overlayd_linux_bridge::{BridgeConfig, LinuxBridge, TableProtection};
 use overlayd_netlink::{Netns, OwnChanges, Rtnl, link::NewBridge};
 use overlayd_testkit::{
     contract::{
@@ -63,8 +63,8 @@ impl Here {
 }
 
 fn open(host: &Namespace, state_dir: PathBuf) -> LinuxBridge {
-    let (instance, protection) = (InstanceId::of_data_dir(&state_dir), Protection::default());
-    let config = Config { instance, state_dir, protection, own_changes: OwnChanges::default() };
+    let (instance, protection) = (InstanceId::of_data_dir(&state_dir), TableProtection::default());
+    let config = BridgeConfig { instance, state_dir, protection, own_changes: OwnChanges::default() };
     host.enter(|| LinuxBridge::new(config)).unwrap()
 }
 

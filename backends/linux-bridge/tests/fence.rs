@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use common::{Bench, V4, V6, container, ip, service_ip};
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, Egress, FencePlan, Inbound, PortProtocol, Target};
-use overlayd_linux_bridge::Protection;
+use overlayd_linux_bridge::TableProtection;
 use overlayd_testkit::lab::{
     Namespace,
     probe::{Service, WAYS, Way, is_cut_off, pings, reaches},
@@ -201,7 +201,7 @@ impl Yard {
 
 async fn flush(bench: Bench) {
     // As on a kernel that has no tables of one's own.
-    let bench = Bench::with(bench.family, Protection::None);
+    let bench = Bench::with(bench.family, TableProtection::None);
     let yard = Yard::new(bench, Inbound::Anyone).await;
     let plan = at_address(&yard.bench, AttachmentId::Edge("laptop".into()), ip(yard.bench.family.remote));
     let backend = &yard.bench.backend;

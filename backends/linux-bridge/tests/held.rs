@@ -7,7 +7,7 @@ mod common;
 use common::{Bench, V4, V6, container, ip, service_ip};
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, Inbound};
-use overlayd_linux_bridge::Protection;
+use overlayd_linux_bridge::TableProtection;
 use overlayd_netlink::nft::{Family, Nft, Tenure, claim_table};
 use overlayd_testkit::lab::{
     Namespace,
@@ -111,10 +111,10 @@ async fn our_rules_outlive_the_process_and_the_next_one_holds_them_from_its_star
 
 #[tokio::test]
 async fn tables_that_anybody_may_change_become_ours_at_the_first_change() {
-    let mut three = Three::new(Bench::with(V4, Protection::None)).await;
+    let mut three = Three::new(Bench::with(V4, TableProtection::None)).await;
     let before = three.rules();
     three.bench.host.run(&["nft", "add", "rule", "inet", &three.table(), "forward", "accept"]);
-    three.bench.restart_with(Protection::Held);
+    three.bench.restart_with(TableProtection::Held);
     three.bench.backend.ensure_network(&three.bench.web()).await.unwrap();
     assert_eq!(three.rules(), before);
     three.bench.host.run(&["nft", "flush", "ruleset"]);

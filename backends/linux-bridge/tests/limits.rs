@@ -131,10 +131,10 @@ async fn attach_with_few_privileges(pid: u32) {
     use overlayd_core::{contract::*, names::InstanceId};
     let state = std::env::temp_dir().join(format!("lbt-{pid}"));
     std::fs::create_dir_all(&state).unwrap();
-    let config = overlayd_linux_bridge::Config {
+    let config = overlayd_linux_bridge::BridgeConfig {
         instance: InstanceId::of_data_dir(&state),
         state_dir: state.clone(),
-        protection: overlayd_linux_bridge::Protection::default(),
+        protection: overlayd_linux_bridge::TableProtection::default(),
         own_changes: overlayd_netlink::OwnChanges::default(),
     };
     let backend = overlayd_linux_bridge::LinuxBridge::new(config).unwrap();

@@ -17,7 +17,7 @@ use overlayd_core::{
     },
     names::InstanceId,
 };
-use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
+use overlayd_linux_bridge::{BridgeConfig, LinuxBridge, TableProtection};
 use overlayd_testkit::lab::Namespace;
 
 /// Set to accept the ruleset of today as the golden one.
@@ -28,10 +28,10 @@ async fn the_ruleset_of_a_host_with_one_of_everything_is_the_golden_one() {
     let bench = Bench::new(V4);
     let state_dir = tempfile::tempdir().unwrap();
     // Names of tables and hardware addresses of bridges derive from the instance, so it is the same in every run.
-    let config = Config {
+    let config = BridgeConfig {
         instance: InstanceId::of_data_dir("/golden".as_ref()),
         state_dir: state_dir.path().into(),
-        protection: Protection::default(),
+        protection: TableProtection::default(),
         own_changes: overlayd_netlink::OwnChanges::default(),
     };
     let backend = bench.host.enter(|| LinuxBridge::new(config)).unwrap();

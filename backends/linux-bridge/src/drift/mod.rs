@@ -3,8 +3,8 @@
 //! The devices of the overlay are looked after as well, so that a host has one such thread: they carry the instance's
 //! mark like every link of ours.
 
-mod judge;
-mod mourner;
+mod detector;
+mod exit_watcher;
 
 use std::{
     io,
@@ -25,8 +25,8 @@ use rustix::{
     io::Errno,
 };
 
-use self::{judge::Judge, mourner::Mourner};
-use crate::{error, host::Host, keyed::Keyed};
+use self::{detector::DriftDetector, exit_watcher::ExitWatcher};
+use crate::{error, host::HostContext, keyed::Keyed};
 
 /// Between two looks at events, so that a flood of them is read in large portions: what we do ourselves is most of it.
 const BREATH: Duration = Duration::from_millis(2);
@@ -39,24 +39,24 @@ const FIRST_PROCESS: u64 = 2;
 
 /// The thread; it ends with this value.
 #[derive(Debug)]
-pub(crate) struct Sentinel {
-    ears: Arc<Mutex<Ears>>,
-    mourner: Arc<Mourner>,
+pub(crate) struct DriftMonitor {
+    ears: Arc<Mutex<EventReader>>,
+    mourner: Arc<ExitWatcher>,
     stopping: Arc<AtomicBool>,
     alarm: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Sentinel {
+impl DriftMonitor {
     /// Starts watching the calling thread's network namespace, which is `host`'s too.
     pub(crate) fn start(
-        host: Arc<Host>,
+        host: Arc<HostContext>,
         busy: Arc<Keyed<AttachmentId>>,
         signal: DriftSignal,
     ) -> contract::Result<Self> {
         // First listened, then looked: so nothing is missed between the two.
         let watch = Watch::here(host.rtnl.own_changes().clone()).map_err(error::host)?;
-        let judge = Judge::new(host, busy, signal.clone())?;
+        let judge = DriftDetector::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
             let alarm = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -65,10 +65,10 @@ impl Sentinel {
             };
             watch.descriptors().into_iter().try_for_each(|descriptor| readable(descriptor, NETWORK))?;
             readable(alarm.as_fd(), ALARM)?;
-            let mourner = Arc::new(Mourner::new(epoll.clone(), signal, FIRST_PROCESS));
+            let mourner = Arc::new(ExitWatcher::new(epoll.clone(), signal, FIRST_PROCESS));
             let stopping = Arc::new(AtomicBool::new(false));
-            let stop = Stop { asked: stopping.clone(), alarm: alarm.clone() };
-            let ears = Arc::new(Mutex::new(Ears { watch, judge }));
+            let stop = StopSignal { asked: stopping.clone(), alarm: alarm.clone() };
+            let ears = Arc::new(Mutex::new(EventReader { watch, judge }));
             let (own_ears, own_mourner) = (ears.clone(), mourner.clone());
             let work = move || serve(&epoll, &own_ears, &own_mourner, &stop);
             let thread = std::thread::Builder::new().name("host-watch".into()).spawn(work)?;
@@ -105,7 +105,7 @@ impl Sentinel {
     }
 }
 
-impl Drop for Sentinel {
+impl Drop for DriftMonitor {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
         self.ring();
@@ -117,12 +117,12 @@ impl Drop for Sentinel {
 
 /// Hears what the kernel tells, for the thread or for whoever wants to know before the thread does.
 #[derive(Debug)]
-struct Ears {
+struct EventReader {
     watch: Watch,
-    judge: Judge,
+    judge: DriftDetector,
 }
 
-impl Ears {
+impl EventReader {
     /// Hears all that was told until now.
     fn hear(&mut self) -> overlayd_netlink::Result<()> {
         match self.watch.take() {
@@ -136,17 +136,17 @@ impl Ears {
     }
 }
 
-fn lock(ears: &Mutex<Ears>) -> MutexGuard<'_, Ears> {
+fn lock(ears: &Mutex<EventReader>) -> MutexGuard<'_, EventReader> {
     ears.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How the thread hears that it is to end, or that something was heard in its place.
-struct Stop {
+struct StopSignal {
     asked: Arc<AtomicBool>,
     alarm: Arc<OwnedFd>,
 }
 
-impl Stop {
+impl StopSignal {
     /// Whether it is to end. The alarm rings no more.
     fn is_asked(&self) -> bool {
         // The only refusal is that it does not ring.
@@ -162,7 +162,7 @@ impl Stop {
     }
 }
 
-fn serve(epoll: &OwnedFd, ears: &Mutex<Ears>, mourner: &Mourner, stop: &Stop) {
+fn serve(epoll: &OwnedFd, ears: &Mutex<EventReader>, mourner: &ExitWatcher, stop: &StopSignal) {
     let mut ready = Vec::with_capacity(64);
     loop {
         ready.clear();

@@ -8,9 +8,9 @@ use overlayd_netlink::nft::{
 };
 
 use super::{
-    sets::{self, Place, SetKind},
+    matchers::{IpVersion, PacketEnd, among, back, equal, follow, icmpv6, jump, load, version},
+    sets::{self, SetKind, TableKind},
     table::{BRIDGES, by_name_of},
-    words::{End, Ip, among, back, equal, follow, icmpv6, jump, load, version},
 };
 
 type Pair = [&'static SetKind; 2];
@@ -42,7 +42,7 @@ pub(super) fn chains() -> Vec<(&'static str, Option<BaseChain>)> {
 }
 
 pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let neighbours = icmpv6(version(rule(FORWARD), Place::Host, Ip::V6), 135, 136);
+    let neighbours = icmpv6(version(rule(FORWARD), TableKind::Host, IpVersion::V6), 135, 136);
     let hop_limit = load(PayloadBase::Network, 7, 1, Register::R0);
     let mut rules = vec![
         answers(rule(FORWARD)),
@@ -54,9 +54,9 @@ pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     ];
     rules.extend(output(rule));
     rules.extend(input(rule));
-    for ip in Ip::BOTH {
-        rules.push(follow(rule(LEAVING), Place::Host, ip, End::Source, ip.of(LEAVING_MAPS)));
-        rules.push(follow(rule(ENTERING), Place::Host, ip, End::Destination, ip.of(ENTERING_MAPS)));
+    for ip in IpVersion::BOTH {
+        rules.push(follow(rule(LEAVING), TableKind::Host, ip, PacketEnd::Source, ip.of(LEAVING_MAPS)));
+        rules.push(follow(rule(ENTERING), TableKind::Host, ip, PacketEnd::Destination, ip.of(ENTERING_MAPS)));
     }
     rules
 }
@@ -69,9 +69,10 @@ pub(super) fn group_chains(network: &str, group: &str) -> [String; 2] {
 /// The rules of a group's chains.
 pub(super) fn group_rules(rule: &dyn Fn(&str) -> Rule, network: &str, group: &str) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for (chain, other_end) in group_chains(network, group).iter().zip([End::Destination, End::Source]) {
-        for ip in Ip::BOTH {
-            let other = |set: Pair, of: &str| among(rule(chain), Place::Host, ip, other_end, &ip.of(set).name_of(of));
+    for (chain, other_end) in group_chains(network, group).iter().zip([PacketEnd::Destination, PacketEnd::Source]) {
+        for ip in IpVersion::BOTH {
+            let other =
+                |set: Pair, of: &str| among(rule(chain), TableKind::Host, ip, other_end, &ip.of(set).name_of(of));
             rules.push(back(other(MEMBERS, network)));
             rules.push(back(other(OPEN, group)));
             rules.push(other(CLOSED, group).drop());
@@ -82,15 +83,15 @@ pub(super) fn group_rules(rule: &dyn Fn(&str) -> Rule, network: &str, group: &st
 
 /// Members that are processes on the host itself. What stays on the host is looked at when it arrives.
 fn output(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let redirect = |ip: Ip, kind: u8, protocol: u8| {
-        let rule = version(by_name_of(rule(OUTPUT), MetaKey::OifName, BRIDGES), Place::Host, ip);
+    let redirect = |ip: IpVersion, kind: u8, protocol: u8| {
+        let rule = version(by_name_of(rule(OUTPUT), MetaKey::OifName, BRIDGES), TableKind::Host, ip);
         let rule = rule.expr(Expr::Meta { dreg: Register::R0, key: MetaKey::L4Proto }).expr(equal(vec![protocol]));
         rule.expr(load(PayloadBase::Transport, 0, 1, Register::R0)).expr(equal(vec![kind])).drop()
     };
     vec![
         // Packets between networks on one bridge go by the host on purpose.
-        redirect(Ip::V4, 5, 1),
-        redirect(Ip::V6, 137, 58),
+        redirect(IpVersion::V4, 5, 1),
+        redirect(IpVersion::V6, 137, 58),
         answers(rule(OUTPUT)),
         rule(OUTPUT).match_oif("lo").accept(),
         jump(rule(OUTPUT), LEAVING),
@@ -99,11 +100,13 @@ fn output(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 
 /// The host's own addresses are open to members, but for those that are members themselves.
 fn input(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let to_member = |ip: Ip| jump(among(rule(INPUT), Place::Host, ip, End::Destination, ip.of(FENCED).name), LEAVING);
+    let to_member = |ip: IpVersion| {
+        jump(among(rule(INPUT), TableKind::Host, ip, PacketEnd::Destination, ip.of(FENCED).name), LEAVING)
+    };
     vec![
         answers(rule(INPUT)),
-        to_member(Ip::V4),
-        to_member(Ip::V6),
+        to_member(IpVersion::V4),
+        to_member(IpVersion::V6),
         rule(INPUT).match_iif("lo").accept(),
         jump(rule(INPUT), ENTERING),
     ]

@@ -6,11 +6,11 @@ use overlayd_netlink::nft::{
 };
 
 use super::{
-    sets::{self, Place, SetKind},
-    words::{
-        ARP, End, Ip, address, among, equal, ether_type, follow, goto, icmpv6, interface, load, outside, version,
-        within,
+    matchers::{
+        ARP, IpVersion, PacketEnd, address, among, equal, ether_type, follow, goto, icmpv6, interface, load, outside,
+        version, within,
     },
+    sets::{self, SetKind, TableKind},
 };
 
 type Pair = [&'static SetKind; 2];
@@ -48,9 +48,9 @@ pub(super) fn chains() -> Vec<(&'static str, Option<BaseChain>)> {
 pub(super) fn rules(rule: &dyn Fn(&str) -> Rule, legs: u32) -> Vec<Rule> {
     vec![
         goto(of_group(rule(GUARD), CmpOp::Eq, legs), CHECK),
-        own(rule(CHECK), Place::Host, Ip::V4, LEG_SOURCES).accept(),
-        own(rule(CHECK), Place::Host, Ip::V6, LEG_SOURCES).accept(),
-        nameless(rule(CHECK), Place::Host).accept(),
+        own(rule(CHECK), TableKind::Host, IpVersion::V4, LEG_SOURCES).accept(),
+        own(rule(CHECK), TableKind::Host, IpVersion::V6, LEG_SOURCES).accept(),
+        nameless(rule(CHECK), TableKind::Host).accept(),
         rule(CHECK).drop(),
     ]
 }
@@ -81,12 +81,12 @@ pub(super) fn bridge_rules(rule: &dyn Fn(&str) -> Rule, legs: u32) -> Vec<Rule> 
 /// What a container may send at all.
 fn sender(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     let mac = rule(GUARD)
-        .expr(interface(End::Source, Register::R0))
+        .expr(interface(PacketEnd::Source, Register::R0))
         .expr(load(PayloadBase::LinkLayer, 6, 6, Register::R1))
         .expr(outside(&sets::PORT_MACS));
-    let icmp = |first: u8, last: u8| icmpv6(version(rule(GUARD), Place::Bridge, Ip::V6), first, last);
+    let icmp = |first: u8, last: u8| icmpv6(version(rule(GUARD), TableKind::Bridge, IpVersion::V6), first, last);
     let claimed = icmp(NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_ADVERTISEMENT)
-        .expr(interface(End::Source, Register::R0))
+        .expr(interface(PacketEnd::Source, Register::R0))
         .expr(load(PayloadBase::Transport, 8, 16, Register::R1))
         .expr(outside(&sets::PORT_SOURCES6));
     vec![
@@ -95,9 +95,9 @@ fn sender(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
         icmp(ROUTER_ADVERTISEMENT, ROUTER_ADVERTISEMENT).drop(),
         icmp(REDIRECT, REDIRECT).drop(),
         claimed.drop(),
-        goto(own(rule(GUARD), Place::Bridge, Ip::V4, PORT_SOURCES), GATE),
-        goto(own(rule(GUARD), Place::Bridge, Ip::V6, PORT_SOURCES), GATE),
-        nameless(rule(GUARD), Place::Bridge).accept(),
+        goto(own(rule(GUARD), TableKind::Bridge, IpVersion::V4, PORT_SOURCES), GATE),
+        goto(own(rule(GUARD), TableKind::Bridge, IpVersion::V6, PORT_SOURCES), GATE),
+        nameless(rule(GUARD), TableKind::Bridge).accept(),
         rule(GUARD).drop(),
     ]
 }
@@ -105,7 +105,7 @@ fn sender(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 /// ARP speaks for the sender's own address, or, while it looks whether that is free, for none (RFC 5227).
 fn arp(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     let field = |offset: u32, length: u32, into: Register| load(PayloadBase::Network, offset, length, into);
-    let speaks = |start: Rule| start.expr(interface(End::Source, Register::R0));
+    let speaks = |start: Rule| start.expr(interface(PacketEnd::Source, Register::R0));
     let unusual = rule("arp").expr(field(0, 6, Register::R0)).expr(Expr::Cmp {
         sreg: Register::R0,
         op: CmpOp::Neq,
@@ -124,9 +124,10 @@ fn arp(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 /// Packets between a member and anybody but its network are handed to the host instead of another port.
 fn gate(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     let group = group_bit(rule(GATE), 1);
-    let link_local = version(rule(GATE), Place::Bridge, Ip::V6).expr(load(PayloadBase::Network, 24, 1, Register::R0));
+    let link_local =
+        version(rule(GATE), TableKind::Bridge, IpVersion::V6).expr(load(PayloadBase::Network, 24, 1, Register::R0));
     let to_host = rule(BY_HOST)
-        .expr(interface(End::Source, Register::R0))
+        .expr(interface(PacketEnd::Source, Register::R0))
         .expr(LookupExpr::new(sets::GATES.name, Register::R0).dreg(Register::R0))
         .expr(Expr::PayloadSet {
             sreg: Register::R0,
@@ -142,14 +143,15 @@ fn gate(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
         .expr(Expr::MetaSet { key: MetaKey::PktType, sreg: Register::R0 });
     let mut rules = vec![group.accept(), link_local.expr(equal(vec![0xfe])).accept()];
     // Neighbours find each other without the host.
-    let neighbours = version(rule(GATE), Place::Bridge, Ip::V6);
+    let neighbours = version(rule(GATE), TableKind::Bridge, IpVersion::V6);
     rules.push(icmpv6(neighbours, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT).accept());
-    for ip in Ip::BOTH {
-        rules.push(follow(rule(GATE), Place::Bridge, ip, End::Source, ip.of(BRIDGED_LEAVING)));
+    for ip in IpVersion::BOTH {
+        rules.push(follow(rule(GATE), TableKind::Bridge, ip, PacketEnd::Source, ip.of(BRIDGED_LEAVING)));
     }
-    rules.push(goto(rule(GATE).expr(interface(End::Source, Register::R0)).expr(within(&sets::WIRED)), BY_HOST));
-    for ip in Ip::BOTH {
-        rules.push(goto(among(rule(GATE), Place::Bridge, ip, End::Destination, ip.of(BRIDGED).name), BY_HOST));
+    rules.push(goto(rule(GATE).expr(interface(PacketEnd::Source, Register::R0)).expr(within(&sets::WIRED)), BY_HOST));
+    for ip in IpVersion::BOTH {
+        rules
+            .push(goto(among(rule(GATE), TableKind::Bridge, ip, PacketEnd::Destination, ip.of(BRIDGED).name), BY_HOST));
     }
     rules.extend([to_host.accept(), rule(BY_HOST).drop()]);
     rules
@@ -158,38 +160,40 @@ fn gate(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 /// From port to port: within a network everything, between two networks nothing, and between a member and others what
 /// it takes for neighbours to find each other.
 fn between(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
-    let wired = |end: End| rule(BETWEEN).expr(interface(end, Register::R0)).expr(within(&sets::WIRED));
-    let found = |first, last| icmpv6(version(rule(BETWEEN), Place::Bridge, Ip::V6), first, last).accept();
+    let wired = |end: PacketEnd| rule(BETWEEN).expr(interface(end, Register::R0)).expr(within(&sets::WIRED));
+    let found = |first, last| icmpv6(version(rule(BETWEEN), TableKind::Bridge, IpVersion::V6), first, last).accept();
     let wire = LookupExpr::new(sets::WIRES.name, Register::R0).dreg(Register::Verdict);
     let [back, own] = hairpin(rule);
     // A packet to a member has been handed to the host at the gate, unless it was for a published port of the host then, and
     // was given the member's address where bridged packets come by the host's rules, whose fences look at it next.
-    let translated = |ip: Ip| {
+    let translated = |ip: IpVersion| {
         let set = ip.of(BRIDGED).name;
-        among(group_bit(rule(BETWEEN), 0), Place::Bridge, ip, End::Destination, set).accept()
+        among(group_bit(rule(BETWEEN), 0), TableKind::Bridge, ip, PacketEnd::Destination, set).accept()
     };
     vec![
         back,
         own,
         rule(HAIRPIN).drop(),
-        rule(BETWEEN).expr(interface(End::Source, Register::R0)).expr(wire),
+        rule(BETWEEN).expr(interface(PacketEnd::Source, Register::R0)).expr(wire),
         ether_type(rule(BETWEEN), ARP).accept(),
         found(LISTENERS.0, LISTENERS.1),
         found(NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT),
         found(LISTENERS_V2, LISTENERS_V2),
-        wired(End::Source).drop(),
-        translated(Ip::V4),
-        translated(Ip::V6),
-        wired(End::Destination).drop(),
+        wired(PacketEnd::Source).drop(),
+        translated(IpVersion::V4),
+        translated(IpVersion::V6),
+        wired(PacketEnd::Destination).drop(),
     ]
 }
 
 /// Where bridged packets come by the host's rules (`br_netfilter`), what a container sends to a port of its own is given its
 /// own hardware address and goes back. Nothing else does: a container must not hear its own shouting.
 fn hairpin(rule: &dyn Fn(&str) -> Rule) -> [Rule; 2] {
-    let both = rule(BETWEEN).expr(interface(End::Source, Register::R0)).expr(interface(End::Destination, Register::R1));
+    let both = rule(BETWEEN)
+        .expr(interface(PacketEnd::Source, Register::R0))
+        .expr(interface(PacketEnd::Destination, Register::R1));
     let own = rule(HAIRPIN)
-        .expr(interface(End::Destination, Register::R0))
+        .expr(interface(PacketEnd::Destination, Register::R0))
         .expr(load(PayloadBase::LinkLayer, 0, 6, Register::R1))
         .expr(within(&sets::PORT_MACS));
     [goto(both.expr(within(&sets::HAIRPINS)), HAIRPIN), own.accept()]
@@ -203,14 +207,14 @@ pub(super) fn network_chains(network: &str) -> [String; 2] {
 /// The rules of a network's chains.
 pub(super) fn network_rules(rule: &dyn Fn(&str) -> Rule, network: &str) -> Vec<Rule> {
     let [gate, wire] = network_chains(network);
-    let mut rules: Vec<Rule> = Ip::BOTH
+    let mut rules: Vec<Rule> = IpVersion::BOTH
         .into_iter()
         .map(|ip| {
             let set = ip.of(BRIDGED_MEMBERS).name_of(network);
-            among(rule(&gate), Place::Bridge, ip, End::Destination, &set).accept()
+            among(rule(&gate), TableKind::Bridge, ip, PacketEnd::Destination, &set).accept()
         })
         .collect();
-    let plug = || rule(&wire).expr(interface(End::Destination, Register::R0));
+    let plug = || rule(&wire).expr(interface(PacketEnd::Destination, Register::R0));
     rules.push(plug().expr(LookupExpr::new(sets::PLUGS.name_of(network), Register::R0)).accept());
     rules.push(plug().expr(within(&sets::WIRED)).drop());
     rules
@@ -224,16 +228,18 @@ fn group_bit(rule: Rule, bit: u8) -> Rule {
 }
 
 /// Matches packets from an address of the interface's own.
-fn own(rule: Rule, place: Place, ip: Ip, sets: Pair) -> Rule {
+fn own(rule: Rule, place: TableKind, ip: IpVersion, sets: Pair) -> Rule {
     version(rule, place, ip)
-        .expr(interface(End::Source, Register::R0))
-        .expr(address(ip, End::Source, Register::R1))
+        .expr(interface(PacketEnd::Source, Register::R0))
+        .expr(address(ip, PacketEnd::Source, Register::R1))
         .expr(within(ip.of(sets)))
 }
 
 /// Matches what IPv6 sends before it has an address (RFC 4862).
-fn nameless(rule: Rule, place: Place) -> Rule {
-    let rule = version(rule, place, Ip::V6).expr(address(Ip::V6, End::Source, Register::R0)).expr(equal(vec![0; 16]));
+fn nameless(rule: Rule, place: TableKind) -> Rule {
+    let rule = version(rule, place, IpVersion::V6)
+        .expr(address(IpVersion::V6, PacketEnd::Source, Register::R0))
+        .expr(equal(vec![0; 16]));
     rule.expr(Expr::Meta { dreg: Register::R0, key: MetaKey::L4Proto }).expr(equal(vec![58]))
 }
 

@@ -3,7 +3,7 @@
 use overlayd_core::contract::{self, Finding, FindingCode, FindingSubject, Severity};
 use overlayd_netlink::nft::{Barrier, Hook, Loss};
 
-use super::{Elements, Rules};
+use super::{NetworkElements, NftRules};
 use crate::error::host;
 
 /// Where the kernel names the tables of iptables that are not nftables, which cannot be looked into this way.
@@ -14,22 +14,22 @@ const LEGACY: [(&str, &str); 2] = [
 
 /// What was found, and in which generation of the ruleset.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct KnownBarriers {
     generation: Option<u32>,
     findings: Vec<Finding>,
 }
 
-impl Rules {
+impl NftRules {
     /// What may stop our packets; nothing while there are no networks.
     pub(crate) fn obstacles(&mut self) -> contract::Result<Vec<Finding>> {
-        if self.elements == Elements::default() {
+        if self.elements == NetworkElements::default() {
             return Ok(Vec::new());
         }
         let generation = Some(self.nft.generation().map_err(host)?);
         if self.obstacles.generation != generation {
             let interfaces: Vec<String> = self.elements.bridges.union(&self.elements.overlays).cloned().collect();
             let barriers = self.nft.barriers(&self.names.table, &interfaces).map_err(host)?;
-            self.obstacles = Found { generation, findings: barriers.iter().map(drops).collect() };
+            self.obstacles = KnownBarriers { generation, findings: barriers.iter().map(drops).collect() };
         }
         let legacy = self.netns.run(legacy).map_err(host)?;
         Ok(self.obstacles.findings.iter().cloned().chain(legacy).collect())

@@ -6,11 +6,11 @@ use overlayd_core::contract::{self, AttachmentId, Error, PortProtocol};
 use overlayd_netlink::Netns;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-use super::{items::host_port, sets::Item};
+use super::{elements::host_port, sets::RuleItem};
 use crate::error::host;
 
 /// Refuses new ports that a program of the host has already.
-pub(super) fn check(netns: &Netns, new: &[(AttachmentId, Item)]) -> contract::Result<()> {
+pub(super) fn check(netns: &Netns, new: &[(AttachmentId, RuleItem)]) -> contract::Result<()> {
     let ports: Vec<(SocketAddr, PortProtocol)> = new.iter().filter_map(|(_, item)| host_port(item)).collect();
     if ports.is_empty() {
         return Ok(());

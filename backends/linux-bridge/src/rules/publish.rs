@@ -6,9 +6,9 @@ use overlayd_netlink::nft::{
 };
 
 use super::{
-    sets::{self, Place, SetKind},
+    matchers::{IpVersion, PacketEnd, address, load, version, within},
+    sets::{self, SetKind, TableKind},
     table::{BRIDGES, by_name_of},
-    words::{End, Ip, address, load, version, within},
 };
 
 const ARRIVING: &str = "publish";
@@ -22,18 +22,18 @@ pub(super) fn chains() -> Vec<(&'static str, Option<BaseChain>)> {
 pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
     let mut rules = vec![
         // A packet to the loopback cannot leave the host by another interface.
-        version(rule(OWN), Place::Host, Ip::V4).match_daddr_v4([127, 0, 0, 0].into(), 8).accept(),
-        version(rule(OWN), Place::Host, Ip::V6).match_daddr_v6(std::net::Ipv6Addr::LOCALHOST, 128).accept(),
+        version(rule(OWN), TableKind::Host, IpVersion::V4).match_daddr_v4([127, 0, 0, 0].into(), 8).accept(),
+        version(rule(OWN), TableKind::Host, IpVersion::V6).match_daddr_v6(std::net::Ipv6Addr::LOCALHOST, 128).accept(),
     ];
     for chain in [ARRIVING, OWN] {
-        for ip in Ip::BOTH {
+        for ip in IpVersion::BOTH {
             let local = rule(chain).match_fib_type(FibFlags::DADDR, RouteType::Local);
             rules.push(at_address(rule(chain), ip));
             rules.push(anywhere(local, ip));
         }
     }
     // Nobody listens to a stranger who has their own address.
-    rules.extend(Ip::BOTH.map(|ip| to_itself(rule("source"), ip).masquerade()));
+    rules.extend(IpVersion::BOTH.map(|ip| to_itself(rule("source"), ip).masquerade()));
     // A container that answers another one on its own bridge would answer it directly, and not be understood.
     let hairpin = by_name_of(by_name_of(rule("source"), MetaKey::IifName, BRIDGES), MetaKey::OifName, BRIDGES);
     rules.push(hairpin.match_ct_status(CtStatus::DST_NAT).masquerade());
@@ -42,29 +42,29 @@ pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
 
 /// Matches what a container sends to itself by a port of the host's. Interfaces do not tell: where bridged packets come by
 /// here (`br_netfilter`), the one that they came in by is not known any more.
-fn to_itself(rule: Rule, ip: Ip) -> Rule {
+fn to_itself(rule: Rule, ip: IpVersion) -> Rule {
     let destination = match ip {
-        Ip::V4 => Register::Reg32_01,
-        Ip::V6 => Register::R1,
+        IpVersion::V4 => Register::Reg32_01,
+        IpVersion::V6 => Register::R1,
     };
-    let rule = version(rule, Place::Host, ip).expr(address(ip, End::Source, Register::R0));
+    let rule = version(rule, TableKind::Host, ip).expr(address(ip, PacketEnd::Source, Register::R0));
     let pair = within(ip.of([&sets::SELVES4, &sets::SELVES6]));
-    rule.expr(address(ip, End::Destination, destination)).expr(pair).match_ct_status(CtStatus::DST_NAT)
+    rule.expr(address(ip, PacketEnd::Destination, destination)).expr(pair).match_ct_status(CtStatus::DST_NAT)
 }
 
 /// Ports of certain addresses of the host.
-fn at_address(rule: Rule, ip: Ip) -> Rule {
-    let rule = version(rule, Place::Host, ip).expr(address(ip, End::Destination, Register::R0));
+fn at_address(rule: Rule, ip: IpVersion) -> Rule {
+    let rule = version(rule, TableKind::Host, ip).expr(address(ip, PacketEnd::Destination, Register::R0));
     let (protocol, port) = match ip {
-        Ip::V4 => (Register::Reg32_01, Register::Reg32_02),
-        Ip::V6 => (Register::Reg32_04, Register::Reg32_05),
+        IpVersion::V4 => (Register::Reg32_01, Register::Reg32_02),
+        IpVersion::V6 => (Register::Reg32_04, Register::Reg32_05),
     };
     translated(keyed(rule, protocol, port), ip, [&sets::PORTS_AT4, &sets::PORTS_AT6])
 }
 
 /// Ports of all addresses of the host.
-fn anywhere(rule: Rule, ip: Ip) -> Rule {
-    let rule = keyed(version(rule, Place::Host, ip), Register::Reg32_00, Register::Reg32_01);
+fn anywhere(rule: Rule, ip: IpVersion) -> Rule {
+    let rule = keyed(version(rule, TableKind::Host, ip), Register::Reg32_00, Register::Reg32_01);
     translated(rule, ip, [&sets::PORTS4, &sets::PORTS6])
 }
 
@@ -72,10 +72,10 @@ fn keyed(rule: Rule, protocol: Register, port: Register) -> Rule {
     rule.expr(Expr::Meta { dreg: protocol, key: MetaKey::L4Proto }).expr(load(PayloadBase::Transport, 2, 2, port))
 }
 
-fn translated(rule: Rule, ip: Ip, maps: [&'static SetKind; 2]) -> Rule {
+fn translated(rule: Rule, ip: IpVersion, maps: [&'static SetKind; 2]) -> Rule {
     let (family, port) = match ip {
-        Ip::V4 => (Family::Ip, Register::Reg32_09),
-        Ip::V6 => (Family::Ip6, Register::Reg32_12),
+        IpVersion::V4 => (Family::Ip, Register::Reg32_09),
+        IpVersion::V6 => (Family::Ip6, Register::Reg32_12),
     };
     let lookup = LookupExpr::new(ip.of(maps).name, Register::R0).dreg(Register::R2);
     rule.expr(lookup).expr(destination_nat(family, Register::R2, port))

@@ -8,17 +8,17 @@ use overlayd_netlink::nft::{
 /// A set or map of ours.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SetKind {
-    pub(crate) place: Place,
+    pub(crate) place: TableKind,
     pub(crate) name: &'static str,
-    pub(crate) scope: Scope,
-    key: &'static [Field],
-    value: &'static [Field],
-    span: Span,
+    pub(crate) scope: SetScope,
+    key: &'static [KeyField],
+    value: &'static [KeyField],
+    span: KeySpan,
 }
 
 /// Whose a set is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Scope {
+pub(crate) enum SetScope {
     Instance,
     Network,
     Group,
@@ -26,14 +26,14 @@ pub(crate) enum Scope {
 
 /// Which of the two tables: what the host passes on, or what passes between the ports of a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Place {
+pub(crate) enum TableKind {
     Host,
     Bridge,
 }
 
 /// A part of a key or value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Field {
+enum KeyField {
     /// An interface, or what stands for an isolation network.
     Name,
     V4,
@@ -45,30 +45,30 @@ enum Field {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Span {
+enum KeySpan {
     Single,
     Range,
 }
 
 /// What an attachment has in the ruleset. What is `shared` belongs to several attachments at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Item {
+pub(crate) enum RuleItem {
     /// The sets and chains of an isolation network on this host.
     Network(String),
     /// The sets and chains of the members of a network that have the same bounds.
     Group(String, String),
     /// An element of a set.
-    Element(Element),
+    Element(NftElement),
 }
 
 /// An element of a set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Element {
+pub(crate) struct NftElement {
     pub(crate) set: SetName,
     pub(crate) key: Vec<u8>,
     /// Inclusive end, where the key is a range.
     pub(crate) key_end: Option<Vec<u8>>,
-    pub(crate) value: Option<Value>,
+    pub(crate) value: Option<ElementValue>,
     pub(crate) shared: bool,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct SetName {
 
 /// What an element of a map stands for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Value {
+pub(crate) enum ElementValue {
     Data(Vec<u8>),
     /// A chain to go through.
     Jump(String),
@@ -90,19 +90,19 @@ pub(crate) enum Value {
 macro_rules! sets {
     ($($constant:ident = $place:ident $scope:ident $name:literal $key:expr => $value:expr, $span:ident;)*) => {
         $(pub(crate) static $constant: SetKind = SetKind {
-            place: Place::$place,
+            place: TableKind::$place,
             name: $name,
-            scope: Scope::$scope,
+            scope: SetScope::$scope,
             key: &$key,
             value: &$value,
-            span: Span::$span,
+            span: KeySpan::$span,
         };)*
         /// All of them.
         pub(crate) static ALL: &[&SetKind] = &[$(&$constant),*];
     };
 }
 
-use Field::{Mac, Name, Port, Protocol, V4, V6, Verdict as Chain};
+use KeyField::{Mac, Name, Port, Protocol, V4, V6, Verdict as Chain};
 
 sets! {
     // Members, and the chains that they lead to, as senders and, where not everybody may reach them, as receivers.
@@ -149,7 +149,7 @@ sets! {
     GATES = Bridge Instance "gates" [Name] => [Mac], Single;
 }
 
-impl Place {
+impl TableKind {
     pub(crate) fn family(self) -> Family {
         match self {
             Self::Host => Family::Inet,
@@ -158,7 +158,7 @@ impl Place {
     }
 }
 
-impl Item {
+impl RuleItem {
     /// Whether it may belong to several attachments.
     pub(crate) fn is_shared(&self) -> bool {
         match self {
@@ -187,7 +187,7 @@ impl SetKind {
 
 impl SetName {
     /// The set that is called so in the table.
-    pub(crate) fn read(place: Place, text: &str) -> Option<Self> {
+    pub(crate) fn read(place: TableKind, text: &str) -> Option<Self> {
         let named = |kind: &&&'static SetKind| {
             kind.place == place
                 && (kind.name == text || text.strip_prefix(kind.name).is_some_and(|rest| rest.len() == 17))
@@ -208,10 +208,10 @@ impl SetName {
     pub(crate) fn set(&self, table: &str) -> Set {
         let kind = self.kind;
         let set = Set::new(table, &self.text()).family(kind.place.family()).key_type(type_of(kind.key));
-        let set = if kind.span == Span::Range { set.interval() } else { set };
+        let set = if kind.span == KeySpan::Range { set.interval() } else { set };
         match kind.value {
             [] => set,
-            [Field::Verdict] => set.vmap(),
+            [KeyField::Verdict] => set.vmap(),
             value => set.map(SetDataType::Value(type_of(value))),
         }
     }
@@ -223,17 +223,17 @@ impl From<&'static SetKind> for SetName {
     }
 }
 
-impl Element {
+impl NftElement {
     pub(crate) fn new(set: impl Into<SetName>, key: Vec<u8>) -> Self {
         Self { set: set.into(), key, key_end: None, value: None, shared: false }
     }
 
     pub(crate) fn value(self, value: Vec<u8>) -> Self {
-        Self { value: Some(Value::Data(value)), ..self }
+        Self { value: Some(ElementValue::Data(value)), ..self }
     }
 
     pub(crate) fn jump(self, chain: String) -> Self {
-        Self { value: Some(Value::Jump(chain)), ..self }
+        Self { value: Some(ElementValue::Jump(chain)), ..self }
     }
 
     /// An element that is the same for all attachments that need it.
@@ -249,8 +249,8 @@ impl Element {
             None => SetElement::new(self.key.clone()),
         };
         let element = match &self.value {
-            Some(Value::Data(value)) => element.value(SetElement::new(value.clone())),
-            Some(Value::Jump(chain)) => element.verdict(Verdict::JumpTo(super::words::name(chain))),
+            Some(ElementValue::Data(value)) => element.value(SetElement::new(value.clone())),
+            Some(ElementValue::Jump(chain)) => element.verdict(Verdict::JumpTo(super::matchers::name(chain))),
             None => element,
         };
         if self.shared { element } else { element.with_comment(comment(owner)) }
@@ -263,8 +263,10 @@ impl Element {
             None => None,
         };
         let value = match element.data() {
-            Some(SetElementData::Value(value)) => Some(Value::Data(value.clone())),
-            Some(SetElementData::Verdict(Verdict::JumpTo(chain))) => Some(Value::Jump(chain.as_str().to_owned())),
+            Some(SetElementData::Value(value)) => Some(ElementValue::Data(value.clone())),
+            Some(SetElementData::Verdict(Verdict::JumpTo(chain))) => {
+                Some(ElementValue::Jump(chain.as_str().to_owned()))
+            }
             _ => None,
         };
         let key = element.key().to_vec();
@@ -312,14 +314,14 @@ fn owner(comment: &str) -> Option<AttachmentId> {
     })
 }
 
-fn type_of(fields: &[Field]) -> SetKeyType {
-    let each = |field: &Field| match field {
-        Field::Name => INTERFACE_NAME,
-        Field::V4 => SetKeyType::Ipv4Addr,
-        Field::V6 => SetKeyType::Ipv6Addr,
-        Field::Mac => SetKeyType::EtherAddr,
-        Field::Protocol => SetKeyType::InetProto,
-        Field::Port | Field::Verdict => SetKeyType::InetService,
+fn type_of(fields: &[KeyField]) -> SetKeyType {
+    let each = |field: &KeyField| match field {
+        KeyField::Name => INTERFACE_NAME,
+        KeyField::V4 => SetKeyType::Ipv4Addr,
+        KeyField::V6 => SetKeyType::Ipv6Addr,
+        KeyField::Mac => SetKeyType::EtherAddr,
+        KeyField::Protocol => SetKeyType::InetProto,
+        KeyField::Port | KeyField::Verdict => SetKeyType::InetService,
     };
     match fields {
         [single] => each(single),

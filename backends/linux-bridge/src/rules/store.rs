@@ -4,60 +4,60 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use overlayd_core::contract::{self, AttachmentId, Error};
 
-use super::sets::{Element, Item, SetName, Value, comment};
+use super::sets::{ElementValue, NftElement, RuleItem, SetName, comment};
 
 /// The contents of all sets.
 #[derive(Debug, Default)]
-pub(super) struct Store {
-    owned: BTreeMap<AttachmentId, BTreeSet<Item>>,
+pub(super) struct ElementStore {
+    owned: BTreeMap<AttachmentId, BTreeSet<RuleItem>>,
     /// How many attachments hold an element, and one of them.
-    holders: HashMap<Slot, (usize, AttachmentId)>,
+    holders: HashMap<ElementSlot, (usize, AttachmentId)>,
 }
 
 /// What there is only one of: an element by its key, and what has no key by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Slot {
+enum ElementSlot {
     Key(SetName, Vec<u8>, Option<Vec<u8>>),
-    Whole(Item),
+    Whole(RuleItem),
 }
 
 /// What to take out of the ruleset and to put into it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Change {
-    pub(super) gone: Vec<(AttachmentId, Item)>,
-    pub(super) new: Vec<(AttachmentId, Item)>,
+pub(super) struct StoreChange {
+    pub(super) gone: Vec<(AttachmentId, RuleItem)>,
+    pub(super) new: Vec<(AttachmentId, RuleItem)>,
 }
 
-impl Change {
+impl StoreChange {
     pub(super) fn is_empty(&self) -> bool {
         self.gone.is_empty() && self.new.is_empty()
     }
 }
 
-impl Store {
+impl ElementStore {
     /// What an earlier run left.
-    pub(super) fn found(items: impl Iterator<Item = (Item, Option<AttachmentId>)>) -> Self {
+    pub(super) fn found(items: impl Iterator<Item = (RuleItem, Option<AttachmentId>)>) -> Self {
         let mut store = Self::default();
-        let mut owned: BTreeMap<AttachmentId, BTreeSet<Item>> = BTreeMap::new();
-        let mut shared: BTreeMap<Option<String>, Vec<Item>> = BTreeMap::new();
+        let mut owned: BTreeMap<AttachmentId, BTreeSet<RuleItem>> = BTreeMap::new();
+        let mut shared: BTreeMap<Option<String>, Vec<RuleItem>> = BTreeMap::new();
         for (item, owner) in items {
-            let Item::Element(element) = &item else { continue };
+            let RuleItem::Element(element) = &item else { continue };
             let Some(owner) = owner else {
                 shared.entry(element.set.of.clone()).or_default().push(item);
                 continue;
             };
             let owned = owned.entry(owner).or_default();
-            if let Some(Value::Jump(chain)) = &element.value {
-                owned.extend(Item::behind(chain));
+            if let Some(ElementValue::Jump(chain)) = &element.value {
+                owned.extend(RuleItem::behind(chain));
             }
             owned.insert(item);
         }
         for (owner, mut items) in owned {
             let groups = items.iter().filter_map(|item| match item {
-                Item::Group(_, group) => shared.get(&Some(group.clone())),
+                RuleItem::Group(_, group) => shared.get(&Some(group.clone())),
                 _ => None,
             });
-            let bounds: Vec<Item> = groups.flatten().cloned().collect();
+            let bounds: Vec<RuleItem> = groups.flatten().cloned().collect();
             items.extend(bounds);
             store.settle(&owner, items);
         }
@@ -72,15 +72,15 @@ impl Store {
         self.owned.keys()
     }
 
-    pub(super) fn items_of(&self, owner: &AttachmentId) -> Option<&BTreeSet<Item>> {
+    pub(super) fn items_of(&self, owner: &AttachmentId) -> Option<&BTreeSet<RuleItem>> {
         self.owned.get(owner)
     }
 
     /// What must change in the sets for the attachment to have these elements and no others.
-    pub(super) fn change(&self, owner: &AttachmentId, items: &BTreeSet<Item>) -> contract::Result<Change> {
+    pub(super) fn change(&self, owner: &AttachmentId, items: &BTreeSet<RuleItem>) -> contract::Result<StoreChange> {
         let none = BTreeSet::new();
         let have = self.owned.get(owner).unwrap_or(&none);
-        let mut change = Change::default();
+        let mut change = StoreChange::default();
         for item in have.difference(items) {
             let last = self.holders.get(&slot(item)).is_none_or(|(count, _)| *count == 1);
             if last {
@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Notes that the change was made.
-    pub(super) fn settle(&mut self, owner: &AttachmentId, items: BTreeSet<Item>) {
+    pub(super) fn settle(&mut self, owner: &AttachmentId, items: BTreeSet<RuleItem>) {
         for item in self.owned.remove(owner).unwrap_or_default() {
             let slot = slot(&item);
             if let Some((count, _)) = self.holders.get_mut(&slot) {
@@ -117,8 +117,8 @@ impl Store {
     }
 
     /// All there is.
-    pub(super) fn all(&self) -> Vec<(AttachmentId, Item)> {
-        let mut shared: BTreeSet<&Item> = BTreeSet::new();
+    pub(super) fn all(&self) -> Vec<(AttachmentId, RuleItem)> {
+        let mut shared: BTreeSet<&RuleItem> = BTreeSet::new();
         let mut all = Vec::new();
         for (owner, items) in &self.owned {
             let first = items.iter().filter(|item| !item.is_shared() || shared.insert(item));
@@ -128,16 +128,18 @@ impl Store {
     }
 }
 
-fn slot(item: &Item) -> Slot {
+fn slot(item: &RuleItem) -> ElementSlot {
     match item {
-        Item::Element(Element { set, key, key_end, .. }) => Slot::Key(set.clone(), key.clone(), key_end.clone()),
-        whole => Slot::Whole(whole.clone()),
+        RuleItem::Element(NftElement { set, key, key_end, .. }) => {
+            ElementSlot::Key(set.clone(), key.clone(), key_end.clone())
+        }
+        whole => ElementSlot::Whole(whole.clone()),
     }
 }
 
-fn taken(item: &Item, holder: &AttachmentId) -> Error {
+fn taken(item: &RuleItem, holder: &AttachmentId) -> Error {
     let what = match item {
-        Item::Element(element) => format!("an element of the set {}", element.set.text()),
+        RuleItem::Element(element) => format!("an element of the set {}", element.set.text()),
         other => format!("{other:?}"),
     };
     Error::Conflict { what, by: comment(holder) }

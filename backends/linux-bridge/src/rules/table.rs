@@ -14,11 +14,12 @@ use overlayd_netlink::nft::{
 };
 
 use super::{
-    Elements, fence, guard, publish,
-    sets::{self, Item, Place, Scope, SetName},
-    words::goto,
+    NetworkElements, fence, guard,
+    matchers::goto,
+    publish,
+    sets::{self, RuleItem, SetName, SetScope, TableKind},
 };
-use crate::mark::Marks;
+use crate::mark::InstanceMarks;
 
 /// Elements that fit into one message, whose length has 16 bits.
 const BATCH: usize = 256;
@@ -43,27 +44,27 @@ const FORWARD_PRIORITY: Priority = Priority::Custom(-10);
 
 /// The table's name, and the group of interfaces that are members without a bridge.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct TableLayout {
     pub(super) table: String,
     legs: u32,
 }
 
 /// Which end of a packet's way a rule looks at.
 #[derive(Debug, Clone, Copy)]
-enum Side {
+enum PacketSide {
     In,
     Out,
 }
 
 /// Whether a rule wants the packet's interface to be in a set, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
+enum SetMembership {
     Member,
     Other,
 }
 
-impl Names {
-    pub(super) fn new(marks: &Marks) -> Self {
+impl TableLayout {
+    pub(super) fn new(marks: &InstanceMarks) -> Self {
         Self { table: marks.table(), legs: marks.live_group() }
     }
 
@@ -71,15 +72,15 @@ impl Names {
     pub(super) fn filled(
         &self,
         change: Transaction,
-        elements: &Elements,
-        contents: Vec<(AttachmentId, Item)>,
+        elements: &NetworkElements,
+        contents: Vec<(AttachmentId, RuleItem)>,
     ) -> Transaction {
         let change = (1000..)
             .zip([BRIDGES, EGRESS, OVERLAYS])
             .fold(change, |change, (id, name)| add_interface_set(change, Family::Inet, &self.table, name, id));
         let [.., ranges_v4, ranges_v6] = self.sets();
         let change = change.add_set(ranges_v4).add_set(ranges_v6);
-        let change = self.add_sets(change, Scope::Instance, None);
+        let change = self.add_sets(change, SetScope::Instance, None);
         let change = self.fill(change, elements);
         let change = self.chains().into_iter().fold(change, Transaction::add_chain);
         let change = self.rules().into_iter().fold(change, Transaction::add_rule);
@@ -87,12 +88,17 @@ impl Names {
     }
 
     /// How many rules both tables have with these contents.
-    pub(super) fn rule_count(&self, contents: &[(AttachmentId, Item)]) -> usize {
+    pub(super) fn rule_count(&self, contents: &[(AttachmentId, RuleItem)]) -> usize {
         self.rules().len() + contents.iter().map(|(_, item)| self.own_rules(item).len()).sum::<usize>()
     }
 
     /// What turns `have` into `wanted`, added to the change. The ranges are the same in both.
-    pub(super) fn difference(&self, change: Transaction, have: &Elements, wanted: &Elements) -> Transaction {
+    pub(super) fn difference(
+        &self,
+        change: Transaction,
+        have: &NetworkElements,
+        wanted: &NetworkElements,
+    ) -> Transaction {
         let pairs = [
             (BRIDGES, &have.bridges, &wanted.bridges),
             (EGRESS, &have.egress, &wanted.egress),
@@ -108,11 +114,11 @@ impl Names {
     }
 
     /// Puts what attachments need there, added to the change.
-    pub(super) fn put(&self, change: Transaction, items: Vec<(AttachmentId, Item)>) -> Transaction {
+    pub(super) fn put(&self, change: Transaction, items: Vec<(AttachmentId, RuleItem)>) -> Transaction {
         let change = items.iter().fold(change, |change, (_, item)| match item {
-            Item::Network(network) => self.add_sets(change, Scope::Network, Some(network)),
-            Item::Group(_, group) => self.add_sets(change, Scope::Group, Some(group)),
-            Item::Element(_) => change,
+            RuleItem::Network(network) => self.add_sets(change, SetScope::Network, Some(network)),
+            RuleItem::Group(_, group) => self.add_sets(change, SetScope::Group, Some(group)),
+            RuleItem::Element(_) => change,
         });
         let change = items.iter().flat_map(|(_, item)| self.own_chains(item)).fold(change, Transaction::add_chain);
         let change = items.iter().flat_map(|(_, item)| self.own_rules(item)).fold(change, Transaction::add_rule);
@@ -120,7 +126,7 @@ impl Names {
     }
 
     /// Takes away what attachments do not need any more, added to the change.
-    pub(super) fn take(&self, change: Transaction, items: Vec<(AttachmentId, Item)>) -> Transaction {
+    pub(super) fn take(&self, change: Transaction, items: Vec<(AttachmentId, RuleItem)>) -> Transaction {
         let batches = self.batches(items.clone());
         let change = batches.into_iter().fold(change, |change, (set, batch)| change.del_set_elements(&set, &batch));
         let change = items
@@ -129,9 +135,9 @@ impl Names {
             .fold(change, |change, (family, chain)| change.del_chain(&self.table, &chain, family));
         items.iter().fold(change, |change, (_, item)| {
             let (scope, of) = match item {
-                Item::Network(network) => (Scope::Network, network),
-                Item::Group(_, group) => (Scope::Group, group),
-                Item::Element(_) => return change,
+                RuleItem::Network(network) => (SetScope::Network, network),
+                RuleItem::Group(_, group) => (SetScope::Group, group),
+                RuleItem::Element(_) => return change,
             };
             sets::ALL
                 .iter()
@@ -140,32 +146,32 @@ impl Names {
         })
     }
 
-    fn add_sets(&self, change: Transaction, scope: Scope, of: Option<&String>) -> Transaction {
+    fn add_sets(&self, change: Transaction, scope: SetScope, of: Option<&String>) -> Transaction {
         let kinds = sets::ALL.iter().filter(|kind| kind.scope == scope);
         kinds.fold(change, |change, kind| change.add_set(SetName { kind, of: of.cloned() }.set(&self.table)))
     }
 
-    fn own_chains(&self, item: &Item) -> Vec<Chain> {
+    fn own_chains(&self, item: &RuleItem) -> Vec<Chain> {
         let chain = |(family, name): (Family, String)| {
             Chain::new(self.table.as_str(), name).expect("names of chains derive from hashes").family(family)
         };
         own_chains(item).into_iter().map(chain).collect()
     }
 
-    fn own_rules(&self, item: &Item) -> Vec<Rule> {
+    fn own_rules(&self, item: &RuleItem) -> Vec<Rule> {
         match item {
-            Item::Network(network) => {
+            RuleItem::Network(network) => {
                 guard::network_rules(&|chain| Rule::new(&self.table, chain).family(Family::Bridge), network)
             }
-            Item::Group(network, group) => fence::group_rules(&|chain| self.rule(chain), network, group),
-            Item::Element(_) => Vec::new(),
+            RuleItem::Group(network, group) => fence::group_rules(&|chain| self.rule(chain), network, group),
+            RuleItem::Element(_) => Vec::new(),
         }
     }
 
-    fn batches(&self, items: Vec<(AttachmentId, Item)>) -> Vec<(Set, Vec<SetElement>)> {
+    fn batches(&self, items: Vec<(AttachmentId, RuleItem)>) -> Vec<(Set, Vec<SetElement>)> {
         let mut by_set: BTreeMap<SetName, Vec<SetElement>> = BTreeMap::new();
         for (owner, item) in items {
-            if let Item::Element(element) = item {
+            if let RuleItem::Element(element) = item {
                 by_set.entry(element.set.clone()).or_default().push(element.told(&owner));
             }
         }
@@ -190,7 +196,7 @@ impl Names {
         ]
     }
 
-    fn fill(&self, change: Transaction, elements: &Elements) -> Transaction {
+    fn fill(&self, change: Transaction, elements: &NetworkElements) -> Transaction {
         let interfaces = |names: &BTreeSet<String>| names.iter().map(|name| interface(name)).collect::<Vec<_>>();
         let ranges = |v4: bool| -> Vec<SetElement> {
             elements.ranges.iter().filter(|range| range.addr().is_ipv4() == v4).map(element_of).collect()
@@ -223,8 +229,8 @@ impl Names {
                 base.into_iter().fold(chain.family(family), Chain::base)
             }
         };
-        let bridged = guard::bridge_chains().into_iter().map(chain(Place::Bridge.family()));
-        named.into_iter().map(chain(Place::Host.family())).chain(bridged).collect()
+        let bridged = guard::bridge_chains().into_iter().map(chain(TableKind::Bridge.family()));
+        named.into_iter().map(chain(TableKind::Host.family())).chain(bridged).collect()
     }
 
     fn rules(&self) -> Vec<Rule> {
@@ -249,12 +255,12 @@ impl Names {
     fn forward_rules(&self) -> Vec<Rule> {
         let rule = || self.rule("forward");
         vec![
-            goto(by_name(rule(), Side::In, BRIDGES, Is::Member), FROM_MEMBERS),
-            goto(self.by_leg(rule(), Side::In, Is::Member), FROM_MEMBERS),
-            goto(by_name(rule(), Side::In, OVERLAYS, Is::Member), TO_MEMBERS),
-            goto(by_name(rule(), Side::Out, BRIDGES, Is::Member), TO_MEMBERS),
-            goto(by_name(rule(), Side::Out, OVERLAYS, Is::Member), TO_MEMBERS),
-            goto(self.by_leg(rule(), Side::Out, Is::Member), TO_MEMBERS),
+            goto(by_name(rule(), PacketSide::In, BRIDGES, SetMembership::Member), FROM_MEMBERS),
+            goto(self.by_leg(rule(), PacketSide::In, SetMembership::Member), FROM_MEMBERS),
+            goto(by_name(rule(), PacketSide::In, OVERLAYS, SetMembership::Member), TO_MEMBERS),
+            goto(by_name(rule(), PacketSide::Out, BRIDGES, SetMembership::Member), TO_MEMBERS),
+            goto(by_name(rule(), PacketSide::Out, OVERLAYS, SetMembership::Member), TO_MEMBERS),
+            goto(self.by_leg(rule(), PacketSide::Out, SetMembership::Member), TO_MEMBERS),
         ]
     }
 
@@ -262,31 +268,31 @@ impl Names {
         let rule = || self.rule(FROM_MEMBERS);
         vec![
             clamp(rule()),
-            by_name(rule(), Side::Out, BRIDGES, Is::Member).accept(),
-            by_name(rule(), Side::Out, OVERLAYS, Is::Member).accept(),
-            self.by_leg(rule(), Side::Out, Is::Member).accept(),
+            by_name(rule(), PacketSide::Out, BRIDGES, SetMembership::Member).accept(),
+            by_name(rule(), PacketSide::Out, OVERLAYS, SetMembership::Member).accept(),
+            self.by_leg(rule(), PacketSide::Out, SetMembership::Member).accept(),
             // What is meant for the overlay leaves by an overlay device or not at all: never in the clear.
             rule().match_in_interval_set(PacketField::Ip4Daddr, RANGES_V4).drop(),
             rule().match_in_interval_set(PacketField::Ip6Daddr, RANGES_V6).drop(),
             answers(rule()).accept(),
-            by_name(rule(), Side::In, EGRESS, Is::Member).accept(),
+            by_name(rule(), PacketSide::In, EGRESS, SetMembership::Member).accept(),
             rule().reject_icmpx(IcmpxCode::AdminProhibited),
         ]
     }
 
     fn arrivals_rules(&self) -> Vec<Rule> {
         let rule = || self.rule(TO_MEMBERS);
-        let from_overlay = || by_name(rule(), Side::In, OVERLAYS, Is::Member);
-        let from_elsewhere = || by_name(rule(), Side::In, OVERLAYS, Is::Other);
+        let from_overlay = || by_name(rule(), PacketSide::In, OVERLAYS, SetMembership::Member);
+        let from_elsewhere = || by_name(rule(), PacketSide::In, OVERLAYS, SetMembership::Other);
         vec![
             clamp(rule()),
             // Whoever says so on another interface is not of the overlay, not even when the connection is known.
             from_elsewhere().match_in_interval_set(PacketField::Ip4Saddr, RANGES_V4).drop(),
             from_elsewhere().match_in_interval_set(PacketField::Ip6Saddr, RANGES_V6).drop(),
             answers(rule()).accept(),
-            by_name(from_overlay(), Side::Out, BRIDGES, Is::Member).accept(),
-            by_name(from_overlay(), Side::Out, OVERLAYS, Is::Member).accept(),
-            self.by_leg(from_overlay(), Side::Out, Is::Member).accept(),
+            by_name(from_overlay(), PacketSide::Out, BRIDGES, SetMembership::Member).accept(),
+            by_name(from_overlay(), PacketSide::Out, OVERLAYS, SetMembership::Member).accept(),
+            self.by_leg(from_overlay(), PacketSide::Out, SetMembership::Member).accept(),
             // Published ports: somebody on this host sent it here on purpose.
             rule().match_ct_status(CtStatus::DST_NAT).accept(),
             // A neighbour that routes to us, or from the overlay to what is not ours.
@@ -297,10 +303,10 @@ impl Names {
     /// Members that leave the overlay do so behind an address of this node.
     fn source_rules(&self) -> Vec<Rule> {
         let leaving = || {
-            let rule = by_name(self.rule("source"), Side::In, EGRESS, Is::Member);
-            let rule = by_name(rule, Side::Out, BRIDGES, Is::Other);
-            let rule = by_name(rule, Side::Out, OVERLAYS, Is::Other);
-            self.by_leg(rule, Side::Out, Is::Other)
+            let rule = by_name(self.rule("source"), PacketSide::In, EGRESS, SetMembership::Member);
+            let rule = by_name(rule, PacketSide::Out, BRIDGES, SetMembership::Other);
+            let rule = by_name(rule, PacketSide::Out, OVERLAYS, SetMembership::Other);
+            self.by_leg(rule, PacketSide::Out, SetMembership::Other)
         };
         vec![leaving().masquerade()]
     }
@@ -310,12 +316,12 @@ impl Names {
     }
 
     /// Matches interfaces of containers that are members without a bridge.
-    fn by_leg(&self, rule: Rule, side: Side, is: Is) -> Rule {
+    fn by_leg(&self, rule: Rule, side: PacketSide, is: SetMembership) -> Rule {
         let key = match side {
-            Side::In => MetaKey::IifGroup,
-            Side::Out => MetaKey::OifGroup,
+            PacketSide::In => MetaKey::IifGroup,
+            PacketSide::Out => MetaKey::OifGroup,
         };
-        let op = if is == Is::Member { CmpOp::Eq } else { CmpOp::Neq };
+        let op = if is == SetMembership::Member { CmpOp::Eq } else { CmpOp::Neq };
         rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(Expr::Cmp {
             sreg: Register::R0,
             op,
@@ -325,13 +331,17 @@ impl Names {
 }
 
 /// Matches by a set of interface names.
-fn by_name(rule: Rule, side: Side, set: &str, is: Is) -> Rule {
+fn by_name(rule: Rule, side: PacketSide, set: &str, is: SetMembership) -> Rule {
     let key = match side {
-        Side::In => MetaKey::IifName,
-        Side::Out => MetaKey::OifName,
+        PacketSide::In => MetaKey::IifName,
+        PacketSide::Out => MetaKey::OifName,
     };
     let lookup = LookupExpr::new(set, Register::R0);
-    rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(if is == Is::Member { lookup } else { lookup.invert() })
+    rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(if is == SetMembership::Member {
+        lookup
+    } else {
+        lookup.invert()
+    })
 }
 
 /// Matches by a set of interface names.
@@ -350,11 +360,13 @@ fn clamp(rule: Rule) -> Rule {
 }
 
 /// The chains that a network or group has of its own.
-fn own_chains(item: &Item) -> Vec<(Family, String)> {
+fn own_chains(item: &RuleItem) -> Vec<(Family, String)> {
     match item {
-        Item::Network(network) => guard::network_chains(network).map(|chain| (Family::Bridge, chain)).into(),
-        Item::Group(network, group) => fence::group_chains(network, group).map(|chain| (Family::Inet, chain)).into(),
-        Item::Element(_) => Vec::new(),
+        RuleItem::Network(network) => guard::network_chains(network).map(|chain| (Family::Bridge, chain)).into(),
+        RuleItem::Group(network, group) => {
+            fence::group_chains(network, group).map(|chain| (Family::Inet, chain)).into()
+        }
+        RuleItem::Element(_) => Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use overlayd_core::{
     },
     names::{InstanceId, LinkName},
 };
-use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
+use overlayd_linux_bridge::{BridgeConfig, LinuxBridge, TableProtection};
 use overlayd_netlink::OwnChanges;
 use overlayd_testkit::lab::{self, Confinement, Namespace};
 
@@ -72,16 +72,16 @@ pub struct Bench {
     pub remote: Namespace,
     pub backend: LinuxBridge,
     state: tempfile::TempDir,
-    protection: Protection,
+    protection: TableProtection,
 }
 
 impl Bench {
     pub fn new(family: Family) -> Self {
-        Self::with(family, Protection::default())
+        Self::with(family, TableProtection::default())
     }
 
     /// With rules that others may take away or not.
-    pub fn with(family: Family, protection: Protection) -> Self {
+    pub fn with(family: Family, protection: TableProtection) -> Self {
         assert!(lab::available(), "SKIPPED");
         let [host, outside, remote] = [(); 3].map(|()| Namespace::host());
         wire(&host, "up0", &outside, &[(family.uplink, family.outside, family.bits)]);
@@ -99,7 +99,7 @@ impl Bench {
     }
 
     /// The same, of a process that is configured otherwise.
-    pub fn restart_with(&mut self, protection: Protection) {
+    pub fn restart_with(&mut self, protection: TableProtection) {
         self.backend = backend(&self.host, self.state.path(), protection);
     }
 
@@ -191,9 +191,9 @@ pub fn service_ip(plan: &AttachPlan) -> IpAddr {
     plan.service.as_ref().unwrap().address.addr()
 }
 
-fn backend(host: &Namespace, state_dir: &Path, protection: Protection) -> LinuxBridge {
+fn backend(host: &Namespace, state_dir: &Path, protection: TableProtection) -> LinuxBridge {
     let instance = InstanceId::of_data_dir(state_dir);
-    let config = Config { instance, state_dir: state_dir.into(), protection, own_changes: OwnChanges::default() };
+    let config = BridgeConfig { instance, state_dir: state_dir.into(), protection, own_changes: OwnChanges::default() };
     host.enter(|| LinuxBridge::watching(config, DriftSignal::default())).unwrap()
 }
 

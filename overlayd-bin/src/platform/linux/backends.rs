@@ -10,7 +10,7 @@ use overlayd_core::{
     names::InstanceId,
 };
 use overlayd_dns_responder::DnsResponder;
-use overlayd_linux_bridge::{Config, LinuxBridge, Protection};
+use overlayd_linux_bridge::{BridgeConfig, LinuxBridge, TableProtection};
 use overlayd_nat_traversal::NatTraversal;
 use overlayd_netlink::OwnChanges;
 
@@ -106,11 +106,11 @@ fn choose(
 fn attacher(rules: RulesetOwnership, context: &BackendContext, signals: &ChangeSignals) -> Result<Arc<dyn Attacher>> {
     let BackendContext { instance, state_dir, .. } = context.clone();
     let protection = match rules {
-        RulesetOwnership::Held => Protection::Held,
-        RulesetOwnership::Common => Protection::None,
+        RulesetOwnership::Held => TableProtection::Held,
+        RulesetOwnership::Common => TableProtection::None,
     };
     let ChangeSignals { drift, own_changes } = signals.clone();
-    let bridge = LinuxBridge::watching(Config { instance, state_dir, protection, own_changes }, drift);
+    let bridge = LinuxBridge::watching(BridgeConfig { instance, state_dir, protection, own_changes }, drift);
     let bridge = bridge.context("could not take up the host's network")?;
     Ok(Arc::new(bridge))
 }

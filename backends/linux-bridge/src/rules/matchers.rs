@@ -4,7 +4,7 @@ use overlayd_netlink::nft::{
     ChainName, CmpOp, Expr, Family, LookupExpr, MetaKey, PayloadBase, Register, Rule, Verdict,
 };
 
-use super::sets::{Place, SetKind};
+use super::sets::{SetKind, TableKind};
 
 /// Ethernet types.
 pub(super) const ARP: [u8; 2] = [0x08, 0x06];
@@ -13,19 +13,19 @@ const IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// The version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ip {
+pub(super) enum IpVersion {
     V4,
     V6,
 }
 
 /// An end of a packet's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum PacketEnd {
     Source,
     Destination,
 }
 
-impl Ip {
+impl IpVersion {
     pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     /// Of the sets for IPv4 and for IPv6, this one's.
@@ -38,13 +38,13 @@ impl Ip {
 }
 
 /// Matches packets of this version.
-pub(super) fn version(rule: Rule, place: Place, ip: Ip) -> Rule {
+pub(super) fn version(rule: Rule, place: TableKind, ip: IpVersion) -> Rule {
     match place {
-        Place::Host => {
-            let number = if ip == Ip::V4 { Family::Ip } else { Family::Ip6 };
+        TableKind::Host => {
+            let number = if ip == IpVersion::V4 { Family::Ip } else { Family::Ip6 };
             rule.expr(Expr::Meta { dreg: Register::R0, key: MetaKey::NfProto }).expr(equal(vec![number as u8]))
         }
-        Place::Bridge => ether_type(rule, if ip == Ip::V4 { IPV4 } else { IPV6 }),
+        TableKind::Bridge => ether_type(rule, if ip == IpVersion::V4 { IPV4 } else { IPV6 }),
     }
 }
 
@@ -63,19 +63,19 @@ pub(super) fn icmpv6(rule: Rule, first: u8, last: u8) -> Rule {
 }
 
 /// The address at an end of the packet's way.
-pub(super) fn address(ip: Ip, end: End, into: Register) -> Expr {
+pub(super) fn address(ip: IpVersion, end: PacketEnd, into: Register) -> Expr {
     let (offset, length) = match (ip, end) {
-        (Ip::V4, End::Source) => (12, 4),
-        (Ip::V4, End::Destination) => (16, 4),
-        (Ip::V6, End::Source) => (8, 16),
-        (Ip::V6, End::Destination) => (24, 16),
+        (IpVersion::V4, PacketEnd::Source) => (12, 4),
+        (IpVersion::V4, PacketEnd::Destination) => (16, 4),
+        (IpVersion::V6, PacketEnd::Source) => (8, 16),
+        (IpVersion::V6, PacketEnd::Destination) => (24, 16),
     };
     load(PayloadBase::Network, offset, length, into)
 }
 
 /// The name of the interface at an end of the packet's way.
-pub(super) fn interface(end: End, into: Register) -> Expr {
-    let key = if end == End::Source { MetaKey::IifName } else { MetaKey::OifName };
+pub(super) fn interface(end: PacketEnd, into: Register) -> Expr {
+    let key = if end == PacketEnd::Source { MetaKey::IifName } else { MetaKey::OifName };
     Expr::Meta { dreg: into, key }
 }
 
@@ -99,12 +99,12 @@ pub(super) fn outside(set: &SetKind) -> Expr {
 }
 
 /// Matches packets whose address at `end` is in the set of that name.
-pub(super) fn among(rule: Rule, place: Place, ip: Ip, end: End, set: &str) -> Rule {
+pub(super) fn among(rule: Rule, place: TableKind, ip: IpVersion, end: PacketEnd, set: &str) -> Rule {
     version(rule, place, ip).expr(address(ip, end, Register::R0)).expr(LookupExpr::new(set, Register::R0))
 }
 
 /// Goes through the chain that the address at `end` leads to.
-pub(super) fn follow(rule: Rule, place: Place, ip: Ip, end: End, map: &SetKind) -> Rule {
+pub(super) fn follow(rule: Rule, place: TableKind, ip: IpVersion, end: PacketEnd, map: &SetKind) -> Rule {
     let rule = version(rule, place, ip).expr(address(ip, end, Register::R0));
     rule.expr(LookupExpr::new(map.name, Register::R0).dreg(Register::Verdict))
 }

@@ -13,9 +13,9 @@ use overlayd_netlink::{
 use super::noted;
 use crate::{
     error::host,
-    host::Host,
+    host::HostContext,
     keyed::Keyed,
-    mark::{Mark, Marks},
+    mark::{InstanceMarks, LinkMark},
 };
 
 /// How long something must have been wrong, without further change, before it is told: what we do ourselves takes
@@ -24,8 +24,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 
 /// Tells what others did to our links and rules from what we did and from what is none of our business.
 #[derive(Debug)]
-pub(super) struct Judge {
-    host: Arc<Host>,
+pub(super) struct DriftDetector {
+    host: Arc<HostContext>,
     /// The attachments that are being worked on.
     busy: Arc<Keyed<AttachmentId>>,
     signal: DriftSignal,
@@ -39,28 +39,28 @@ pub(super) struct Judge {
     deaf: bool,
     /// Those of them that have been in service: one that is being made is not yet.
     served: HashSet<u32>,
-    suspects: BTreeMap<Subject, Suspicion>,
+    suspects: BTreeMap<DriftSubject, PendingDrift>,
     /// Changes of the ruleset that touched our tables, by generation.
     rulesets: Vec<u32>,
 }
 
 /// What may have been changed by others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
+enum DriftSubject {
     Ruleset,
     Link(u32),
 }
 
 #[derive(Debug, Clone)]
-struct Suspicion {
+struct PendingDrift {
     due: Instant,
     /// What others certainly did; otherwise the link itself has to tell.
     certain: Option<InterfaceChange>,
 }
 
-impl Judge {
+impl DriftDetector {
     pub(super) fn new(
-        shared: Arc<Host>,
+        shared: Arc<HostContext>,
         busy: Arc<Keyed<AttachmentId>>,
         signal: DriftSignal,
     ) -> contract::Result<Self> {
@@ -123,7 +123,7 @@ impl Judge {
             Event::Ruleset { tables, generation } => {
                 if tables.iter().any(|table| *table == self.host.marks.table()) {
                     self.rulesets.push(generation);
-                    self.suspects.entry(Subject::Ruleset).or_insert_with(|| Suspicion::new(None));
+                    self.suspects.entry(DriftSubject::Ruleset).or_insert_with(|| PendingDrift::new(None));
                 }
             }
             Event::Overrun => self.miss(),
@@ -133,13 +133,13 @@ impl Judge {
     /// Tells of what has been wrong for long enough.
     pub(super) fn conclude(&mut self) {
         let now = Instant::now();
-        let due: Vec<Subject> =
+        let due: Vec<DriftSubject> =
             self.suspects.iter().filter(|(_, suspicion)| suspicion.due <= now).map(|(subject, _)| *subject).collect();
         for subject in due {
             let Some(suspicion) = self.suspects.remove(&subject) else { continue };
             match subject {
-                Subject::Ruleset => self.conclude_ruleset(),
-                Subject::Link(index) => self.conclude_link(index, suspicion.certain),
+                DriftSubject::Ruleset => self.conclude_ruleset(),
+                DriftSubject::Link(index) => self.conclude_link(index, suspicion.certain),
             }
         }
     }
@@ -156,7 +156,7 @@ impl Judge {
             self.served.insert(index);
         }
         if !before.is_some_and(|before| same(before, &link)) {
-            let suspicion = self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None));
+            let suspicion = self.suspects.entry(DriftSubject::Link(index)).or_insert_with(|| PendingDrift::new(None));
             suspicion.due = Instant::now() + SETTLE;
         }
         let alias = before.and_then(|before| before.alias.clone()).or(link.alias.clone());
@@ -180,7 +180,7 @@ impl Judge {
     }
 
     fn forget(&mut self, index: u32) -> Option<Link> {
-        self.suspects.remove(&Subject::Link(index));
+        self.suspects.remove(&DriftSubject::Link(index));
         self.served.remove(&index);
         self.unmarked.remove(&index);
         self.guests.remove(&index);
@@ -197,7 +197,8 @@ impl Judge {
 
     fn suspect(&mut self, index: u32, what: InterfaceChange) {
         if self.known.contains_key(&index) {
-            self.suspects.entry(Subject::Link(index)).or_insert_with(|| Suspicion::new(None)).certain = Some(what);
+            self.suspects.entry(DriftSubject::Link(index)).or_insert_with(|| PendingDrift::new(None)).certain =
+                Some(what);
         }
     }
 
@@ -207,10 +208,10 @@ impl Judge {
             return;
         }
         let Some(what) = certain.or_else(|| wrong(link, &self.host.marks, &self.known)) else { return };
-        if let Some(Mark::Attachment(owner)) = self.host.marks.read(link)
+        if let Some(LinkMark::Attachment(owner)) = self.host.marks.read(link)
             && self.busy.is_held(&owner.id)
         {
-            self.suspects.insert(Subject::Link(index), Suspicion::new(certain));
+            self.suspects.insert(DriftSubject::Link(index), PendingDrift::new(certain));
             return;
         }
         self.tell(link, what);
@@ -227,7 +228,7 @@ impl Judge {
     fn tell(&self, link: &Link, change: InterfaceChange) {
         let what = DriftReason::Interface { name: link.name.clone(), change };
         match self.host.marks.read(link) {
-            Some(Mark::Attachment(owner)) => self.signal.attachment(owner.id, what),
+            Some(LinkMark::Attachment(owner)) => self.signal.attachment(owner.id, what),
             _ => self.signal.changed(what),
         }
     }
@@ -247,7 +248,7 @@ impl Judge {
     }
 }
 
-impl Suspicion {
+impl PendingDrift {
     fn new(certain: Option<InterfaceChange>) -> Self {
         Self { due: Instant::now() + SETTLE, certain }
     }
@@ -259,7 +260,7 @@ fn same(before: &Link, now: &Link) -> bool {
 }
 
 /// What is wrong with a link of ours, as far as it shows on the link. One without a mark is being made.
-fn wrong(link: &Link, marks: &Marks, known: &HashMap<u32, Link>) -> Option<InterfaceChange> {
+fn wrong(link: &Link, marks: &InstanceMarks, known: &HashMap<u32, Link>) -> Option<InterfaceChange> {
     link.alias.as_ref()?;
     let is_network = |index| known.get(&index).is_some_and(|master| marks.is_network(master));
     if !link.up {
@@ -272,5 +273,5 @@ fn wrong(link: &Link, marks: &Marks, known: &HashMap<u32, Link>) -> Option<Inter
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
+#[path = "detector_tests.rs"]
 mod tests;

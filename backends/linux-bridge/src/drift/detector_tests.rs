@@ -5,15 +5,16 @@ use overlayd_netlink::{
 };
 
 use super::*;
-use crate::rules::Protection;
+use crate::rules::TableProtection;
 
 #[test]
 fn what_could_not_be_told_is_looked_up_and_is_newer_than_what_was_told() {
     let home = Netns::create().expect("root is needed");
     let instance = InstanceId::of_data_dir("/told".as_ref());
-    let shared = home.run(|| Host::open(instance, Protection::None, OwnChanges::default())).unwrap().unwrap();
+    let shared =
+        home.run(|| HostContext::open(instance, TableProtection::None, OwnChanges::default())).unwrap().unwrap();
     let (shared, signal) = (Arc::new(shared), DriftSignal::default());
-    let mut judge = Judge::new(shared.clone(), Arc::default(), signal.clone()).unwrap();
+    let mut judge = DriftDetector::new(shared.clone(), Arc::default(), signal.clone()).unwrap();
     assert_eq!(judge.links().unwrap(), []);
 
     let bridge = NewBridge { name: "br", mac: None, group: shared.marks.network_group() };

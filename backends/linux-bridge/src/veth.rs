@@ -12,7 +12,7 @@ use overlayd_netlink::{
 
 use crate::{
     interfaces::{ContainerInterface, Uplink},
-    mark::Marks,
+    mark::InstanceMarks,
 };
 
 /// Smallest MTU with which the kernel does IPv6 on an interface at all (RFC 8200, section 5).
@@ -22,29 +22,34 @@ const LOOSE: u32 = 2;
 
 /// An interface to make, with all that does not depend on its index.
 #[derive(Debug)]
-pub(crate) struct Leg<'a> {
+pub(crate) struct VethPlan<'a> {
     pub(crate) plan: &'a ContainerInterface,
     pub(crate) alias: &'a str,
-    pub(crate) home: Home,
+    pub(crate) home: HostSide,
     inside_mac: Mac,
     outside_mac: Mac,
 }
 
 /// What the host's end belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum HostSide {
     /// The bridge with this index.
     Bridge(u32),
     /// Nothing: the host has a route to the container, and prefers this source there.
     Route(IpAddr),
 }
 
-impl<'a> Leg<'a> {
-    pub(crate) fn new(plan: &'a ContainerInterface, alias: &'a str, bridge: Option<u32>, marks: &Marks) -> Self {
+impl<'a> VethPlan<'a> {
+    pub(crate) fn new(
+        plan: &'a ContainerInterface,
+        alias: &'a str,
+        bridge: Option<u32>,
+        marks: &InstanceMarks,
+    ) -> Self {
         let (inside_mac, outside_mac) = marks.leg_macs(plan.address);
         let home = match (&plan.uplink, bridge) {
-            (Uplink::Routed { source }, _) => Home::Route(*source),
-            (Uplink::Network(_), bridge) => Home::Bridge(bridge.unwrap_or_default()),
+            (Uplink::Routed { source }, _) => HostSide::Route(*source),
+            (Uplink::Network(_), bridge) => HostSide::Bridge(bridge.unwrap_or_default()),
         };
         Self { plan, alias, home, inside_mac, outside_mac }
     }
@@ -67,7 +72,7 @@ impl<'a> Leg<'a> {
     /// What completes the host's end once the inner end is ready; harmless to repeat. Traffic flows from here on.
     pub(crate) fn outside(&self, index: u32) -> Vec<Request> {
         let change = link::change(index).alias(self.alias).no_link_local();
-        let Home::Route(source) = self.home else { return vec![change.request(), link::up(index)] };
+        let HostSide::Route(source) = self.home else { return vec![change.request(), link::up(index)] };
         let address = self.plan.address.addr();
         let route = Route::by_link(IpNet::from(address), index).from_source(source);
         vec![
@@ -83,11 +88,11 @@ impl<'a> Leg<'a> {
     }
 
     /// What makes the inner end usable. `index` is the container's.
-    pub(crate) fn inside(&self, index: u32, among: Among) -> Vec<Request> {
+    pub(crate) fn inside(&self, index: u32, among: LinkCount) -> Vec<Request> {
         let change = link::change(index).up();
         let change = match among {
-            Among::Several => change.ipv4(Ipv4Setting::ReversePath, LOOSE),
-            Among::Single => change,
+            LinkCount::Several => change.ipv4(Ipv4Setting::ReversePath, LOOSE),
+            LinkCount::Single => change,
         };
         let connected = if self.bridge().is_some() { PrefixRoute::Connected } else { PrefixRoute::None };
         let mut requests = Vec::new();
@@ -96,7 +101,7 @@ impl<'a> Leg<'a> {
             requests.push(link::change(index).no_link_local().request());
         }
         requests.extend([address::add(index, self.plan.address, connected), change.request()]);
-        if let Home::Route(source) = self.home {
+        if let HostSide::Route(source) = self.home {
             requests.push(neighbour::pin(index, source, self.outside_mac));
         }
         requests.extend(self.routes(index).iter().map(route::add));
@@ -107,7 +112,7 @@ impl<'a> Leg<'a> {
     /// the node's own address stands for.
     pub(crate) fn routes(&self, index: u32) -> Vec<Route> {
         let planned = std::iter::once((self.plan.route.destination, self.plan.route.gateway));
-        let Home::Route(source) = self.home else {
+        let HostSide::Route(source) = self.home else {
             return planned.map(|(to, gateway)| connected(to, gateway, index)).collect();
         };
         let own = self.plan.address.trunc();
@@ -128,15 +133,15 @@ impl<'a> Leg<'a> {
 
     fn bridge(&self) -> Option<u32> {
         match self.home {
-            Home::Bridge(index) => Some(index),
-            Home::Route(_) => None,
+            HostSide::Bridge(index) => Some(index),
+            HostSide::Route(_) => None,
         }
     }
 }
 
 /// Whether a container's interface has others of ours beside it. Then packets come by one and go by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Among {
+pub(crate) enum LinkCount {
     Single,
     Several,
 }

@@ -9,24 +9,24 @@ use rustix::event::epoll;
 
 /// Knows the processes of the attached containers, by their pidfds, and tells when one ends.
 #[derive(Debug)]
-pub(super) struct Mourner {
+pub(super) struct ExitWatcher {
     epoll: Arc<OwnedFd>,
     signal: DriftSignal,
-    living: Mutex<Living>,
+    living: Mutex<WatchedProcesses>,
 }
 
 #[derive(Debug)]
-struct Living {
+struct WatchedProcesses {
     /// The number that the next process gets.
     next: u64,
     numbers: HashMap<AttachmentId, u64>,
     processes: HashMap<u64, (AttachmentId, OwnedFd)>,
 }
 
-impl Mourner {
+impl ExitWatcher {
     /// Processes are numbered from `first` on, for the thread that waits on `epoll`.
     pub(super) fn new(epoll: Arc<OwnedFd>, signal: DriftSignal, first: u64) -> Self {
-        let living = Living { next: first, numbers: HashMap::new(), processes: HashMap::new() };
+        let living = WatchedProcesses { next: first, numbers: HashMap::new(), processes: HashMap::new() };
         Self { epoll, signal, living: Mutex::new(living) }
     }
 
@@ -63,12 +63,12 @@ impl Mourner {
         }
     }
 
-    fn living(&self) -> MutexGuard<'_, Living> {
+    fn living(&self) -> MutexGuard<'_, WatchedProcesses> {
         self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Living {
+impl WatchedProcesses {
     /// Closing the pidfd takes it off the list of `epoll`, as nobody has a copy.
     fn forget(&mut self, id: &AttachmentId) {
         if let Some(number) = self.numbers.remove(id) {

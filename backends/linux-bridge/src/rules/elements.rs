@@ -11,10 +11,10 @@ use overlayd_core::contract::{AttachPlan, Error, FencePlan, Inbound, PortPlan, P
 use overlayd_netlink::link::Mac;
 use siphasher::sip::SipHasher13;
 
-use super::sets::{self, Element, Item, MAX_COMMENT, SetKind, SetName, comment, joined};
+use super::sets::{self, MAX_COMMENT, NftElement, RuleItem, SetKind, SetName, comment, joined};
 use crate::{
     interfaces::{ContainerInterface, Uplink},
-    mark::Marks,
+    mark::InstanceMarks,
 };
 
 /// A set for each family.
@@ -36,7 +36,11 @@ const PORTS: Pair = [&sets::PORTS4, &sets::PORTS6];
 const PORTS_AT: Pair = [&sets::PORTS_AT4, &sets::PORTS_AT6];
 
 /// The elements of the attachment as planned.
-pub(crate) fn of(plan: &AttachPlan, interfaces: &[ContainerInterface], marks: &Marks) -> Result<BTreeSet<Item>> {
+pub(crate) fn of(
+    plan: &AttachPlan,
+    interfaces: &[ContainerInterface],
+    marks: &InstanceMarks,
+) -> Result<BTreeSet<RuleItem>> {
     if comment(&plan.id).len() > MAX_COMMENT {
         return Err(Error::Invalid(format!("{}: an id of at most 120 bytes is needed", plan.id)));
     }
@@ -46,10 +50,10 @@ pub(crate) fn of(plan: &AttachPlan, interfaces: &[ContainerInterface], marks: &M
         let name = name(interface.host_name.as_str());
         let (mac, _) = marks.leg_macs(interface.address);
         let sources = if let Uplink::Network(network) = &interface.uplink {
-            items.insert(Item::Element(Element::new(&sets::PORT_MACS, joined(&[&name, &mac]))));
-            items.insert(Item::Element(Element::new(&sets::HAIRPINS, joined(&[&name, &name]))));
+            items.insert(RuleItem::Element(NftElement::new(&sets::PORT_MACS, joined(&[&name, &mac]))));
+            items.insert(RuleItem::Element(NftElement::new(&sets::HAIRPINS, joined(&[&name, &name]))));
             let gate = marks.bridge_mac(&network.0).to_vec();
-            items.insert(Item::Element(Element::new(&sets::GATES, name.to_vec()).value(gate)));
+            items.insert(RuleItem::Element(NftElement::new(&sets::GATES, name.to_vec()).value(gate)));
             PORT_SOURCES
         } else {
             LEG_SOURCES
@@ -57,7 +61,7 @@ pub(crate) fn of(plan: &AttachPlan, interfaces: &[ContainerInterface], marks: &M
         let link_local = IpAddr::from(crate::mark::link_local(mac as Mac));
         for source in addresses.iter().copied().chain([link_local]) {
             let key = joined(&[&name, &bytes(source)]);
-            items.insert(Item::Element(Element::new(of_family(sources, source), key)));
+            items.insert(RuleItem::Element(NftElement::new(of_family(sources, source), key)));
         }
     }
     if let Some(fence) = &plan.fence {
@@ -74,7 +78,7 @@ fn addresses(plan: &AttachPlan) -> Vec<IpAddr> {
     }
 }
 
-fn fence_items(interfaces: &[ContainerInterface], fence: &FencePlan, addresses: &[IpAddr]) -> Vec<Item> {
+fn fence_items(interfaces: &[ContainerInterface], fence: &FencePlan, addresses: &[IpAddr]) -> Vec<RuleItem> {
     let (network, group) = (network_id(&fence.network), group_id(fence));
     let in_network = |kind| SetName { kind, of: Some(network.clone()) };
     let bridged = interfaces.iter().filter(|interface| matches!(interface.uplink, Uplink::Network(_)));
@@ -83,8 +87,8 @@ fn fence_items(interfaces: &[ContainerInterface], fence: &FencePlan, addresses: 
     for &address in addresses {
         let (key, of) = (bytes(address), |pair: Pair| of_family(pair, address));
         let mut add = |set: SetName, chain: Option<String>| {
-            let element = Element::new(set, key.clone());
-            elements.push(chain.into_iter().fold(element, Element::jump));
+            let element = NftElement::new(set, key.clone());
+            elements.push(chain.into_iter().fold(element, NftElement::jump));
         };
         add(of(FENCED).into(), None);
         add(in_network(of(MEMBERS)), None);
@@ -99,25 +103,25 @@ fn fence_items(interfaces: &[ContainerInterface], fence: &FencePlan, addresses: 
         }
     }
     for plug in plugs {
-        elements.push(Element::new(&sets::WIRED, plug.clone()));
-        elements.push(Element::new(&sets::WIRES, plug.clone()).jump(format!("wire-{network}")));
-        elements.push(Element::new(in_network(&sets::PLUGS), plug));
+        elements.push(NftElement::new(&sets::WIRED, plug.clone()));
+        elements.push(NftElement::new(&sets::WIRES, plug.clone()).jump(format!("wire-{network}")));
+        elements.push(NftElement::new(in_network(&sets::PLUGS), plug));
     }
     for (ranges, sets) in [(&fence.reachable, OPEN), (&fence.overlay, CLOSED)] {
         for range in merged(ranges) {
             let set = SetName { kind: of_family(sets, range.addr()), of: Some(group.clone()) };
-            elements.push(Element::range(set, bytes(range.network()), bytes(range.broadcast())));
+            elements.push(NftElement::range(set, bytes(range.network()), bytes(range.broadcast())));
         }
     }
-    let objects = [Item::Network(network.clone()), Item::Group(network, group)];
-    objects.into_iter().chain(elements.into_iter().map(Item::Element)).collect()
+    let objects = [RuleItem::Network(network.clone()), RuleItem::Group(network, group)];
+    objects.into_iter().chain(elements.into_iter().map(RuleItem::Element)).collect()
 }
 
-fn port_items(plan: &AttachPlan, addresses: &[IpAddr]) -> Result<Vec<Item>> {
+fn port_items(plan: &AttachPlan, addresses: &[IpAddr]) -> Result<Vec<RuleItem>> {
     let mut items = Vec::new();
     for &address in addresses.iter().filter(|_| !plan.ports.is_empty()) {
         let twice = joined(&[&bytes(address), &bytes(address)]);
-        items.push(Item::Element(Element::new(of_family(SELVES, address), twice)));
+        items.push(RuleItem::Element(NftElement::new(of_family(SELVES, address), twice)));
     }
     for port in &plan.ports {
         let same_family = |address: &&IpAddr| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4());
@@ -133,24 +137,24 @@ fn port_items(plan: &AttachPlan, addresses: &[IpAddr]) -> Result<Vec<Item>> {
             let outside = (first + offset).to_be_bytes();
             let inside = joined(&[&bytes(*to), &(port.container_port + offset).to_be_bytes()]);
             let item = match port.host_ip {
-                None => Element::new(of_family(PORTS, *to), joined(&[&protocol, &outside])),
-                Some(ip) => Element::new(of_family(PORTS_AT, *to), joined(&[&bytes(ip), &protocol, &outside])),
+                None => NftElement::new(of_family(PORTS, *to), joined(&[&protocol, &outside])),
+                Some(ip) => NftElement::new(of_family(PORTS_AT, *to), joined(&[&bytes(ip), &protocol, &outside])),
             };
-            items.push(Item::Element(item.value(inside)));
+            items.push(RuleItem::Element(item.value(inside)));
         }
     }
     Ok(items)
 }
 
 /// The host's UDP ports among these elements.
-pub(crate) fn udp_ports<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<(u16, u16)> {
+pub(crate) fn udp_ports<'a>(items: impl Iterator<Item = &'a RuleItem>) -> Vec<(u16, u16)> {
     let udp = items.filter_map(host_port).filter(|(_, protocol)| *protocol == PortProtocol::Udp);
     udp.map(|(at, _)| (at.port(), at.port())).collect()
 }
 
 /// The address and port of the host that an element leads to a container, if it does that.
-pub(super) fn host_port(item: &Item) -> Option<(SocketAddr, PortProtocol)> {
-    let Item::Element(Element { set, key, .. }) = item else { return None };
+pub(super) fn host_port(item: &RuleItem) -> Option<(SocketAddr, PortProtocol)> {
+    let RuleItem::Element(NftElement { set, key, .. }) = item else { return None };
     if !PORTS.contains(&set.kind) && !PORTS_AT.contains(&set.kind) {
         return None;
     }
