@@ -6,7 +6,6 @@ use overlayd_core::contract::{self, AttachPlan, Attached, AttachmentId, Error, R
 use overlayd_netlink::{Link, Request, Visitor, link};
 
 use crate::{
-    error::host,
     forwarding::{self},
     host::HostContext,
     inside::{self, InnerState},
@@ -66,7 +65,7 @@ fn let_back(shared: &HostContext, plan: &AttachPlan, interfaces: &[ContainerInte
     let bridged = |interface: &&ContainerInterface| matches!(interface.uplink, Uplink::Network(_));
     for interface in interfaces.iter().filter(bridged).filter(|_| !plan.ports.is_empty()) {
         if let Some(link) = shared.link(interface.host_name.as_str())? {
-            shared.rtnl.run(link::change(link.index).hairpin().request()).map_err(host)?;
+            shared.rtnl.run(link::change(link.index).hairpin().request())?;
         }
     }
     Ok(())
@@ -117,13 +116,13 @@ fn make(visitor: &mut Visitor, shared: &HostContext, target: &OpenTarget, legs: 
             true => {
                 Error::Conflict { what: format!("{} in {target}", leg.plan.name), by: "the container itself".into() }
             }
-            false => host(error),
+            false => error.into(),
         })?;
     }
     let outer = inside::configure(visitor, target, legs)?;
     let gone = |error: overlayd_netlink::Error| match error.is_absent() {
         true => Error::TargetGone(format!("{target} ended, and its interfaces with it")),
-        false => host(error),
+        false => error.into(),
     };
     for (leg, index) in legs.iter().zip(&outer) {
         complete(shared, leg, *index, Vec::new())?.map_err(gone)?;
@@ -136,11 +135,11 @@ fn make(visitor: &mut Visitor, shared: &HostContext, target: &OpenTarget, legs: 
 /// millisecond after they were. Until then they drop packets, and a container whose first one is lost waits a second.
 fn await_carrier(shared: &HostContext, index: u32) -> Result<()> {
     for _ in 0..inside::LOOKS {
-        let Some(link) = shared.rtnl.link(index).map_err(host)? else { return Ok(()) };
-        let other = shared.rtnl.other_end(&link).map_err(host)?;
+        let Some(link) = shared.rtnl.link(index)? else { return Ok(()) };
+        let other = shared.rtnl.other_end(&link)?;
         if link.is_operational() && other.is_none_or(|link| link.is_operational()) {
             // The kernel says so a moment before it is, inside a lock that this request, which changes nothing, awaits.
-            return shared.rtnl.run(link::change(index).request()).map_err(host);
+            return Ok(shared.rtnl.run(link::change(index).request())?);
         }
         std::thread::sleep(inside::PAUSE);
     }
@@ -159,7 +158,7 @@ fn finish(shared: &HostContext, leg: &VethPlan<'_>, link: &Link) -> Result<()> {
     if link.mtu != u32::from(leg.plan.mtu) {
         also.push(link::change(link.index).mtu(leg.plan.mtu.into()).request());
     }
-    complete(shared, leg, link.index, also)?.map_err(host)
+    Ok(complete(shared, leg, link.index, also)??)
 }
 
 fn complete(

@@ -7,7 +7,7 @@
 use overlayd_core::contract;
 use overlayd_netlink::{Netns, OrAbsent, sysctl};
 
-use crate::{error::host, settings::HostSettings};
+use crate::settings::HostSettings;
 
 /// How the kernel is told to pass IPv6 packets on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub(crate) fn pass_from(settings: &HostSettings, switch: Ipv6Switch, interface: 
 /// Passes on IPv6 packets that arrive by the host's end of a container interface, for as long as it exists. Kernels with
 /// the global switch have it on, or nothing.
 pub(crate) fn pass_from_leg(netns: &Netns, interface: &str) -> contract::Result<()> {
-    sysctl::write(netns, &force_forwarding(interface), "1").or_absent().map_err(host)?;
+    sysctl::write(netns, &force_forwarding(interface), "1").or_absent()?;
     Ok(())
 }
 

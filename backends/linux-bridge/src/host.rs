@@ -1,16 +1,16 @@
 use std::{
     fs,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use overlayd_core::{
     contract::{Error, Result},
     names::InstanceId,
+    sync::lock,
 };
 use overlayd_netlink::{Link, OrAbsent, OwnChanges, Rtnl, link};
 
 use crate::{
-    error::host,
     mark::InstanceMarks,
     reaper::LinkReaper,
     rules::{NftRules, TableProtection},
@@ -30,26 +30,26 @@ pub(crate) struct HostContext {
 impl HostContext {
     /// Opens the calling thread's network namespace.
     pub(crate) fn open(instance: InstanceId, protection: TableProtection, own_changes: OwnChanges) -> Result<Self> {
-        let rtnl = Arc::new(Rtnl::noting(own_changes).map_err(host)?);
+        let rtnl = Arc::new(Rtnl::noting(own_changes)?);
         let marks = InstanceMarks::new(instance);
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|e| Error::host("read the identity of this boot", e))?;
         let reaper =
             LinkReaper::start(rtnl.clone(), marks.reaped_group()).map_err(|e| Error::host("start a thread", e))?;
         // On a thread that may wait for the kernel; the caller's may have asynchronous tasks to run.
-        let rules = rtnl.netns().run(|| NftRules::here(&marks, protection)).map_err(host)??;
+        let rules = rtnl.netns().run(|| NftRules::here(&marks, protection))??;
         let rules = Mutex::new(rules);
         Ok(Self { rtnl, marks, reaper, rules, boot: boot.trim_end().to_owned() })
     }
 
     /// The rules, for one change at a time: the kernel makes no two at once either.
     pub(crate) fn rules(&self) -> MutexGuard<'_, NftRules> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rules)
     }
 
     /// The link of that name, if there is one.
     pub(crate) fn link(&self, name: &str) -> Result<Option<Link>> {
-        self.rtnl.link(name).map_err(host)
+        Ok(self.rtnl.link(name)?)
     }
 
     /// Our bridge of that name; another link there is a conflict.
@@ -63,14 +63,14 @@ impl HostContext {
 
     /// Deletes a link now, at the kernel's leisure of some 20 ms.
     pub(crate) fn delete(&self, index: u32) -> Result<()> {
-        self.rtnl.run(link::delete(index)).or_absent().map_err(host)?;
+        self.rtnl.run(link::delete(index)).or_absent()?;
         Ok(())
     }
 
     /// Puts a container interface out of service at once, and leaves its deletion to the reaper.
     pub(crate) fn reap(&self, index: u32) -> Result<()> {
         let retire = link::change(index).group(self.marks.reaped_group()).down().request();
-        if self.rtnl.run(retire).or_absent().map_err(host)?.is_some() {
+        if self.rtnl.run(retire).or_absent()?.is_some() {
             self.reaper.take();
         }
         Ok(())

@@ -7,7 +7,6 @@ use overlayd_core::contract::{Error, Result};
 use overlayd_netlink::{Link, OrAbsent, Rtnl, Visitor, link, sysctl};
 
 use crate::{
-    error::host,
     target::OpenTarget,
     veth::{LinkCount, VethPlan},
 };
@@ -30,23 +29,23 @@ pub(crate) enum InnerState {
 pub(crate) fn configure(visitor: &mut Visitor, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<Vec<u32>> {
     let among = if legs.len() > 1 { LinkCount::Several } else { LinkCount::Single };
     let work = || -> Result<Vec<u32>> {
-        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting).map_err(host)?;
+        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting)?;
         let mut requests = vec![link::up("lo")];
         let mut outer = Vec::with_capacity(legs.len());
         for leg in legs {
             let name = leg.plan.name.as_str();
             let lost = || Error::TargetGone(format!("{target} lost {name}"));
-            let link = rtnl.link(name).map_err(host)?.ok_or_else(lost)?;
+            let link = rtnl.link(name)?.ok_or_else(lost)?;
             outer.push(link.peer.ok_or_else(lost)?);
             settle_ipv6(name, leg.plan.address)?;
             requests.extend(leg.inside(link.index, among));
         }
         let done = rtnl.run_all(requests);
-        done.map_err(|error| if error.is_present() { in_the_way(target, error) } else { host(error) })?;
+        done.map_err(|error| if error.is_present() { in_the_way(target, error) } else { error.into() })?;
         legs.iter().try_for_each(|leg| await_address(&rtnl, leg.plan.address.addr()))?;
         Ok(outer)
     };
-    visitor.inside(&target.netns, work).map_err(host)?
+    visitor.inside(&target.netns, work)?
 }
 
 /// Looks whether the inner ends are as planned. Where only the MTU differs, that is put right.
@@ -56,14 +55,14 @@ pub(crate) fn compare(
     legs: &[(&VethPlan<'_>, &Link)],
 ) -> Result<Vec<InnerState>> {
     let work = || -> Result<Vec<InnerState>> {
-        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting).map_err(host)?;
-        let routes = rtnl.routes().map_err(host)?;
+        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting)?;
+        let routes = rtnl.routes()?;
         legs.iter()
             .map(|(leg, outer)| {
-                let Some(link) = rtnl.link(leg.plan.name.as_str()).map_err(host)? else {
+                let Some(link) = rtnl.link(leg.plan.name.as_str())? else {
                     return Ok(InnerState::Different);
                 };
-                let addresses = rtnl.addresses(link.index).map_err(host)?;
+                let addresses = rtnl.addresses(link.index)?;
                 let routed = leg.routes(link.index).iter().all(|planned| {
                     routes.iter().any(|have| (have.destination, have.gateway) == (planned.destination, planned.gateway))
                 });
@@ -72,20 +71,20 @@ pub(crate) fn compare(
                     return Ok(InnerState::Different);
                 }
                 if link.mtu != u32::from(leg.plan.mtu) {
-                    rtnl.run(link::change(link.index).mtu(leg.plan.mtu.into()).request()).map_err(host)?;
+                    rtnl.run(link::change(link.index).mtu(leg.plan.mtu.into()).request())?;
                 }
                 Ok(InnerState::AsPlanned)
             })
             .collect()
     };
-    visitor.inside(&target.netns, work).map_err(host)?
+    visitor.inside(&target.netns, work)?
 }
 
 /// Waits until the container takes in packets to its address: the kernel does the last step for IPv6 a moment later, and
 /// without it the answers to the container's first packets are lost.
 fn await_address(rtnl: &Rtnl, address: IpAddr) -> Result<()> {
     for _ in 0..LOOKS {
-        if address.is_ipv4() || rtnl.is_own(address).map_err(host)? {
+        if address.is_ipv4() || rtnl.is_own(address)? {
             return Ok(());
         }
         std::thread::sleep(PAUSE);
@@ -104,7 +103,7 @@ fn settle_ipv6(name: &str, address: IpNet) -> Result<()> {
     }
     ["accept_ra", "disable_ipv6"].into_iter().try_for_each(|setting| {
         let path = format!("ipv6/conf/{name}/{setting}");
-        sysctl::write_here(&path, "0").or_absent().map_err(host)?;
+        sysctl::write_here(&path, "0").or_absent()?;
         Ok(())
     })
 }

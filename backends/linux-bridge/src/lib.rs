@@ -10,12 +10,11 @@
 mod attach;
 mod detach;
 mod drift;
-mod error;
 mod forwarding;
+mod handover;
 mod host;
 mod inside;
 mod interfaces;
-mod keyed;
 mod mark;
 mod network;
 mod observe;
@@ -30,16 +29,17 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use overlayd_core::{
     contract::{
-        AttachPlan, Attached, Attacher, AttachmentId, DriftSignal, Error, HostNetworks, NetworkInfo, NetworkName,
-        NetworkPlan, Result,
+        AttachPlan, Attached, Attacher, AttachmentId, DriftSignal, Error, Handover, HostNetworks, NetworkInfo,
+        NetworkName, NetworkPlan, Result,
     },
     names::InstanceId,
+    sync::{KeyedLocks, run_blocking},
 };
 use overlayd_netlink::{Crew, OwnChanges};
 use tokio::sync::{Mutex, oneshot};
 
 pub use crate::rules::TableProtection;
-use crate::{drift::DriftMonitor, host::HostContext, keyed::Keyed, network::BridgeNetworks};
+use crate::{drift::DriftMonitor, host::HostContext, network::BridgeNetworks};
 
 /// What the backend must know of the daemon.
 #[derive(Debug, Clone)]
@@ -54,20 +54,23 @@ pub struct BridgeConfig {
     pub own_changes: OwnChanges,
 }
 
+/// What blocking work of this crate does, for errors.
+const ACTION: &str = "finish a call to the kernel";
+
 /// The [`Attacher`] for Linux.
 #[derive(Debug)]
 pub struct LinuxBridge {
     host: Arc<HostContext>,
     networks: Arc<Mutex<BridgeNetworks>>,
-    attachments: Arc<Keyed<AttachmentId>>,
-    /// Those who enter containers.
+    attachments: Arc<KeyedLocks<AttachmentId>>,
+    /// Threads that enter the namespaces of containers.
     crew: Crew,
-    /// Notices what others change, where somebody wants to hear of it.
-    sentinel: Option<Arc<DriftMonitor>>,
+    /// Reports what other programs change; `None` for a backend that was made without a drift signal.
+    monitor: Option<Arc<DriftMonitor>>,
 }
 
-/// Attaches at the same time: one that the kernel works for, and one that prepares its requests. The kernel makes most of
-/// them wait for each other, and those who wait take the processors from everyone else.
+/// How many attaches run at the same time. The kernel serialises most of their work under the RTNL lock, so that more than
+/// one that waits there and one that prepares its requests would only take processor time from other work.
 const CREW: usize = 2;
 
 impl LinuxBridge {
@@ -76,28 +79,28 @@ impl LinuxBridge {
     pub fn new(config: BridgeConfig) -> Result<Self> {
         let host = Arc::new(HostContext::open(config.instance, config.protection, config.own_changes)?);
         let networks = BridgeNetworks::found(host.clone(), &config.state_dir)?;
-        let crew = Crew::here(CREW).map_err(error::host)?;
-        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, sentinel: None })
+        let crew = Crew::here(CREW)?;
+        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, monitor: None })
     }
 
-    /// The same, and from now on `drift` is told of what others change of ours, be it a network, a container interface,
-    /// a rule or a device of the overlay, and of containers that end.
+    /// As [`LinuxBridge::new`], and reports to `drift` what other programs change: a network, a container interface, a
+    /// rule or a device of the overlay. It also reports containers that end.
     pub fn watching(config: BridgeConfig, drift: DriftSignal) -> Result<Self> {
         let bridge = Self::new(config)?;
-        let sentinel = DriftMonitor::start(bridge.host.clone(), bridge.attachments.clone(), drift)?;
-        Ok(Self { sentinel: Some(Arc::new(sentinel)), ..bridge })
+        let monitor = DriftMonitor::start(bridge.host.clone(), bridge.attachments.clone(), drift)?;
+        Ok(Self { monitor: Some(Arc::new(monitor)), ..bridge })
     }
 
-    /// Lets go of the rules, which stay as they are, so that another process of the same daemon can change them.
+    /// Releases the rules, which stay in the kernel, so that another process of the same daemon can change them.
     pub async fn let_go(&self) -> Result<()> {
         let host = self.host.clone();
-        blocking(move || host.rules().let_go()).await
+        run_blocking(ACTION, move || host.rules().let_go()).await
     }
 
     /// Waits until the links of detached containers are deleted, which happens a little after each detach.
     pub async fn settle(&self) -> Result<()> {
         let host = self.host.clone();
-        blocking(move || host.reaper.finish()).await
+        run_blocking(ACTION, move || host.reaper.finish()).await
     }
 }
 
@@ -108,29 +111,33 @@ impl Attacher for LinuxBridge {
     }
 
     async fn ensure_network(&self, plan: &NetworkPlan) -> Result<NetworkInfo> {
-        let (mut networks, plan) = (self.networks.clone().lock_owned().await, plan.clone());
-        blocking(move || networks.ensure(&plan)).await?;
+        let mut networks = self.networks.clone().lock_owned().await;
+        let plan = plan.clone();
+        run_blocking(ACTION, move || networks.ensure(&plan)).await?;
         Ok(NetworkInfo::default())
     }
 
     async fn remove_network(&self, network: &NetworkName) -> Result<()> {
-        let (mut networks, network) = (self.networks.clone().lock_owned().await, network.clone());
-        blocking(move || networks.remove(&network)).await
+        let mut networks = self.networks.clone().lock_owned().await;
+        let network = network.clone();
+        run_blocking(ACTION, move || networks.remove(&network)).await
     }
 
     async fn attach(&self, plan: &AttachPlan) -> Result<Attached> {
-        let turn = self.attachments.lock(&plan.id).await;
-        let (host, plan, sentinel) = (self.host.clone(), plan.clone(), self.sentinel.clone());
+        let guard = self.attachments.exclusive(plan.id.clone()).await;
+        let host = self.host.clone();
+        let monitor = self.monitor.clone();
+        let plan = plan.clone();
         let (done, attached) = oneshot::channel();
         self.crew.run(move |visitor| {
             let outcome = attach::attach(visitor, &host, &plan).map(|(attached, process)| {
-                if let (Some(sentinel), Some(pidfd)) = (sentinel, process) {
-                    sentinel.watch_process(&plan.id, pidfd);
+                if let (Some(monitor), Some(pidfd)) = (monitor, process) {
+                    monitor.watch_process(&plan.id, pidfd);
                 }
                 attached
             });
-            drop(turn);
-            // The caller may have given up.
+            drop(guard);
+            // A caller that gave up has dropped the other end; the attach is complete all the same.
             drop(done.send(outcome));
         });
         let ended = attached.await;
@@ -138,34 +145,34 @@ impl Attacher for LinuxBridge {
     }
 
     async fn detach(&self, id: &AttachmentId) -> Result<()> {
-        let turn = self.attachments.lock(id).await;
-        let (host, id, sentinel) = (self.host.clone(), id.clone(), self.sentinel.clone());
-        blocking(move || {
-            let _turn = turn;
-            if let Some(sentinel) = sentinel {
-                sentinel.forget_process(&id);
+        let guard = self.attachments.exclusive(id.clone()).await;
+        let host = self.host.clone();
+        let monitor = self.monitor.clone();
+        let id = id.clone();
+        run_blocking(ACTION, move || {
+            let _guard = guard;
+            if let Some(monitor) = monitor {
+                monitor.forget_process(&id);
             }
             detach::detach(&host, &id)
         })
         .await
     }
 
+    fn handover(&self) -> Option<&dyn Handover> {
+        Some(self)
+    }
+
     async fn observe(&self) -> Result<HostNetworks> {
-        let (host, sentinel) = (self.host.clone(), self.sentinel.clone());
-        blocking(move || {
-            let links = match sentinel {
-                Some(sentinel) => sentinel.links()?,
-                None => host.rtnl.links().map_err(error::host)?,
+        let host = self.host.clone();
+        let monitor = self.monitor.clone();
+        run_blocking(ACTION, move || {
+            let links = match monitor {
+                Some(monitor) => monitor.links()?,
+                None => host.rtnl.links()?,
             };
             observe::observe(&host, links)
         })
         .await
     }
-}
-
-/// Runs work off the executor's threads: the kernel makes requests wait for each other. The work goes on to its end even
-/// when the caller gives up; the lock that it carries makes the next call wait for that.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let ended = tokio::task::spawn_blocking(work).await;
-    ended.map_err(|e| Error::Host { action: "finish a call to the kernel".into(), source: e.into() })?
 }

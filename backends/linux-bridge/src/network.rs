@@ -16,7 +16,6 @@ use overlayd_netlink::{
 };
 
 use crate::{
-    error::host,
     forwarding::{self, Ipv6Switch},
     host::HostContext,
     mark::link_local,
@@ -50,10 +49,10 @@ struct NetworkSpec {
 impl BridgeNetworks {
     /// Takes stock: finds the networks of an earlier run, and hands over what is to be deleted.
     pub(crate) fn found(shared: Arc<HostContext>, state_dir: &Path) -> Result<Self> {
-        let netns = shared.rtnl.netns().try_clone().map_err(host)?;
+        let netns = shared.rtnl.netns().try_clone()?;
         let settings = HostSettings::load(netns, state_dir, &shared.boot)?;
         let mut inherited = BTreeSet::new();
-        for link in shared.rtnl.links().map_err(host)? {
+        for link in shared.rtnl.links()? {
             if shared.marks.is_network(&link) {
                 inherited.insert(link.name);
             } else if shared.marks.is_half_made(&link) || shared.marks.is_reaped(&link) {
@@ -115,7 +114,7 @@ impl BridgeNetworks {
     fn create(&self, name: &str) -> Result<Link> {
         let (rtnl, marks) = (&self.host.rtnl, &self.host.marks);
         let bridge = NewBridge { name, mac: Some(marks.bridge_mac(name)), group: marks.network_group() };
-        rtnl.run(bridge.request()).map_err(host)?;
+        rtnl.run(bridge.request())?;
         tracing::info!(network = name, "created a network");
         self.host.bridge(name)?.ok_or_else(|| Error::NotFound(format!("bridge {name}, created just now,")))
     }
@@ -135,18 +134,18 @@ impl BridgeNetworks {
             requests.push(link::up(bridge.index));
         }
         let wanted = addresses(plan, self.host.marks.bridge_mac(&plan.name.0));
-        let have = rtnl.addresses(bridge.index).map_err(host)?.into_iter().map(|address| address.net);
+        let have = rtnl.addresses(bridge.index)?.into_iter().map(|address| address.net);
         let have: Vec<IpNet> = have.collect();
         let gone = have.iter().filter(|net| !wanted.contains(net));
         requests.extend(gone.map(|net| address::delete(bridge.index, *net)));
         if bridge.up && !have.is_empty() {
-            let routes = rtnl.routes_by(bridge.index).map_err(host)?;
+            let routes = rtnl.routes_by(bridge.index)?;
             let kept: Vec<IpNet> = have.iter().filter(|net| plan.gateways.contains(net)).copied().collect();
             requests.extend(route::reconnect(&routes, &kept, bridge.index));
         }
         let new = wanted.iter().filter(|net| !have.contains(net));
         requests.extend(new.map(|net| address::add(bridge.index, *net, PrefixRoute::Connected)));
-        rtnl.run_all(requests).map_err(host)
+        Ok(rtnl.run_all(requests)?)
     }
 
     /// Passes packets on between the network and where the plan lets it reach.
@@ -171,9 +170,9 @@ impl BridgeNetworks {
     fn uplink_v6(&self) -> Result<Option<String>> {
         let rtnl = &self.host.rtnl;
         let somewhere = SOMEWHERE_V6.parse().expect("a constant address");
-        let route = rtnl.route_to(somewhere).map_err(host)?;
+        let route = rtnl.route_to(somewhere)?;
         let Some(index) = route.and_then(|route| route.link) else { return Ok(None) };
-        Ok(rtnl.link(index).map_err(host)?.map(|link| link.name))
+        Ok(rtnl.link(index)?.map(|link| link.name))
     }
 
     /// What the rules' sets must hold. Until all inherited networks are spoken of, what they had stays.

@@ -7,7 +7,6 @@ use overlayd_core::contract::{AttachmentId, HostNetworks, NetworkName, ObservedA
 use overlayd_netlink::{Address, Link, OrAbsent};
 
 use crate::{
-    error::host,
     host::HostContext,
     mark::{LinkMark, LinkOwner},
     target,
@@ -26,7 +25,7 @@ pub(crate) fn observe(shared: &HostContext, mut links: Vec<Link>) -> Result<Host
 }
 
 fn network(shared: &HostContext, bridge: &Link, links: &[Link]) -> Result<ObservedNetwork> {
-    let own = shared.rtnl.addresses(bridge.index).or_absent().map_err(host)?.unwrap_or_default();
+    let own = shared.rtnl.addresses(bridge.index).or_absent()?.unwrap_or_default();
     let own = own.into_iter().filter(Address::is_global);
     let mut gateways: Vec<IpNet> = own.map(|address| address.net).collect();
     gateways.sort();

@@ -2,12 +2,15 @@
 //! waiting, and one of a whole interface group hardly more.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::JoinHandle,
     time::Duration,
 };
 
-use overlayd_core::contract::{self, Error};
+use overlayd_core::{
+    contract::{self, Error},
+    sync::{lock, unpoisoned},
+};
 use overlayd_netlink::{OrAbsent, Rtnl, link};
 
 /// How long the first interface waits for company.
@@ -43,7 +46,7 @@ struct ReaperState {
 
 impl ReaperShared {
     fn state(&self) -> MutexGuard<'_, ReaperState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -71,7 +74,7 @@ impl LinkReaper {
         self.shared.changed.notify_all();
         let pending = |state: &mut ReaperState| state.done < wanted;
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, pending);
-        match waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+        match unpoisoned(waited).1.timed_out() {
             true => Err(Error::Deadline { what: "deleting links out of service".into(), after: PATIENCE }),
             false => Ok(()),
         }
@@ -108,9 +111,9 @@ fn serve(shared: &ReaperShared, rtnl: &Rtnl, group: u32) {
 /// Waits for links to delete and then for a little more of them, unless somebody is in a hurry. `None` at the end.
 fn gathered(shared: &ReaperShared) -> Option<u64> {
     let idle = |state: &mut ReaperState| state.given == state.done && !state.ending;
-    let state = shared.changed.wait_while(shared.state(), idle).unwrap_or_else(PoisonError::into_inner);
+    let state = unpoisoned(shared.changed.wait_while(shared.state(), idle));
     let calm = |state: &mut ReaperState| state.awaited <= state.done && !state.ending;
-    let waited = shared.changed.wait_timeout_while(state, GATHER, calm).unwrap_or_else(PoisonError::into_inner);
+    let waited = unpoisoned(shared.changed.wait_timeout_while(state, GATHER, calm));
     let state = waited.0;
     (state.given != state.done).then_some(state.given)
 }
@@ -119,5 +122,5 @@ fn gathered(shared: &ReaperShared) -> Option<u64> {
 fn pause(shared: &ReaperShared) -> bool {
     let running = |state: &mut ReaperState| !state.ending;
     let waited = shared.changed.wait_timeout_while(shared.state(), RETRY, running);
-    waited.unwrap_or_else(PoisonError::into_inner).0.ending
+    unpoisoned(waited).0.ending
 }

@@ -30,7 +30,7 @@ use self::{
     store::ElementStore,
     table::TableLayout,
 };
-use crate::{error::host, mark::InstanceMarks};
+use crate::mark::InstanceMarks;
 
 /// How often a change is made again because somebody else changed the ruleset at the same time.
 const ATTEMPTS: usize = 32;
@@ -85,8 +85,8 @@ pub(crate) struct NftRules {
 impl NftRules {
     /// For the calling thread's network namespace, with what an earlier run left there.
     pub(crate) fn here(marks: &InstanceMarks, protection: TableProtection) -> contract::Result<Self> {
-        let (nft, names) = (Nft::here().map_err(host)?, TableLayout::new(marks));
-        let netns = Netns::current().map_err(host)?;
+        let (nft, names) = (Nft::here()?, TableLayout::new(marks));
+        let netns = Netns::current()?;
         let (elements, store, installed) = (NetworkElements::default(), ElementStore::default(), None);
         let obstacles = obstacles::KnownBarriers::default();
         let mut rules =
@@ -107,7 +107,7 @@ impl NftRules {
         self.change(id, &items)?;
         self.store.settle(id, items);
         if !changed.is_empty() {
-            let forgotten = self.netns.run(|| conntrack::forget_udp_to(&changed)).map_err(host)?.map_err(host)?;
+            let forgotten = self.netns.run(|| conntrack::forget_udp_to(&changed))??;
             tracing::debug!(attachment = %id, forgotten, "UDP flows to changed ports start anew");
         }
         Ok(())
@@ -125,7 +125,7 @@ impl NftRules {
 
     /// The attachments that have in the ruleset what they need. None of them where somebody took it away.
     pub(crate) fn standing(&mut self) -> contract::Result<Vec<AttachmentId>> {
-        let generation = self.nft.generation().map_err(host)?;
+        let generation = self.nft.generation()?;
         let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
         let stands =
             ours || (self.is_present(TableKind::Host)? && self.is_present(TableKind::Bridge)? && self.is_filled()?);
@@ -135,7 +135,7 @@ impl NftRules {
     /// Lets go of the tables, which stay as they are, so that another process of this daemon can hold them. The next change
     /// of ours takes them back.
     pub(crate) fn let_go(&mut self) -> contract::Result<()> {
-        self.nft = self.netns.run(Nft::here).map_err(host)?.map_err(host)?;
+        self.nft = self.netns.run(Nft::here)??;
         self.installed = None;
         Ok(())
     }
@@ -153,8 +153,8 @@ impl NftRules {
     /// Whether every attachment's elements are in the sets, and the rules in the tables.
     fn is_filled(&self) -> contract::Result<bool> {
         let have: BTreeSet<RuleItem> = self.found_items()?.into_iter().map(|(item, _)| item).collect();
-        let rules = self.nft.count_rules(Family::Inet, &self.names.table).map_err(host)?
-            + self.nft.count_rules(Family::Bridge, &self.names.table).map_err(host)?;
+        let rules = self.nft.count_rules(Family::Inet, &self.names.table)?
+            + self.nft.count_rules(Family::Bridge, &self.names.table)?;
         let contents = self.store.all();
         let is_there = |item: &RuleItem| !matches!(item, RuleItem::Element(_)) || have.contains(item);
         Ok(contents.iter().all(|(_, item)| is_there(item)) && rules == self.names.rule_count(&contents))
@@ -166,13 +166,13 @@ impl NftRules {
             Ok(self.elements(set)?.iter().map(nft::interface_of).collect())
         };
         let mut ranges = BTreeSet::new();
-        for set in [table::RANGES_V4, table::RANGES_V6] {
+        for set in [sets::RANGES_V4, sets::RANGES_V6] {
             ranges.extend(self.elements(set)?.iter().filter_map(table::range_of).flatten());
         }
         Ok(NetworkElements {
-            bridges: interfaces(table::BRIDGES)?,
-            egress: interfaces(table::EGRESS)?,
-            overlays: interfaces(table::OVERLAYS)?,
+            bridges: interfaces(sets::BRIDGES)?,
+            egress: interfaces(sets::EGRESS)?,
+            overlays: interfaces(sets::OVERLAYS)?,
             ranges,
         })
     }
@@ -187,7 +187,7 @@ impl NftRules {
     pub(crate) fn install(&mut self, wanted: &NetworkElements) -> contract::Result<()> {
         self.elements = wanted.clone();
         for _ in 0..ATTEMPTS {
-            let generation = self.nft.generation().map_err(host)?;
+            let generation = self.nft.generation()?;
             let change = match &self.installed {
                 Some((have, then)) if *then == generation && have == wanted => return Ok(()),
                 Some((have, then)) if *then == generation && have.ranges == wanted.ranges => {
@@ -214,7 +214,7 @@ impl NftRules {
             return Ok(());
         }
         for _ in 0..ATTEMPTS {
-            let generation = self.nft.generation().map_err(host)?;
+            let generation = self.nft.generation()?;
             if !self.is_present(TableKind::Host)? && !self.is_present(TableKind::Bridge)? {
                 self.installed = None;
                 return Ok(());
@@ -239,7 +239,7 @@ impl NftRules {
             return Ok(());
         }
         for _ in 0..ATTEMPTS {
-            let generation = self.nft.generation().map_err(host)?;
+            let generation = self.nft.generation()?;
             let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
             if !ours {
                 // First what was, then the difference.
@@ -271,7 +271,7 @@ impl NftRules {
                 return Ok(false);
             }
             Err(error) if error.is_forbidden() && self.is_held()? => return Err(self.taken()),
-            outcome => outcome.map_err(host)?,
+            outcome => outcome?,
         };
         let Outcome::Applied(now) = outcome else { return Ok(false) };
         self.installed = Some((self.elements.clone(), now));
@@ -291,7 +291,7 @@ impl NftRules {
         }
         let claim = |change, place: TableKind| nft::claim_table(change, place.family(), &self.names.table);
         let change = orphans.into_iter().fold(self.nft.transaction(), claim);
-        let generation = self.nft.generation().map_err(host)?;
+        let generation = self.nft.generation()?;
         match self.nft.commit(change, generation, "claim the tables of an earlier run") {
             // The first change of ours claims them again.
             Err(error) => tracing::debug!(%error, "the tables of an earlier run are not held yet"),
@@ -322,8 +322,9 @@ impl NftRules {
     }
 
     fn tenures(&self) -> contract::Result<[(TableKind, Option<Tenure>); 2]> {
-        let tenure = |place: TableKind| self.nft.tenure(place.family(), &self.names.table).map_err(host);
-        Ok([(TableKind::Host, tenure(TableKind::Host)?), (TableKind::Bridge, tenure(TableKind::Bridge)?)])
+        let host = self.tenure(TableKind::Host)?;
+        let bridge = self.tenure(TableKind::Bridge)?;
+        Ok([(TableKind::Host, host), (TableKind::Bridge, bridge)])
     }
 
     fn is_held(&self) -> contract::Result<bool> {
@@ -331,15 +332,19 @@ impl NftRules {
     }
 
     fn is_present(&self, place: TableKind) -> contract::Result<bool> {
-        Ok(self.nft.tenure(place.family(), &self.names.table).map_err(host)?.is_some())
+        Ok(self.tenure(place)?.is_some())
+    }
+
+    fn tenure(&self, place: TableKind) -> contract::Result<Option<Tenure>> {
+        Ok(self.nft.tenure(place.family(), &self.names.table)?)
     }
 
     fn found_items(&self) -> contract::Result<Vec<(RuleItem, Option<AttachmentId>)>> {
         let mut items = Vec::new();
         for place in [TableKind::Host, TableKind::Bridge] {
-            for name in self.nft.sets(place.family(), &self.names.table).map_err(host)? {
+            for name in self.nft.sets(place.family(), &self.names.table)? {
                 let Some(set) = SetName::read(place, &name) else { continue };
-                let elements = self.nft.elements(place.family(), &self.names.table, &name).map_err(host)?;
+                let elements = self.nft.elements(place.family(), &self.names.table, &name)?;
                 let read = elements.iter().filter_map(|element| NftElement::read(&set, element));
                 items.extend(read.map(|(element, owner)| (RuleItem::Element(element), owner)));
             }
@@ -348,7 +353,7 @@ impl NftRules {
     }
 
     fn elements(&self, set: &str) -> contract::Result<Vec<SetElement>> {
-        self.nft.elements(Family::Inet, &self.names.table, set).map_err(host)
+        Ok(self.nft.elements(Family::Inet, &self.names.table, set)?)
     }
 
     fn taken(&self) -> contract::Error {

@@ -11,8 +11,6 @@ use overlayd_core::contract::{self, Error};
 use overlayd_netlink::{Netns, steps, sysctl};
 use serde::{Deserialize, Serialize};
 
-use crate::error::host;
-
 /// The settings of one network namespace, and the memory of them.
 #[derive(Debug)]
 pub(crate) struct HostSettings {
@@ -54,17 +52,17 @@ impl HostSettings {
 
     /// Reads a setting; `None` where the host does not have it.
     pub(crate) fn read(&self, setting: &str) -> contract::Result<Option<String>> {
-        sysctl::read(&self.netns, setting).map_err(host)
+        Ok(sysctl::read(&self.netns, setting)?)
     }
 
     /// Writes a setting that ends with what it belongs to, such as an interface of ours.
     pub(crate) fn write(&self, setting: &str, value: &str) -> contract::Result<()> {
-        sysctl::write(&self.netns, setting, value).map_err(host)
+        Ok(sysctl::write(&self.netns, setting, value)?)
     }
 
     /// The interfaces that have settings of this family, `ipv4` or `ipv6`.
     pub(crate) fn interfaces(&self, family: &str) -> contract::Result<Vec<String>> {
-        sysctl::interfaces(&self.netns, family).map_err(host)
+        Ok(sysctl::interfaces(&self.netns, family)?)
     }
 
     /// Makes the setting be `value` until [`HostSettings::restore`]. A setting that the host does not have, or that is so

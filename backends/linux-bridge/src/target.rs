@@ -10,8 +10,6 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::error::host;
-
 /// An open container.
 #[derive(Debug)]
 pub(crate) struct OpenTarget {
@@ -60,7 +58,7 @@ impl OpenTarget {
         };
         let netns = match netns {
             Err(error) if error.errno() == Some(Errno::SRCH) => return Err(gone()),
-            other => other.map_err(host)?,
+            other => other?,
         };
         let start = start_of(pid).ok_or_else(gone)?;
         let process = TargetProcess { pid, pidfd, start };
@@ -77,7 +75,7 @@ impl OpenTarget {
             Err(error) if error.errno() == Some(Errno::NOENT) => {
                 return Err(Error::TargetGone(format!("there is no network namespace at {}", path.display())));
             }
-            other => other.map_err(host)?,
+            other => other?,
         };
         let identity = TargetIdentity(format!("{boot}/{}", netns.id()));
         Ok(Self { netns, identity, process: None })

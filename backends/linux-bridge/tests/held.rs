@@ -6,7 +6,7 @@ mod common;
 
 use common::{Bench, V4, V6, container, ip, service_ip};
 use ipnet::IpNet;
-use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, Inbound};
+use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, HandoverOutcome, HandoverPart, Inbound};
 use overlayd_linux_bridge::TableProtection;
 use overlayd_netlink::nft::{Family, Nft, Tenure, claim_table};
 use overlayd_testkit::lab::{
@@ -146,4 +146,20 @@ async fn a_fence_that_cannot_be_put_up_fails_the_attach() {
     drop(thief);
     three.bench.backend.attach(&plan).await.unwrap();
     assert!(is_cut_off(&late, &three.other.0, service_ip(&three.other.1), Way::Udp));
+}
+
+#[tokio::test]
+async fn a_handover_releases_the_tables_and_carries_nothing() {
+    let bench = Bench::new(V4);
+    bench.backend.ensure_network(&bench.web()).await.unwrap();
+    let ruleset = bench.host.run(&["nft", "list", "ruleset"]);
+    let handover = bench.backend.handover().expect("this backend holds tables");
+    assert!(handover.prepare().await.unwrap().is_empty());
+    assert_eq!(handover.complete().await.unwrap(), HandoverOutcome::Done);
+    let released = bench.host.run(&["nft", "list", "ruleset"]);
+    assert_eq!(released.matches("chain ").count(), ruleset.matches("chain ").count(), "the rules stay");
+    let part = HandoverPart { name: "device".into(), resources: Vec::new() };
+    let error = handover.inherit(vec![part]).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid(what) if what.contains("device")), "{error}");
+    handover.inherit(Vec::new()).await.unwrap();
 }

@@ -19,7 +19,6 @@ use crate::{
 /// Circles that are still there: the folder, then the modules. The list only ever gets shorter.
 const KNOWN: &[(&str, &[&str])] = &[
     ("backends/kernel-wg", &["backend", "devices"]),
-    ("backends/linux-bridge::rules", &["fence", "matchers", "publish", "sets", "table"]),
     ("backends/netlink", &["link", "netns", "rtnl", "watch"]),
     ("backends/userspace-wg::devices", &["handover", "make", "running"]),
     (

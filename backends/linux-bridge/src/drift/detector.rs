@@ -4,7 +4,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use overlayd_core::contract::{self, AttachmentId, DriftReason, DriftSignal, InterfaceChange};
+use overlayd_core::{
+    contract::{self, AttachmentId, DriftReason, DriftSignal, InterfaceChange},
+    sync::KeyedLocks,
+};
 use overlayd_netlink::{
     Link,
     watch::{By, Event},
@@ -12,9 +15,7 @@ use overlayd_netlink::{
 
 use super::noted;
 use crate::{
-    error::host,
     host::HostContext,
-    keyed::Keyed,
     mark::{InstanceMarks, LinkMark},
 };
 
@@ -27,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub(super) struct DriftDetector {
     host: Arc<HostContext>,
     /// The attachments that are being worked on.
-    busy: Arc<Keyed<AttachmentId>>,
+    busy: Arc<KeyedLocks<AttachmentId>>,
     signal: DriftSignal,
     /// Our links by index, as last told, with the mark that they had first: one that was taken off is to be noticed.
     known: HashMap<u32, Link>,
@@ -61,7 +62,7 @@ struct PendingDrift {
 impl DriftDetector {
     pub(super) fn new(
         shared: Arc<HostContext>,
-        busy: Arc<Keyed<AttachmentId>>,
+        busy: Arc<KeyedLocks<AttachmentId>>,
         signal: DriftSignal,
     ) -> contract::Result<Self> {
         let mut judge = Self {
@@ -76,14 +77,14 @@ impl DriftDetector {
             suspects: BTreeMap::new(),
             rulesets: Vec::new(),
         };
-        judge.look_at_all().map_err(host)?;
+        judge.look_at_all()?;
         Ok(judge)
     }
 
     /// Our links, and those of others on our bridges, as they were when the last event was told.
     pub(super) fn links(&mut self) -> contract::Result<Vec<Link>> {
         if self.deaf {
-            self.look_at_all().map_err(host)?;
+            self.look_at_all()?;
         }
         let as_is = |link: &Link| match self.unmarked.get(&link.index) {
             Some(alias) => Link { alias: alias.clone(), ..link.clone() },

@@ -1,10 +1,13 @@
 use std::{
     collections::HashMap,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use overlayd_core::contract::{AttachmentId, DriftReason, DriftSignal};
+use overlayd_core::{
+    contract::{AttachmentId, DriftReason, DriftSignal},
+    sync::lock,
+};
 use rustix::event::epoll;
 
 /// Knows the processes of the attached containers, by their pidfds, and tells when one ends.
@@ -64,7 +67,7 @@ impl ExitWatcher {
     }
 
     fn living(&self) -> MutexGuard<'_, WatchedProcesses> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.living)
     }
 }
 

@@ -10,14 +10,17 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use overlayd_core::contract::{self, AttachmentId, DriftSignal, Error};
+use overlayd_core::{
+    contract::{self, AttachmentId, DriftSignal, Error},
+    sync::{KeyedLocks, lock},
+};
 use overlayd_netlink::{Link, watch::Watch};
 use rustix::{
     buffer::spare_capacity,
@@ -26,7 +29,7 @@ use rustix::{
 };
 
 use self::{detector::DriftDetector, exit_watcher::ExitWatcher};
-use crate::{error, host::HostContext, keyed::Keyed};
+use crate::host::HostContext;
 
 /// Between two looks at events, so that a flood of them is read in large portions: what we do ourselves is most of it.
 const BREATH: Duration = Duration::from_millis(2);
@@ -51,11 +54,11 @@ impl DriftMonitor {
     /// Starts watching the calling thread's network namespace, which is `host`'s too.
     pub(crate) fn start(
         host: Arc<HostContext>,
-        busy: Arc<Keyed<AttachmentId>>,
+        busy: Arc<KeyedLocks<AttachmentId>>,
         signal: DriftSignal,
     ) -> contract::Result<Self> {
         // First listened, then looked: so nothing is missed between the two.
-        let watch = Watch::here(host.rtnl.own_changes().clone()).map_err(error::host)?;
+        let watch = Watch::here(host.rtnl.own_changes().clone())?;
         let judge = DriftDetector::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
@@ -81,7 +84,7 @@ impl DriftMonitor {
     /// nobody has read yet: listing links takes it long where there are many, and whoever changes one waits meanwhile.
     pub(crate) fn links(&self) -> contract::Result<Vec<Link>> {
         let mut ears = lock(&self.ears);
-        ears.hear().map_err(error::host)?;
+        ears.hear()?;
         if ears.judge.next_due().is_some() {
             // The thread may wait for what it is not going to hear any more.
             self.ring();
@@ -134,10 +137,6 @@ impl EventReader {
         }
         Ok(())
     }
-}
-
-fn lock(ears: &Mutex<EventReader>) -> MutexGuard<'_, EventReader> {
-    ears.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How the thread hears that it is to end, or that something was heard in its place.
@@ -197,5 +196,5 @@ fn timespec(duration: Duration) -> Timespec {
 
 /// What reads like an error of the host, for calls that cannot hand one on.
 pub(crate) fn noted<T>(outcome: overlayd_netlink::Result<T>, what: &str) -> Option<T> {
-    outcome.map_err(error::host).inspect_err(|error| tracing::warn!(%error, "{what}")).ok()
+    outcome.inspect_err(|error| tracing::warn!(%error, "{what}")).ok()
 }

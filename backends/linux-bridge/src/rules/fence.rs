@@ -8,9 +8,8 @@ use overlayd_netlink::nft::{
 };
 
 use super::{
-    matchers::{IpVersion, PacketEnd, among, back, equal, follow, icmpv6, jump, load, version},
-    sets::{self, SetKind, TableKind},
-    table::{BRIDGES, by_name_of},
+    matchers::{IpVersion, PacketEnd, among, back, by_name_of, equal, follow, icmpv6, jump, load, version},
+    sets::{self, BRIDGES, SetKind, TableKind},
 };
 
 type Pair = [&'static SetKind; 2];

@@ -1,10 +1,8 @@
 //! Words of rules that several chains use.
 
-use overlayd_netlink::nft::{
-    ChainName, CmpOp, Expr, Family, LookupExpr, MetaKey, PayloadBase, Register, Rule, Verdict,
-};
+use overlayd_netlink::nft::{CmpOp, Expr, Family, LookupExpr, MetaKey, PayloadBase, Register, Rule, Verdict};
 
-use super::sets::{SetKind, TableKind};
+use super::sets::{SetKind, TableKind, chain_name};
 
 /// Ethernet types.
 pub(super) const ARP: [u8; 2] = [0x08, 0x06];
@@ -114,13 +112,14 @@ pub(super) fn back(rule: Rule) -> Rule {
 }
 
 pub(super) fn goto(rule: Rule, chain: &str) -> Rule {
-    rule.goto(name(chain))
+    rule.goto(chain_name(chain))
 }
 
 pub(super) fn jump(rule: Rule, chain: &str) -> Rule {
-    rule.jump(name(chain))
+    rule.jump(chain_name(chain))
 }
 
-pub(super) fn name(chain: &str) -> ChainName {
-    ChainName::new(chain).expect("names of chains are constants")
+/// Matches the interface that this key means by a set of interface names.
+pub(super) fn by_name_of(rule: Rule, key: MetaKey, set: &str) -> Rule {
+    rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(LookupExpr::new(set, Register::R0))
 }

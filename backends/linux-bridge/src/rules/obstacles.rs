@@ -4,7 +4,6 @@ use overlayd_core::contract::{self, Finding, FindingCode, FindingSubject, Severi
 use overlayd_netlink::nft::{Barrier, Hook, Loss};
 
 use super::{NetworkElements, NftRules};
-use crate::error::host;
 
 /// Where the kernel names the tables of iptables that are not nftables, which cannot be looked into this way.
 const LEGACY: [(&str, &str); 2] = [
@@ -25,13 +24,13 @@ impl NftRules {
         if self.elements == NetworkElements::default() {
             return Ok(Vec::new());
         }
-        let generation = Some(self.nft.generation().map_err(host)?);
+        let generation = Some(self.nft.generation()?);
         if self.obstacles.generation != generation {
             let interfaces: Vec<String> = self.elements.bridges.union(&self.elements.overlays).cloned().collect();
-            let barriers = self.nft.barriers(&self.names.table, &interfaces).map_err(host)?;
+            let barriers = self.nft.barriers(&self.names.table, &interfaces)?;
             self.obstacles = KnownBarriers { generation, findings: barriers.iter().map(drops).collect() };
         }
-        let legacy = self.netns.run(legacy).map_err(host)?;
+        let legacy = self.netns.run(legacy)?;
         Ok(self.obstacles.findings.iter().cloned().chain(legacy).collect())
     }
 }

@@ -7,7 +7,6 @@ use overlayd_netlink::Netns;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
 use super::{elements::host_port, sets::RuleItem};
-use crate::error::host;
 
 /// Refuses new ports that a program of the host has already.
 pub(super) fn check(netns: &Netns, new: &[(AttachmentId, RuleItem)]) -> contract::Result<()> {
@@ -15,7 +14,7 @@ pub(super) fn check(netns: &Netns, new: &[(AttachmentId, RuleItem)]) -> contract
     if ports.is_empty() {
         return Ok(());
     }
-    let taken = netns.run(|| ports.into_iter().find(|(at, protocol)| is_taken(*at, *protocol))).map_err(host)?;
+    let taken = netns.run(|| ports.into_iter().find(|(at, protocol)| is_taken(*at, *protocol)))?;
     match taken {
         None => Ok(()),
         Some((at, protocol)) => {

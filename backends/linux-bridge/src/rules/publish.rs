@@ -6,9 +6,8 @@ use overlayd_netlink::nft::{
 };
 
 use super::{
-    matchers::{IpVersion, PacketEnd, address, load, version, within},
-    sets::{self, SetKind, TableKind},
-    table::{BRIDGES, by_name_of},
+    matchers::{IpVersion, PacketEnd, address, by_name_of, load, version, within},
+    sets::{self, BRIDGES, SetKind, TableKind},
 };
 
 const ARRIVING: &str = "publish";

@@ -2,8 +2,18 @@
 
 use overlayd_core::contract::AttachmentId;
 use overlayd_netlink::nft::{
-    Family, INTERFACE_NAME, Set, SetDataType, SetElement, SetElementData, SetKeyType, Verdict,
+    ChainName, Family, INTERFACE_NAME, Set, SetDataType, SetElement, SetElementData, SetKeyType, Verdict,
 };
+
+/// Set of our bridges.
+pub(super) const BRIDGES: &str = "bridges";
+/// Set of bridges with egress.
+pub(super) const EGRESS: &str = "egress";
+/// Set of overlay devices.
+pub(super) const OVERLAYS: &str = "overlays";
+/// Sets of overlay ranges.
+pub(super) const RANGES_V4: &str = "ranges4";
+pub(super) const RANGES_V6: &str = "ranges6";
 
 /// A set or map of ours.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -250,7 +260,7 @@ impl NftElement {
         };
         let element = match &self.value {
             Some(ElementValue::Data(value)) => element.value(SetElement::new(value.clone())),
-            Some(ElementValue::Jump(chain)) => element.verdict(Verdict::JumpTo(super::matchers::name(chain))),
+            Some(ElementValue::Jump(chain)) => element.verdict(Verdict::JumpTo(chain_name(chain))),
             None => element,
         };
         if self.shared { element } else { element.with_comment(comment(owner)) }
@@ -327,4 +337,9 @@ fn type_of(fields: &[KeyField]) -> SetKeyType {
         [single] => each(single),
         several => SetKeyType::Concat(several.iter().map(each).collect()),
     }
+}
+
+/// The name of a chain, as rules and elements refer to it.
+pub(super) fn chain_name(chain: &str) -> ChainName {
+    ChainName::new(chain).expect("names of chains are constants and hashes")
 }

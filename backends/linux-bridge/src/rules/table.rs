@@ -17,22 +17,12 @@ use super::{
     NetworkElements, fence, guard,
     matchers::goto,
     publish,
-    sets::{self, RuleItem, SetName, SetScope, TableKind},
+    sets::{self, BRIDGES, EGRESS, OVERLAYS, RANGES_V4, RANGES_V6, RuleItem, SetName, SetScope, TableKind},
 };
 use crate::mark::InstanceMarks;
 
 /// Elements that fit into one message, whose length has 16 bits.
 const BATCH: usize = 256;
-
-/// Set of our bridges.
-pub(super) const BRIDGES: &str = "bridges";
-/// Set of bridges with egress.
-pub(super) const EGRESS: &str = "egress";
-/// Set of overlay devices.
-pub(super) const OVERLAYS: &str = "overlays";
-/// Sets of overlay ranges.
-pub(super) const RANGES_V4: &str = "ranges4";
-pub(super) const RANGES_V6: &str = "ranges6";
 
 /// Chain for packets from members.
 const FROM_MEMBERS: &str = "from-members";
@@ -342,11 +332,6 @@ fn by_name(rule: Rule, side: PacketSide, set: &str, is: SetMembership) -> Rule {
     } else {
         lookup.invert()
     })
-}
-
-/// Matches by a set of interface names.
-pub(super) fn by_name_of(rule: Rule, key: MetaKey, set: &str) -> Rule {
-    rule.expr(Expr::Meta { dreg: Register::R0, key }).expr(LookupExpr::new(set, Register::R0))
 }
 
 /// Matches packets of connections that were let through before.
