@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use overlayd_core::{
-    engine::{Backends, EngineConfig},
+    engine::{Backends, BuildInfo, EngineConfig, EngineTimes},
     ipc::{Counters, Limits},
     names::InstanceId,
 };
@@ -187,12 +187,17 @@ fn context(data_dir: &Path, settings: &Settings) -> BackendContext {
 
 fn engine_config(data_dir: &Path, settings: &Settings) -> EngineConfig {
     EngineConfig {
-        backend_deadline: settings.deadlines.backend(),
+        times: EngineTimes {
+            backend_deadline: settings.deadlines.backend(),
+            cool_down: settings.cool_down_secs.time(),
+            ..EngineTimes::default()
+        },
         dns: settings.dns.config(),
         inbound: settings.isolation.inbound(),
-        cool_down: settings.cool_down_secs.time(),
-        build: format!("overlayd {}", env!("CARGO_PKG_VERSION")),
-        features: ADDITIONS.iter().map(|&addition| addition.to_owned()).collect(),
+        build: BuildInfo {
+            version: format!("overlayd {}", env!("CARGO_PKG_VERSION")),
+            features: ADDITIONS.iter().map(|&addition| addition.to_owned()).collect(),
+        },
         legacy_marker: Some(data_dir.join(overlayd_core::legacy::FILE)),
         ..EngineConfig::new(data_dir.join(STATE))
     }

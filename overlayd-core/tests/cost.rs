@@ -21,7 +21,7 @@ use overlayd_core::{
     contract::{
         DeviceInfo, DevicePlan, DeviceStatus, DriftSignal, OverlayBackend, PeerChange, PortProtocol, Result, Target,
     },
-    engine::{Backends, Engine, EngineConfig},
+    engine::{Backends, Engine, EngineConfig, EngineTimes},
     names::LinkName,
     protocol::{AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PortSpec, Request, Response},
     store::Store,
@@ -143,10 +143,13 @@ impl Node {
         };
         // What looks at everything from time to time is no part of a request.
         let config = EngineConfig {
-            reconcile_interval: Duration::from_secs(3600),
-            observe_interval: Duration::from_secs(3600),
-            resolve_interval: Duration::from_secs(3600),
-            cool_down: Duration::ZERO,
+            times: EngineTimes {
+                reconcile_interval: Duration::from_secs(3600),
+                observe_interval: Duration::from_secs(3600),
+                resolve_interval: Duration::from_secs(3600),
+                cool_down: Duration::ZERO,
+                ..EngineTimes::default()
+            },
             ..EngineConfig::new(directory.path().to_owned())
         };
         let engine = Engine::start(config, backends).await.unwrap();

@@ -7,7 +7,7 @@ use overlayd_core::{
     contract::{
         DeviceInfo, DevicePlan, DeviceStatus, DriftSignal, OverlayBackend, PeerChange, Result as HostResult, Target,
     },
-    engine::{Backends, Engine, EngineConfig},
+    engine::{Backends, Engine, EngineConfig, EngineTimes},
     names::LinkName,
     protocol::{Frame, Hello, PeerScope, Request, Response},
     store::Store,
@@ -127,11 +127,13 @@ async fn engine(directory: &Path, peers: u32) -> Arc<Engine> {
     // What looks at everything from time to time is no part of a request.
     let hour = Duration::from_secs(3600);
     let config = EngineConfig {
-        reconcile_interval: hour,
-        observe_interval: hour,
-        resolve_interval: hour,
-        cool_down: Duration::ZERO,
-        backend_deadline: hour,
+        times: EngineTimes {
+            reconcile_interval: hour,
+            observe_interval: hour,
+            resolve_interval: hour,
+            cool_down: Duration::ZERO,
+            backend_deadline: hour,
+        },
         ..EngineConfig::new(directory.to_owned())
     };
     let engine = Engine::start(config, backends).await.expect("an engine");

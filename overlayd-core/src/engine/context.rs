@@ -40,7 +40,7 @@ impl Context {
         let now = self.now();
         // Two per release: the list of resting addresses shrinks faster than it grows, at a constant cost.
         let mut changes: Vec<_> = desired.rested(now).take(2).map(|ip| Change::Rest(ip, None)).collect();
-        changes.push(Change::Rest(ip, Some(now + self.config.cool_down.as_secs())));
+        changes.push(Change::Rest(ip, Some(now + self.config.times.cool_down.as_secs())));
         changes
     }
 }

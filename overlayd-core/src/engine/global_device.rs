@@ -34,7 +34,7 @@ pub(super) struct GlobalDevice {
 
 impl GlobalDevice {
     pub(super) fn new(context: &Arc<Context>) -> Self {
-        let state = recorded_state(&context);
+        let state = recorded_state(context);
         Self { context: Arc::clone(context), state: AtomicU8::new(state as u8), mtu: AtomicU16::new(plan::DEFAULT_MTU) }
     }
 

@@ -43,7 +43,12 @@ use tokio::sync::watch;
 use self::{
     areas::Areas, context::Context, observer::DeviceObserver, reconcile::Reconciler, start::load, status::StatusReader,
 };
-pub use self::{config::EngineConfig, error::Error, host::Backends, start::StartError};
+pub use self::{
+    config::{BuildInfo, EngineConfig, EngineTimes},
+    error::Error,
+    host::Backends,
+    start::StartError,
+};
 use crate::contract::Finding;
 
 /// Owns everything on the host that touches the overlay, and answers requests about it.

@@ -48,7 +48,7 @@ pub(super) async fn load(config: EngineConfig, backends: Backends) -> Result<Con
         records = import_legacy::import(path, &keyring, &store).await?;
     }
     Ok(Context {
-        host: Host::new(backends, config.backend_deadline),
+        host: Host::new(backends, config.times.backend_deadline),
         ledger: Ledger::new(store, records),
         identity: NodeIdentity::load(keyring)?,
         locks: ObjectLocks::default(),

@@ -29,8 +29,8 @@ fn quiet_attacher() -> MockAttacher {
 async fn engine(overlay: MockOverlayBackend, attacher: MockAttacher) -> (Arc<Engine>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = EngineConfig::new(dir.path().to_owned());
-    config.backend_deadline = Duration::from_millis(50);
-    config.reconcile_interval = Duration::from_secs(3600);
+    config.times.backend_deadline = Duration::from_millis(50);
+    config.times.reconcile_interval = Duration::from_secs(3600);
     let backends = Backends {
         overlay: Arc::new(overlay),
         attacher: Arc::new(attacher),

@@ -184,8 +184,8 @@ async fn start(
     };
     let mut config = EngineConfig::new(dir.path().to_owned());
     config.legacy_marker = Some(dir.path().join(FILE));
-    config.backend_deadline = tuning.deadline;
-    config.reconcile_interval = tuning.interval;
+    config.times.backend_deadline = tuning.deadline;
+    config.times.reconcile_interval = tuning.interval;
     config.dns = tuning.dns.clone();
     Engine::start(config, backends).await.unwrap()
 }

@@ -12,7 +12,7 @@ use std::{
 use overlayd_core::{
     clock::Clock,
     desired::{Change, Desired},
-    engine::{Backends, Engine, EngineConfig},
+    engine::{Backends, Engine, EngineConfig, EngineTimes},
     store::Store,
 };
 
@@ -76,8 +76,11 @@ impl Machine {
         };
         let config = EngineConfig {
             clock: Clock::Simulated(Arc::clone(&self.clock)),
-            reconcile_interval: Duration::from_secs(3600),
-            observe_interval: Duration::from_secs(3600),
+            times: EngineTimes {
+                reconcile_interval: Duration::from_secs(3600),
+                observe_interval: Duration::from_secs(3600),
+                ..EngineTimes::default()
+            },
             ..EngineConfig::new(self.dir.path().to_owned())
         };
         Engine::start(config, backends).await.unwrap_or_else(|error| panic!("the daemon does not start: {error}"))

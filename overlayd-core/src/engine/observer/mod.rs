@@ -125,7 +125,7 @@ pub(super) fn spawn(engine: &Arc<Engine>) {
     let observer = &engine.observer;
     let soon = Arc::clone(&observer.schedule.soon);
     let took = observer.schedule.took.subscribe();
-    let interval = observer.context.config.observe_interval;
+    let interval = observer.context.config.times.observe_interval;
     tokio::spawn(run(Arc::downgrade(engine), soon, took, interval));
 }
 

@@ -76,7 +76,7 @@ async fn lookup(host: &str, port: u16) -> Option<SocketAddr> {
 
 /// Resolves names of peers again and again, until the engine is dropped.
 pub(in crate::engine) fn spawn(engine: &Arc<Engine>) {
-    let interval = engine.context.config.resolve_interval;
+    let interval = engine.context.config.times.resolve_interval;
     tokio::spawn(run(Arc::downgrade(engine), interval));
 }
 

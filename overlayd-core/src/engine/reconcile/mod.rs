@@ -101,7 +101,7 @@ impl Reconciler {
 
 /// Starts passes until the engine is dropped.
 pub(super) fn spawn(engine: &Arc<Engine>) {
-    let mut ticks = tokio::time::interval(engine.context.config.reconcile_interval);
+    let mut ticks = tokio::time::interval(engine.context.config.times.reconcile_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let signal = engine.context.host.drift.clone();
     tokio::spawn(run(Arc::downgrade(engine), ticks, signal));

@@ -58,8 +58,8 @@ impl StatusReader {
         parse::at_most("events", MOST_EVENTS, hello.events.len())?;
         Ok(HelloReply {
             version: PROTOCOL_VERSION,
-            build: self.context.config.build.clone(),
-            features: self.context.config.features.clone(),
+            build: self.context.config.build.version.clone(),
+            features: self.context.config.build.features.clone(),
             backend: Some(self.context.host.devices.backend_name().to_owned()),
         })
     }
