@@ -7,6 +7,7 @@ mod attach;
 mod calls;
 mod concurrency;
 mod drift;
+mod findings;
 mod issued;
 mod modes;
 mod names;
