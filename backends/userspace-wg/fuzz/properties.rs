@@ -7,7 +7,8 @@ use std::{
 
 use overlayd_core::keys::PrivateKey;
 use overlayd_userspace_wg::{
-    noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SteadyTime, Tunnel},
+    datagram::{DatagramClass, classify},
+    noise::{CurrentTime, DropReason, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SteadyTime, Tunnel},
     offload::{FrameOffload, FrameSplit, MergePolicy, SLACK, VNET_HEADER, coalesce},
     uapi::SetRequest,
 };
@@ -173,7 +174,14 @@ fn address() -> SocketAddr {
 /// Hands a datagram to an engine and returns its replies.
 fn checked(tunnel: &mut Tunnel, now: CurrentTime, datagram: &[u8]) -> Vec<Vec<u8>> {
     let (mut packets, mut replies) = (PacketBatch::with_padding(1), PacketBatch::with_slots(Tunnel::STEP));
-    tunnel.datagram(now, address(), datagram, &mut packets, &mut replies);
+    match classify(datagram) {
+        DatagramClass::WireGuard(message) => {
+            assert!(matches!(datagram, [1..=4, 0, 0, 0, ..]), "what has no type of WireGuard's was taken for it");
+            assert_eq!(message.bytes(), datagram);
+            tunnel.message(now, address(), message, &mut packets, &mut replies);
+        }
+        DatagramClass::Other => tunnel.count_drops(DropReason::NotWireGuard, 1),
+    }
     for packet in taken(&packets) {
         assert_eq!(packet, PACKET, "something came out that nobody sent");
     }

@@ -2,15 +2,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use overlayd_core::{
-    contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, OverlayBackend, PeerChange, Result},
+    contract::{
+        DeviceInfo, DevicePlan, DeviceStatus, Handover, HandoverOutcome, HandoverPart, OverlayBackend, PeerChange,
+        Result,
+    },
     names::LinkName,
+    sync::run_blocking,
 };
 use tokio::sync::Mutex;
 
-use crate::{
-    Config,
-    registry::{DeviceRegistry, ExportedDevice, HandoverResult},
-};
+use crate::{Config, registry::DeviceRegistry};
+
+/// What the work is called where it fails by a panic.
+const WORK: &str = "work on a WireGuard device";
 
 /// WireGuard devices in this process.
 ///
@@ -27,28 +31,6 @@ impl UserspaceWg {
         Self { devices: Arc::new(DeviceRegistry::new(config)), making: Arc::default() }
     }
 
-    /// Prepares all devices to be taken over by another process, which is given the result; until that happens they
-    /// work as before, but for their control sockets.
-    pub async fn lend(&self) -> Result<Vec<ExportedDevice>> {
-        self.in_turn(DeviceRegistry::export).await
-    }
-
-    /// Waits until every device that was lent is the other process's, or that one is gone; says which.
-    pub async fn lent(&self) -> Result<HandoverResult> {
-        let devices = self.devices.clone();
-        aside(move || Ok(devices.await_handover())).await
-    }
-
-    /// Takes back what was lent to a process that is gone.
-    pub async fn reclaim(&self) -> Result<()> {
-        self.in_turn(DeviceRegistry::abort_handover).await
-    }
-
-    /// Takes devices from an older process: each when it is asked for.
-    pub fn inherit(&self, lent: Vec<ExportedDevice>) -> Result<()> {
-        self.devices.inherit(lent)
-    }
-
     /// Does `work` where it may wait for the host; a caller that gives up does not interrupt it.
     async fn in_turn<T: Send + 'static>(
         &self,
@@ -56,18 +38,15 @@ impl UserspaceWg {
     ) -> Result<T> {
         let turn = self.making.clone().lock_owned().await;
         let devices = self.devices.clone();
-        aside(move || {
+        run_blocking(WORK, move || {
             let outcome = work(&devices);
-            drop((devices, turn));
+            // The registry first: if the backend is gone by now, its devices end before the next call begins.
+            drop(devices);
+            drop(turn);
             outcome
         })
         .await
     }
-}
-
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Error::host("work on a WireGuard device", std::io::Error::other(error))))
 }
 
 #[async_trait]
@@ -87,11 +66,36 @@ impl OverlayBackend for UserspaceWg {
 
     async fn observe(&self) -> Result<Vec<DeviceStatus>> {
         let devices = self.devices.clone();
-        aside(move || devices.observe()).await
+        run_blocking(WORK, move || devices.observe()).await
     }
 
     async fn remove_device(&self, device: &LinkName) -> Result<()> {
         let device = device.clone();
         self.in_turn(move |devices| devices.remove(&device)).await
+    }
+
+    fn handover(&self) -> Option<&dyn Handover> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Handover for UserspaceWg {
+    async fn prepare(&self) -> Result<Vec<HandoverPart>> {
+        self.in_turn(DeviceRegistry::prepare_handover).await
+    }
+
+    async fn complete(&self) -> Result<HandoverOutcome> {
+        // Not in turn: it lasts as long as the successor needs, and `abort` must not queue behind it.
+        let devices = self.devices.clone();
+        run_blocking(WORK, move || Ok(devices.complete_handover())).await
+    }
+
+    async fn abort(&self) -> Result<()> {
+        self.in_turn(DeviceRegistry::abort_handover).await
+    }
+
+    async fn inherit(&self, parts: Vec<HandoverPart>) -> Result<()> {
+        self.devices.inherit(parts)
     }
 }

@@ -5,6 +5,7 @@
 
 mod backend;
 mod config;
+pub mod datagram;
 mod device;
 mod handover;
 mod io;
@@ -16,4 +17,3 @@ pub mod uapi;
 pub use backend::UserspaceWg;
 pub use config::{AtExit, Config};
 pub use io::{KernelOffloads, TunOffload, UdpReceive, UdpSend};
-pub use registry::{ExportedDevice, HandoverResult};

@@ -12,7 +12,10 @@ use std::{
 };
 
 use overlayd_core::keys::{PrivateKey, PublicKey};
-use overlayd_userspace_wg::noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, Tunnel};
+use overlayd_userspace_wg::{
+    datagram::{DatagramClass, classify},
+    noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, Tunnel},
+};
 
 struct Counting;
 
@@ -70,7 +73,7 @@ impl Node {
     }
 }
 
-struct SendSession {
+struct TunnelBuffers {
     packets: PacketBatch,
     datagrams: PacketBatch,
     replies: PacketBatch,
@@ -78,19 +81,19 @@ struct SendSession {
 }
 
 /// One packet from `a` to `b` and whatever it brings about between them.
-fn carry(a: &mut Node, b: &mut Node, send_session: &mut SendSession) {
-    let slot = send_session.packets.next_slot();
+fn carry(a: &mut Node, b: &mut Node, buffers: &mut TunnelBuffers) {
+    let slot = buffers.packets.next_slot();
     slot[..1400].fill(0);
     slot[..4].copy_from_slice(&[0x45, 0, 5, 120]);
     slot[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
-    send_session.packets.push(1400, None);
+    buffers.packets.push(1400, None);
     let now = CurrentTime::read();
-    let (slot, len) = send_session.packets.padded_mut(0);
-    a.tunnel.packet(now, slot, len, &mut send_session.datagrams);
-    send_session.packets.clear();
-    while !send_session.datagrams.is_empty() {
-        deliver(now, b, a.address, &mut send_session.datagrams, &mut send_session.delivered, &mut send_session.replies);
-        deliver(now, a, b.address, &mut send_session.replies, &mut send_session.delivered, &mut send_session.datagrams);
+    let (slot, len) = buffers.packets.padded_mut(0);
+    a.tunnel.packet(now, slot, len, &mut buffers.datagrams);
+    buffers.packets.clear();
+    while !buffers.datagrams.is_empty() {
+        deliver(now, b, a.address, &mut buffers.datagrams, &mut buffers.delivered, &mut buffers.replies);
+        deliver(now, a, b.address, &mut buffers.replies, &mut buffers.delivered, &mut buffers.datagrams);
     }
 }
 
@@ -103,7 +106,8 @@ fn deliver(
     out: &mut PacketBatch,
 ) {
     for (datagram, _) in datagrams.iter() {
-        to.tunnel.datagram(now, from, datagram, packets, out);
+        let DatagramClass::WireGuard(message) = classify(datagram) else { panic!("a tunnel sends WireGuard messages") };
+        to.tunnel.message(now, from, message, packets, out);
     }
     datagrams.clear();
 }
@@ -123,17 +127,21 @@ fn allocations_of_a_hundred_packets_among(peers: u32) -> usize {
     a.know_silent(peers);
     b.know_silent(peers);
     let batch = || PacketBatch::with_slots(Tunnel::STEP);
-    let mut send_session =
-        SendSession { packets: PacketBatch::with_padding(1), datagrams: batch(), replies: batch(), delivered: batch() };
-    carry(&mut a, &mut b, &mut send_session);
-    assert_eq!(send_session.delivered.len(), 1, "the handshake is done and the packet has arrived");
-    carry(&mut a, &mut b, &mut send_session);
-    send_session.delivered.clear();
+    let mut buffers = TunnelBuffers {
+        packets: PacketBatch::with_padding(1),
+        datagrams: batch(),
+        replies: batch(),
+        delivered: batch(),
+    };
+    carry(&mut a, &mut b, &mut buffers);
+    assert_eq!(buffers.delivered.len(), 1, "the handshake is done and the packet has arrived");
+    carry(&mut a, &mut b, &mut buffers);
+    buffers.delivered.clear();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for _ in 0..100 {
-        carry(&mut a, &mut b, &mut send_session);
+        carry(&mut a, &mut b, &mut buffers);
     }
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert_eq!(send_session.delivered.len(), 100);
+    assert_eq!(buffers.delivered.len(), 100);
     allocations
 }

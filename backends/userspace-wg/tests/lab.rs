@@ -153,9 +153,9 @@ fn a_flood_of_handshakes_disturbs_no_session_and_a_peer_elsewhere_can_still_conn
     assert_nothing_lost(ping);
     assert!(pair.b.dropped("cookie_sent") > 0 && pair.b.dropped("rate_limited") > 10_000);
     assert!(pair.b.dropped("unknown_peer") < 1000, "the costly part is done for few of them");
-    let exported = pair.a.public();
-    pair.b.change(vec![PeerChange::Remove(exported)]).unwrap();
-    pair.b.set(peer(exported, "192.0.2.1:51820", &["10.77.0.1/32"]));
+    let known = pair.a.public();
+    pair.b.change(vec![PeerChange::Remove(known)]).unwrap();
+    pair.b.set(peer(known, "192.0.2.1:51820", &["10.77.0.1/32"]));
     pair.right.must_ping("10.77.0.1");
 }
 
@@ -163,7 +163,7 @@ fn a_flood_of_handshakes_disturbs_no_session_and_a_peer_elsewhere_can_still_conn
 fn the_largest_datagram_and_nonsense_do_the_device_no_harm() {
     let pair = Pair::new();
     pair.left.must_ping("10.77.0.2");
-    let before = pair.b.dropped("malformed");
+    let before = pair.b.dropped("not_wireguard");
     pair.left
         .netns
         .run(|| {
@@ -173,7 +173,7 @@ fn the_largest_datagram_and_nonsense_do_the_device_no_harm() {
             }
         })
         .unwrap();
-    eventually("all are counted", || pair.b.dropped("malformed") == before + 7);
+    eventually("all are counted", || pair.b.dropped("not_wireguard") == before + 7);
     assert!(pair.left.pings("10.77.0.2"));
 }
 

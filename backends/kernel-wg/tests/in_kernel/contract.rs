@@ -15,7 +15,10 @@ use overlayd_core::{
 use overlayd_kernel_wg::{Config, KernelWg};
 use overlayd_netlink::{Netns, Rtnl, link};
 use overlayd_testkit::contract::{HostFacts, overlay::OverlayHarness};
-use overlayd_userspace_wg::noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, Tunnel};
+use overlayd_userspace_wg::{
+    datagram::{DatagramClass, classify},
+    noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, Tunnel},
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::hosts::{command, eventually};
@@ -115,7 +118,8 @@ impl Remote {
         let mut answer = [0; 2048];
         let (len, from) =
             overlayd_testkit::uninterrupted(|| self.socket.recv_from(&mut answer)).expect("an answer to the handshake");
-        self.engine.datagram(CurrentTime::read(), from, &answer[..len], &mut self.packets, &mut self.datagrams);
+        let DatagramClass::WireGuard(message) = classify(&answer[..len]) else { panic!("a device sends messages") };
+        self.engine.message(CurrentTime::read(), from, message, &mut self.packets, &mut self.datagrams);
         self.send();
     }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::SystemTime};
 
 use overlayd_core::keys::{PrivateKey, PublicKey};
 use overlayd_userspace_wg::{
+    datagram::{DatagramClass, WireGuardMessage, classify},
     noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SendBurst, SteadyTime, Tunnel},
     offload::{FrameOffload, FrameSplit, MergePolicy, PartialChecksum, SegmentKind, coalesce},
 };
@@ -63,7 +64,7 @@ impl Path {
             self.replies.clear();
             let (to, from) = if step % 2 == 0 { (&mut self.b, address(1)) } else { (&mut self.a, address(2)) };
             for datagram in sent {
-                to.datagram(NOW, from, &datagram, &mut self.packets, &mut self.replies);
+                to.message(NOW, from, message(&datagram), &mut self.packets, &mut self.replies);
             }
         }
         assert_eq!(self.packets.len(), 1, "the packet that asked for the handshake has arrived");
@@ -79,7 +80,7 @@ impl Path {
         let (slot, len) = self.frames.padded_mut(0);
         self.a.packet(NOW, slot, len, &mut self.datagrams);
         for (datagram, _) in self.datagrams.iter() {
-            self.b.datagram(NOW, address(1), datagram, &mut self.packets, &mut self.replies);
+            self.b.message(NOW, address(1), message(datagram), &mut self.packets, &mut self.replies);
         }
         assert_eq!(self.packets.len(), 1);
         self.packets.len()
@@ -126,7 +127,7 @@ impl Path {
     pub(crate) fn open(&mut self) -> usize {
         self.packets.clear();
         let (first, _) = self.datagrams.get(0);
-        let mut run = self.b.begin_run(NOW, address(1), first, &self.packets).expect("a session");
+        let mut run = self.b.begin_run(NOW, address(1), message(first), &self.packets).expect("a session");
         for (datagram, _) in self.datagrams.iter() {
             run.open(datagram, &mut self.packets);
         }
@@ -140,6 +141,13 @@ impl Path {
         let mut frames = 0;
         coalesce(&mut self.packets, MergePolicy::TcpAndUdp, |frame| frames += frame.packets);
         frames
+    }
+}
+
+fn message(datagram: &[u8]) -> WireGuardMessage<'_> {
+    match classify(datagram) {
+        DatagramClass::WireGuard(message) => message,
+        DatagramClass::Other => panic!("a tunnel sends WireGuard messages"),
     }
 }
 

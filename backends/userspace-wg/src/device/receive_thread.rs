@@ -1,17 +1,16 @@
-//! From the UDP sockets to the TUN interface, everything that timers bring about, and the other way while there is little
-//! to do.
+//! From the UDP sockets to the TUN interface, everything that timers bring about, and the other direction while there is
+//! little to do.
 
-use std::{io, iter::Peekable, net::SocketAddr, os::fd::AsFd};
-
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    io::Errno,
-};
+use std::{io, iter::Peekable, net::SocketAddr};
 
 use super::{SharedDevice, busy::FEW_PACKETS, send_thread};
 use crate::{
-    io::udp::{ReceiveBuffer, ReceiveProgress, UdpSockets},
-    noise::{CurrentTime, PacketBatch, ReceiveRun, Tunnel},
+    datagram::{DatagramClass, classify},
+    io::{
+        poller::{Poller, ReadySources},
+        udp::{ReceiveBuffer, ReceiveProgress, UdpSockets},
+    },
+    noise::{CurrentTime, DropReason, PacketBatch, ReceiveRun, Tunnel},
 };
 
 /// Packets that are handed to the host in one go, at most.
@@ -39,9 +38,9 @@ pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
     while !shared.is_stopping() {
         let sockets = shared.sockets();
         let ready = wait(shared, &sockets)?;
-        let mut supply = ReceiveProgress::More;
-        while !shared.is_stopping() && supply == ReceiveProgress::More {
-            supply = serve(shared, &sockets, ready, &mut buffers)?;
+        let mut progress = ReceiveProgress::More;
+        while !shared.is_stopping() && progress == ReceiveProgress::More {
+            progress = serve(shared, &sockets, ready, &mut buffers)?;
             // The host often has an answer at once to what it was just given.
             if !shared.is_busy() {
                 send_thread::pass_few(shared, &sockets, &mut buffers.frames)?;
@@ -58,30 +57,32 @@ fn serve(
     ready: ReadySources,
     buffers: &mut ReceiveBuffers,
 ) -> io::Result<ReceiveProgress> {
-    let mut supply = ReceiveProgress::Drained;
-    let inside = shared.udp_gate().enter();
-    let readable = if inside.is_some() { ready.sockets } else { [false; 2] };
-    let mut due = ready.due;
-    for (socket, _) in sockets.pair().into_iter().zip(readable).filter(|(_, readable)| *readable) {
-        if sockets.receive(socket, &mut buffers.arrivals)? == ReceiveProgress::More {
-            supply = ReceiveProgress::More;
-        }
-        if !buffers.arrivals.is_empty() {
-            if buffers.arrivals.datagrams() > FEW_PACKETS {
-                shared.saw_many();
+    let mut progress = ReceiveProgress::Drained;
+    let mut due = ready.timer();
+    // Held until what was read is dealt with: closing the gate waits for that.
+    if let Some(_reading) = shared.udp_gate().enter() {
+        for family in ready.sockets() {
+            if sockets.receive(family, &mut buffers.arrivals)? == ReceiveProgress::More {
+                progress = ReceiveProgress::More;
             }
-            process_batch(shared, sockets, buffers);
-            due = false;
+            if !buffers.arrivals.is_empty() {
+                if buffers.arrivals.datagrams() > FEW_PACKETS {
+                    shared.saw_many();
+                }
+                process_batch(shared, sockets, buffers);
+                due = false;
+            }
         }
     }
+    // A batch does what is due at its end; without one it is done by itself.
     if due {
         buffers.arrivals.clear();
         process_batch(shared, sockets, buffers);
     }
-    Ok(supply)
+    Ok(progress)
 }
 
-/// One batch through the engine, and what is due by now. The outputs may fill up before the batch is through, and are
+/// One batch through the tunnel, and what is due by now. The outputs may fill up before the batch is through, and are
 /// then emptied.
 fn process_batch(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut ReceiveBuffers) {
     let ReceiveBuffers { arrivals, packets, replies, .. } = buffers;
@@ -90,6 +91,7 @@ fn process_batch(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut Rece
         arrivals.messages().flat_map(|message| message.datagrams().map(move |bytes| (message.from, bytes))).peekable();
     let mut run = None;
     loop {
+        // The lock is taken once for each run: to end the one before and to begin the next. Decryption is between them.
         let next = shared.with_tunnel(|tunnel| {
             if let Some(run) = run.take() {
                 tunnel.end_run(now, run, packets, replies);
@@ -113,7 +115,8 @@ fn process_batch(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut Rece
     }
 }
 
-/// Goes through everything that is no message of a session, as far as there is room, and begins the next run.
+/// Goes through everything that is no message of a session, as far as there is room, and begins the next run. Datagrams
+/// that are not WireGuard's never reach the tunnel.
 fn next_run<'a>(
     tunnel: &mut Tunnel,
     now: CurrentTime,
@@ -123,10 +126,16 @@ fn next_run<'a>(
 ) -> Option<ReceiveRun> {
     while packets.room() > 0 && packets.bytes() < ENOUGH && replies.room() >= Tunnel::STEP {
         let (from, datagram) = *waiting.peek()?;
-        if let Some(run) = tunnel.begin_run(now, from, datagram, packets) {
-            return Some(run);
+        match classify(datagram) {
+            DatagramClass::WireGuard(message) => {
+                // The run takes this datagram again, so it stays in front.
+                if let Some(run) = tunnel.begin_run(now, from, message, packets) {
+                    return Some(run);
+                }
+                tunnel.message(now, from, message, packets, replies);
+            }
+            DatagramClass::Other => tunnel.count_drops(DropReason::NotWireGuard, 1),
         }
-        tunnel.datagram(now, from, datagram, packets, replies);
         waiting.next();
     }
     None
@@ -147,30 +156,14 @@ fn open_all<'a>(
     run
 }
 
-/// What a wait was ended by.
-#[derive(Debug, Clone, Copy)]
-struct ReadySources {
-    sockets: [bool; 2],
-    due: bool,
-}
-
 /// Waits for something to do.
 fn wait(shared: &SharedDevice, sockets: &UdpSockets) -> io::Result<ReadySources> {
-    let alarm = shared.receive_waker().as_fd();
-    // What another thread or process reads wakes nobody here.
-    let or_alarm = |ours: bool, descriptor| if ours { descriptor } else { alarm };
-    let [one, other] = sockets.pair().map(|socket| or_alarm(shared.udp_gate().is_open(), socket.as_fd()));
-    let tun = or_alarm(shared.tun_gate().is_open() && !shared.is_busy(), shared.tun.as_fd());
-    let mut waiting = [alarm, shared.timer().as_fd(), one, other, tun]
-        .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
-    match poll(&mut waiting, None) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let [alarm, timer, one, other, _] = waiting.map(|descriptor| !descriptor.revents().is_empty());
-    if alarm {
-        shared.receive_waker().clear();
-    }
-    // An error that waits at a socket is taken away by receiving.
-    Ok(ReadySources { sockets: [one, other], due: timer })
+    // What another thread or process reads must not wake this one: poll(2) would return at once, for ever.
+    let reads_udp = shared.udp_gate().is_open();
+    let reads_tun = shared.tun_gate().is_open() && !shared.is_busy();
+    Poller::new(shared.receive_waker())
+        .with_timer(shared.timer())
+        .with_sockets(reads_udp.then_some(sockets))
+        .with_tun(reads_tun.then_some(&shared.tun))
+        .wait()
 }

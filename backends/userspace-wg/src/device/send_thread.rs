@@ -2,14 +2,9 @@
 
 use std::io;
 
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    io::Errno,
-};
-
 use super::{SharedDevice, busy::FEW_PACKETS};
 use crate::{
-    io::{tun::TunRead, udp::UdpSockets},
+    io::{poller::Poller, tun::TunRead, udp::UdpSockets},
     noise::{CurrentTime, DropReason, PacketBatch, SendBurst, SendSession, Tunnel},
     offload::FrameSplit,
 };
@@ -47,22 +42,25 @@ impl SendBuffers {
 
 pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
     let mut buffers = SendBuffers::for_frames(FRAMES);
-    // One frame first: whoever sent it may be waiting for its answer. Then as many as there are.
-    let (mut most, mut packets) = (1, 0);
+    // One frame first: its sender may be waiting for the answer. Then as many as there are.
+    let mut most = 1;
+    let mut packets = 0;
     while !shared.is_stopping() {
-        let inside = if shared.is_busy() { shared.tun_gate().enter() } else { None };
-        if inside.is_some() {
+        // Held until what was read is sent: closing the gate waits for that.
+        let reading = if shared.is_busy() { shared.tun_gate().enter() } else { None };
+        if reading.is_some() {
             fill(shared, &mut buffers, most)?;
         }
         if buffers.tasks.is_empty() {
-            drop(inside);
+            drop(reading);
             if packets > FEW_PACKETS {
                 shared.saw_many()
             } else {
                 shared.saw_few()
             }
             wait(shared)?;
-            (most, packets) = (1, 0);
+            most = 1;
+            packets = 0;
             continue;
         }
         packets += buffers.packets();
@@ -75,7 +73,7 @@ pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
 /// Passes on the few frames that are there, for a thread with other work. Where there are more, or they would have to wait,
 /// the outward thread is to.
 pub(super) fn pass_few(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut SendBuffers) -> io::Result<()> {
-    let Some(_inside) = shared.tun_gate().enter() else { return Ok(()) };
+    let Some(_reading) = shared.tun_gate().enter() else { return Ok(()) };
     let mut packets = 0;
     while packets < FEW_PACKETS && sockets.have_room()? {
         fill(shared, buffers, 1)?;
@@ -109,7 +107,7 @@ fn fill(shared: &SharedDevice, buffers: &mut SendBuffers, most: usize) -> io::Re
     Ok(())
 }
 
-/// One batch: what needs the engine, then the work, then the sending.
+/// One batch: what needs the tunnel, then the encryption without its lock, then the sending.
 fn process_batch(shared: &SharedDevice, buffers: &mut SendBuffers) {
     let SendBuffers { frames, tasks, datagrams } = buffers;
     let now = CurrentTime::read();
@@ -135,7 +133,8 @@ fn process_batch(shared: &SharedDevice, buffers: &mut SendBuffers) {
         });
     }
     frames.clear();
-    // One in a batch is enough: the others come up with the next one.
+    // After the encryption, so that the initiation does not overtake the packets. One in a batch is enough: other
+    // sessions that age come up with the next batch.
     if let Some(send_session) = ageing {
         shared.with_tunnel(|tunnel| tunnel.renew(now, &send_session, datagrams));
     }
@@ -143,7 +142,7 @@ fn process_batch(shared: &SharedDevice, buffers: &mut SendBuffers) {
     shared.forward_if_handing_over();
 }
 
-/// The lane for a frame. Where there is none its packets are left with the engine, or dropped.
+/// The session for a frame. Where there is none its packets are kept by the tunnel, or dropped.
 fn assign_session(
     tunnel: &mut Tunnel,
     now: CurrentTime,
@@ -164,15 +163,8 @@ fn assign_session(
 }
 
 fn wait(shared: &SharedDevice) -> io::Result<()> {
-    let mut waiting = [PollFd::new(shared.send_waker(), PollFlags::IN), PollFd::new(&shared.tun, PollFlags::IN)];
-    // What another thread or process reads wakes nobody here.
-    let most = if shared.is_busy() && shared.tun_gate().is_open() { 2 } else { 1 };
-    match poll(&mut waiting[..most], None) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    if waiting[0].revents().contains(PollFlags::IN) {
-        shared.send_waker().clear();
-    }
+    // While the device is quiet the receive thread reads the interface, and in a handover another process does.
+    let reads_tun = shared.is_busy() && shared.tun_gate().is_open();
+    Poller::new(shared.send_waker()).with_tun(reads_tun.then_some(&shared.tun)).wait()?;
     Ok(())
 }

@@ -1,46 +1,61 @@
+//! What the threads of a device and its callers share.
+
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use rustix::event::{EventfdFlags, eventfd};
+use overlayd_core::sync::lock;
 
 use super::{
     busy::BusyTracker,
+    forward::{ForwardTraffic, SuccessorLink},
     gate::{GateState, ReadGate},
 };
 use crate::{
-    handover::channel::{HandoverChannel, HandoverMessage},
-    io::{timer::Timer, tun::Tun, udp::UdpSockets},
-    noise::{DropReason, ExportedPeer, PacketBatch, SteadyTime, SuccessorTraffic, Tunnel},
+    io::{timer::Timer, tun::Tun, udp::UdpSockets, waker::Waker},
+    noise::{DropReason, ExportedPeer, PacketBatch, SteadyTime, Tunnel},
 };
 
 /// What the threads of a device and its callers share.
 ///
-/// The lock on the engine is held for looking things up and noting what happened, neither across the encryption of a
+/// The lock on the tunnel is held for looking things up and noting what happened, neither across the encryption of a
 /// batch nor across a system call that may wait.
 pub(crate) struct SharedDevice {
     pub(crate) tun: Tun,
     tunnel: Mutex<Tunnel>,
+    /// Replaced when the port changes; a thread goes on with the ones that it holds until it waits again.
     sockets: Mutex<Arc<UdpSockets>>,
-    receive_waker: Waker,
-    send_waker: Waker,
-    /// Which thread reads the interface: the outward one while it is busy, else the inward one beside its own work.
-    pace: BusyTracker,
+    /// Ends waits of the receive thread when the tunnel has something to do; set with the tunnel locked.
+    timer: Timer,
+    wakers: ThreadWakers,
+    /// Which thread reads the interface: the send thread while it is busy, else the receive thread.
+    busy: BusyTracker,
+    gates: ReadGates,
+    lifetime: DeviceLifetime,
+    successor: SuccessorLink,
+}
+
+/// How each thread is woken.
+struct ThreadWakers {
+    receive: Waker,
+    send: Waker,
+}
+
+/// Whether this process reads the interface, and the sockets.
+struct ReadGates {
+    tun: ReadGate,
+    udp: ReadGate,
+}
+
+/// Whether the threads are to end, and why.
+#[derive(Default)]
+struct DeviceLifetime {
     stopping: AtomicBool,
     failure: OnceLock<String>,
-    /// Wakes the inward thread for what is due in the engine; set with the engine locked.
-    timer: Timer,
-    /// Whether this process reads the interface, and the sockets.
-    tun_gate: ReadGate,
-    udp_gate: ReadGate,
-    /// Whether the engine stands aside for that of another process, reached by `successor`.
-    handing_over: AtomicBool,
-    successor: Mutex<Option<Arc<HandoverChannel>>>,
 }
 
 impl SharedDevice {
@@ -49,44 +64,43 @@ impl SharedDevice {
             tun,
             tunnel: Mutex::new(tunnel),
             sockets: Mutex::new(Arc::new(sockets)),
-            receive_waker: Waker::new()?,
-            send_waker: Waker::new()?,
-            pace: BusyTracker::calm(),
-            stopping: AtomicBool::new(false),
-            failure: OnceLock::new(),
             timer: Timer::new()?,
-            tun_gate: ReadGate::new(gates),
-            udp_gate: ReadGate::new(gates),
-            handing_over: AtomicBool::new(false),
-            successor: Mutex::default(),
+            wakers: ThreadWakers { receive: Waker::new()?, send: Waker::new()? },
+            busy: BusyTracker::quiet(),
+            gates: ReadGates { tun: ReadGate::new(gates), udp: ReadGate::new(gates) },
+            lifetime: DeviceLifetime::default(),
+            successor: SuccessorLink::default(),
         })
     }
 
-    /// Works on the engine, and sets the timer to what is due next.
+    /// Works on the tunnel, and sets the timer to what is due next.
     pub(crate) fn with_tunnel<T>(&self, work: impl FnOnce(&mut Tunnel) -> T) -> T {
         let mut tunnel = self.lock();
         let outcome = work(&mut tunnel);
+        // Before the lock is released: two threads that set the timer in the other order would lose the earlier deadline.
         self.timer.set(tunnel.next_wake());
         outcome
     }
 
-    /// The engine, for what brings nothing forward that is due.
+    /// The tunnel, for work that brings no deadline forward.
     ///
     /// A thread that panicked with the lock held has reported its failure, and the device is rebuilt from what the
-    /// engine still tells about its peers.
+    /// tunnel still tells about its peers.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tunnel> {
-        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tunnel)
     }
 
     /// The sockets in use.
     pub(crate) fn sockets(&self) -> Arc<UdpSockets> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.sockets).clone()
     }
 
     /// Sends and receives on these sockets from now on.
     pub(crate) fn replace_sockets(&self, sockets: UdpSockets) {
-        *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(sockets);
-        self.receive_waker.wake();
+        *lock(&self.sockets) = Arc::new(sockets);
+        // The receive thread waits on the old sockets until it is woken. Nothing more arrives there: they are closed
+        // with the last `Arc`.
+        self.wakers.receive.wake();
     }
 
     /// Sends all datagrams and empties the batch.
@@ -107,47 +121,40 @@ impl SharedDevice {
     pub(crate) fn count(&self, reason: DropReason, packets: u64) {
         self.lock().count_drops(reason, packets);
     }
+}
 
-    /// From now on everything that is for no session of ours waits for [`SharedDevice::forward_to`].
+/// For a handover; `crate::handover` says in which order.
+impl SharedDevice {
+    /// From now on everything that belongs to no session of this process waits for [`SharedDevice::forward_to`].
     pub(crate) fn begin_handover(&self) -> Vec<ExportedPeer> {
         self.lock().begin_handover(SteadyTime::boot_clock())
     }
 
-    /// Leaves what waits, and what comes, to the process at the other end of the channel.
-    pub(crate) fn forward_to(&self, channel: &Arc<HandoverChannel>) {
-        *self.successor() = Some(channel.clone());
-        self.handing_over.store(true, Ordering::Release);
+    /// Passes what waits, and what comes, to the successor.
+    pub(crate) fn forward_to(&self, successor: Arc<dyn ForwardTraffic>) {
+        self.successor.connect(successor);
         self.forward();
     }
 
-    /// Sends what the engine has left aside, if it does; called when everything older is where it belongs.
+    /// Passes on what the tunnel has kept for a successor, if there is one. Called when everything older is where it
+    /// belongs, so that the order of packets is kept.
     pub(super) fn forward_if_handing_over(&self) {
-        if self.handing_over.load(Ordering::Acquire) {
+        if self.successor.is_connected() {
             self.forward();
         }
     }
 
-    /// Sends what the engine has left aside to the process that follows. Only one thread does so at a time, in the order
-    /// in which things were left.
+    /// Passes on what the tunnel has kept for the successor.
     pub(crate) fn forward(&self) {
-        let successor = self.successor();
-        let Some(channel) = &*successor else { return };
-        let traffic = self.lock().take_successor_traffic();
-        let lost = traffic.iter().filter(|item| {
-            let said = match item {
-                SuccessorTraffic::Datagram(from, datagram) => HandoverMessage::Datagram(*from, datagram),
-                SuccessorTraffic::Packet(packet) => HandoverMessage::Packet(packet),
-            };
-            channel.send(&said).is_err()
-        });
-        let lost = lost.count() as u64;
-        self.count(DropReason::SendFailed, lost);
+        let lost = self.successor.forward(|| self.lock().take_successor_traffic());
+        if lost > 0 {
+            self.count(DropReason::SendFailed, lost);
+        }
     }
 
-    /// The process that was to follow is gone: all is ours again.
+    /// The successor is gone: this process carries everything again.
     pub(crate) fn cancel_handover(&self) {
-        self.handing_over.store(false, Ordering::Release);
-        *self.successor() = None;
+        self.successor.disconnect();
         self.with_tunnel(|tunnel| tunnel.cancel_handover(SteadyTime::boot_clock()));
         self.open_tun();
         self.open_udp();
@@ -160,114 +167,92 @@ impl SharedDevice {
 
     /// Returns when everything that was read from the interface is sent, and nothing more is read.
     pub(crate) fn close_tun(&self) {
-        self.tun_gate.close();
+        self.gates.tun.close();
     }
 
     /// Returns when everything that was read from the sockets is dealt with, and nothing more is read.
     pub(crate) fn close_udp(&self) {
-        self.udp_gate.close();
+        self.gates.udp.close();
     }
 
+    /// This process reads the interface from now on.
     pub(crate) fn open_tun(&self) {
-        self.tun_gate.open();
-        // Either may be the one that reads it.
-        self.send_waker.wake();
-        self.receive_waker.wake();
+        self.gates.tun.open();
+        // Which of the two reads it depends on how busy the device is, so both look.
+        self.wakers.send.wake();
+        self.wakers.receive.wake();
     }
 
+    /// This process reads the sockets from now on.
     pub(crate) fn open_udp(&self) {
-        self.udp_gate.open();
-        self.receive_waker.wake();
+        self.gates.udp.open();
+        self.wakers.receive.wake();
     }
 
-    /// Whether each direction has its thread. If not, the inward thread reads the interface, too.
+    pub(super) fn tun_gate(&self) -> &ReadGate {
+        &self.gates.tun
+    }
+
+    pub(super) fn udp_gate(&self) -> &ReadGate {
+        &self.gates.udp
+    }
+}
+
+/// For the two threads.
+impl SharedDevice {
+    /// Whether each direction has its thread. If not, the receive thread reads the interface as well.
     pub(super) fn is_busy(&self) -> bool {
-        self.pace.is_busy()
+        self.busy.is_busy()
     }
 
     /// There were more packets than one thread is to deal with.
     pub(super) fn saw_many(&self) {
-        if self.pace.saw_many() {
-            self.send_waker.wake();
+        if self.busy.saw_many() {
+            self.wakers.send.wake();
         }
     }
 
-    /// The outward thread had only a few packets since it last waited.
+    /// The send thread had only a few packets since it last waited.
     pub(super) fn saw_few(&self) {
-        if self.pace.saw_few() {
-            self.receive_waker.wake();
+        if self.busy.saw_few() {
+            // The interface is the receive thread's again, which waits without it.
+            self.wakers.receive.wake();
         }
-    }
-
-    pub(super) fn tun_gate(&self) -> &ReadGate {
-        &self.tun_gate
-    }
-
-    pub(super) fn udp_gate(&self) -> &ReadGate {
-        &self.udp_gate
-    }
-
-    fn successor(&self) -> MutexGuard<'_, Option<Arc<HandoverChannel>>> {
-        self.successor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells both threads to end.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.receive_waker.wake();
-        self.send_waker.wake();
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    /// Ends the device because of a failure of one of its threads; the first one counts.
-    pub(crate) fn fail(&self, why: String) {
-        // A later failure follows from the first one.
-        let _ = self.failure.set(why);
-        self.stop();
-    }
-
-    /// Why the device ended by itself, if it has.
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
     }
 
     pub(super) fn timer(&self) -> &Timer {
         &self.timer
     }
 
-    pub(crate) fn receive_waker(&self) -> &Waker {
-        &self.receive_waker
+    pub(super) fn receive_waker(&self) -> &Waker {
+        &self.wakers.receive
     }
 
-    pub(crate) fn send_waker(&self) -> &Waker {
-        &self.send_waker
-    }
-}
-
-/// Wakes a thread that waits on descriptors.
-pub(crate) struct Waker(OwnedFd);
-
-impl Waker {
-    fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    pub(super) fn send_waker(&self) -> &Waker {
+        &self.wakers.send
     }
 
-    fn wake(&self) {
-        // The only refusal is that the counter is full, and then the alarm rings already.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    /// Tells both threads to end.
+    pub(super) fn stop(&self) {
+        // The flag first: a thread that is woken looks at it.
+        self.lifetime.stopping.store(true, Ordering::Release);
+        self.wakers.receive.wake();
+        self.wakers.send.wake();
     }
 
-    pub(crate) fn clear(&self) {
-        // The only refusal is that it does not ring.
-        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lifetime.stopping.load(Ordering::Acquire)
     }
-}
 
-impl AsFd for Waker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// Ends the device because of a failure of one of its threads; the first one counts.
+    pub(super) fn fail(&self, why: String) {
+        // A later failure follows from the first one.
+        let _ = self.lifetime.failure.set(why);
+        self.stop();
+    }
+
+    /// Why the device ended by itself, if it has.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.lifetime.failure.get().map(String::as_str)
     }
 }

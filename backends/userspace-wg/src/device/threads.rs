@@ -66,20 +66,17 @@ impl Drop for ThreadGuard {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use rustix::event::{EventfdFlags, eventfd};
-
     use super::*;
     use crate::{
         device::GateState,
-        io::{KernelOffloads, tun::Tun, udp::UdpSockets},
+        io::{KernelOffloads, tun, udp::UdpSockets},
         noise::{HandshakeLimits, Tunnel},
     };
 
     fn device() -> Arc<SharedDevice> {
-        let silent = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
         let tunnel = Tunnel::new([1; 32], 1420, HandshakeLimits::default());
         let sockets = UdpSockets::bind(0, 0, KernelOffloads::default()).unwrap();
-        Arc::new(SharedDevice::new(Tun::from(silent), tunnel, sockets, GateState::Open).unwrap())
+        Arc::new(SharedDevice::new(tun::fake::silent(), tunnel, sockets, GateState::Open).unwrap())
     }
 
     fn failure_of(run: fn(&SharedDevice) -> io::Result<()>) -> String {

@@ -2,73 +2,78 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::channel::{ChannelEvent, HandoverChannel, HandoverMessage};
+use overlayd_core::contract::HandoverOutcome;
+
+use super::{
+    channel::{ChannelEvent, HandoverChannel},
+    message::HandoverMessage,
+};
 use crate::{device::SharedDevice, noise::SteadyTime};
 
-/// After this long without anything on the old sessions they are given up,
+/// The old sessions are given up after this long without anything on them.
 const QUIET: Duration = Duration::from_millis(500);
-/// and after this long whatever comes on them: the peers have had newer ones for as long.
+/// They are given up after this long in any case: the peers have had newer sessions for as long.
 const STRAGGLERS: Duration = Duration::from_secs(2);
+/// Why a handover ends when the channel does.
+const SUCCESSOR_GONE: &str = "the successor is gone";
 
-/// How a hand-over ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HandoverEnd {
-    /// The device is the successor's; here it carries nothing any more.
-    ReceivedDevice,
-    /// The successor is gone and the device is ours, as before.
-    Aborted,
-}
-
-/// Carries on until the successor wants the device, then until it can do without us.
-pub(crate) fn run(shared: &SharedDevice, channel: &Arc<HandoverChannel>) -> HandoverEnd {
+/// Carries on until the successor wants the device, then until it can do without this process.
+pub(super) fn run(shared: &SharedDevice, channel: &Arc<HandoverChannel>) -> HandoverOutcome {
     match hand_over(shared, channel) {
         Ok(()) => {
             shared.end_handover();
-            HandoverEnd::ReceivedDevice
+            HandoverOutcome::Done
         }
         Err(reason) => {
             tracing::warn!(reason, "the device was not taken over; it is carried on here");
             shared.cancel_handover();
-            HandoverEnd::Aborted
+            HandoverOutcome::SuccessorGone
         }
     }
 }
 
 fn hand_over(shared: &SharedDevice, channel: &Arc<HandoverChannel>) -> Result<(), &'static str> {
-    const LOST: &str = "the successor is gone";
     let mut buffer = HandoverChannel::buffer();
     wait_for(&HandoverMessage::Attached, channel, &mut buffer)?;
-    let exported = shared.begin_handover();
-    channel.send_peers(&exported).map_err(|_| LOST)?;
-    drop(exported);
-    shared.forward_to(channel);
+    // The peers go before any traffic: the successor must know who a forwarded datagram may come from.
+    let peers = shared.begin_handover();
+    channel.send_peers(&peers).map_err(|_| SUCCESSOR_GONE)?;
+    drop(peers);
+    shared.forward_to(channel.clone());
     wait_for(&HandoverMessage::GiveTun, channel, &mut buffer)?;
     shared.close_tun();
-    channel.send(&HandoverMessage::TunGiven).map_err(|_| LOST)?;
+    channel.send(&HandoverMessage::TunGiven).map_err(|_| SUCCESSOR_GONE)?;
+    wait_until_quiet(shared, channel, &mut buffer)?;
+    shared.close_udp();
+    // What the last batch left is passed on before the message that says that nothing more comes.
+    shared.forward();
+    channel.send(&HandoverMessage::Farewell).map_err(|_| SUCCESSOR_GONE)
+}
+
+/// Waits until peers no longer use the old sessions: they move to the new ones with their next packet.
+fn wait_until_quiet(shared: &SharedDevice, channel: &HandoverChannel, buffer: &mut [u8]) -> Result<(), &'static str> {
     let last = SteadyTime::boot_clock().after(STRAGGLERS);
     loop {
         let now = SteadyTime::boot_clock();
         let quiet = shared.lock().last_received().unwrap_or(now).after(QUIET).min(last);
         if quiet <= now {
-            break;
+            return Ok(());
         }
-        match channel.receive(&mut buffer, Some(quiet.since(now))) {
-            Ok(ChannelEvent::Nothing) => {}
-            Ok(ChannelEvent::HandoverEnd | ChannelEvent::HandoverMessage(_)) | Err(_) => return Err(LOST),
+        // The successor has nothing more to say, so a wait that ends early means that it is gone.
+        match channel.receive(buffer, Some(quiet.since(now))) {
+            Ok(ChannelEvent::Timeout) => {}
+            Ok(ChannelEvent::Closed | ChannelEvent::Message(_)) | Err(_) => return Err(SUCCESSOR_GONE),
         }
     }
-    shared.close_udp();
-    shared.forward();
-    channel.send(&HandoverMessage::Farewell).map_err(|_| LOST)
 }
 
-fn wait_for(what: &HandoverMessage<'_>, channel: &HandoverChannel, buffer: &mut [u8]) -> Result<(), &'static str> {
+fn wait_for(expected: &HandoverMessage<'_>, channel: &HandoverChannel, buffer: &mut [u8]) -> Result<(), &'static str> {
     loop {
         match channel.receive(buffer, None) {
-            Ok(ChannelEvent::Nothing) => {}
-            Ok(ChannelEvent::HandoverMessage(said)) if said == *what => return Ok(()),
-            Ok(ChannelEvent::HandoverMessage(_)) => return Err("the successor said something out of turn"),
-            Ok(ChannelEvent::HandoverEnd) | Err(_) => return Err("the successor is gone"),
+            Ok(ChannelEvent::Timeout) => {}
+            Ok(ChannelEvent::Message(message)) if message == *expected => return Ok(()),
+            Ok(ChannelEvent::Message(_)) => return Err("the successor sent an unexpected message"),
+            Ok(ChannelEvent::Closed) | Err(_) => return Err(SUCCESSOR_GONE),
         }
     }
 }

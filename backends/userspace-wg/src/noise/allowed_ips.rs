@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 
-use super::peer::PeerId;
+use super::peer_id::PeerId;
 
 /// Which peer holds which range; the longest prefix wins (cryptokey routing, whitepaper, section 2).
 #[derive(Default)]

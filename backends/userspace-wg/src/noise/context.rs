@@ -4,12 +4,12 @@ use super::{
     cookie::CookieChecker,
     deadlines::DeadlineQueue,
     drops::DropCounts,
-    handover::HandoverState,
     index::IndexTable,
     keypair::DeviceIdentity,
     load::{HandshakeLimits, HandshakeLoad},
-    peer::{Peer, PeerId},
-    time::SteadyTime,
+    peer_id::PeerId,
+    successor::HandoverState,
+    timers::PeerTimers,
 };
 
 /// Packets that wait for a handshake with any peer of a device, at most.
@@ -26,7 +26,7 @@ pub(crate) struct TunnelContext {
     pub(crate) mtu: usize,
     /// Packets that wait for a handshake, over all peers.
     pub(crate) staged: usize,
-    /// Present while the engine of another process is about to follow.
+    /// Present while another process takes the device over.
     pub(crate) handover: Option<HandoverState>,
 }
 
@@ -47,25 +47,24 @@ impl TunnelContext {
         }
     }
 
-    /// Makes sure that the peer is woken for its first deadline.
-    pub(crate) fn watch(&mut self, id: PeerId, peer: &mut Peer) {
-        let Some(next) = peer.timers.next() else { return };
-        if peer.queued.is_none_or(|queued| next < queued) {
-            peer.queued = Some(next);
-            self.deadlines.add(next, id);
-        }
+    /// Takes another private key.
+    pub(crate) fn set_identity(&mut self, private: [u8; 32]) {
+        self.identity = DeviceIdentity::new(private);
+        self.checker = CookieChecker::new(self.identity.public.as_bytes());
     }
 
-    /// The peer was woken by the entry at `at`; a later one of the same peer may still be queued.
-    pub(crate) fn woken(peer: &mut Peer, at: SteadyTime) {
-        if peer.queued == Some(at) {
-            peer.queued = None;
+    /// Makes sure that the peer is woken for the first deadline of its timers.
+    pub(crate) fn watch(&mut self, id: PeerId, timers: &mut PeerTimers) {
+        if let Some(earlier) = timers.take_unqueued() {
+            self.deadlines.add(earlier, id);
         }
     }
 }
 
-/// Up to a third of a second, so that two sides do not stay in step. It is asked for with every packet that is the
-/// answer to another one, so it is no call of the system's.
+/// Up to a third of a second, so that two sides that began a handshake at once do not go on doing so.
+///
+/// Asked for with every packet that answers another one, so it comes from a generator in this process and costs no
+/// system call. It is no secret.
 pub(crate) fn jitter() -> Duration {
     Duration::from_millis(fastrand::u64(..334))
 }

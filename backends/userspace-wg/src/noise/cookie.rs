@@ -12,9 +12,9 @@ use zeroize::Zeroize;
 
 use super::{
     mac::{cookie_key, mac, mac1_key, same},
-    message::COOKIE_REPLY,
     time::SteadyTime,
 };
+use crate::datagram::COOKIE_REPLY;
 
 /// How long a cookie is good for (whitepaper, section 5.4.7).
 const COOKIE_LIFE: Duration = Duration::from_secs(120);

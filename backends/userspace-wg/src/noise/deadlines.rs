@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{peer::PeerId, time::SteadyTime};
+use super::{peer_id::PeerId, time::SteadyTime};
 
 /// The peers that have something to do, by when.
 ///

@@ -7,7 +7,7 @@ pub enum DropReason {
     NoRoute,
     /// The inner source address is not routed to the peer that sent it.
     BadSource,
-    /// Neither a WireGuard message nor, inside, an IP packet.
+    /// Has the form of a WireGuard message or of a frame, and is none; or holds no IP packet.
     Malformed,
     /// The peer's address is not known yet.
     NoEndpoint,
@@ -37,9 +37,11 @@ pub enum DropReason {
     SendFailed,
     /// The host refused to take the packet.
     DeliverFailed,
+    /// A datagram that is no WireGuard message.
+    NotWireGuard,
 }
 
-const ALL: [(DropReason, &str); 17] = [
+const ALL: [(DropReason, &str); 18] = [
     (DropReason::NoRoute, "no_route"),
     (DropReason::BadSource, "bad_source"),
     (DropReason::Malformed, "malformed"),
@@ -57,6 +59,7 @@ const ALL: [(DropReason, &str); 17] = [
     (DropReason::RateLimited, "rate_limited"),
     (DropReason::SendFailed, "send_failed"),
     (DropReason::DeliverFailed, "deliver_failed"),
+    (DropReason::NotWireGuard, "not_wireguard"),
 ];
 
 /// Dropped packets, counted by reason.

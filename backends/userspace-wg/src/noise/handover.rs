@@ -5,30 +5,14 @@ use std::{
 
 use super::{
     context::TunnelContext,
-    message::MessageHeader,
     peer_config::{EndpointUpdate, PeerConfig},
+    successor::{HandoverState, SuccessorTraffic},
     time::SteadyTime,
     tunnel::Tunnel,
 };
+use crate::datagram::{MessageHeader, WireGuardMessage};
 
-/// What an engine that stands aside leaves to the one that follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SuccessorTraffic {
-    /// Came from outside, and is for no session of ours.
-    Datagram(SocketAddr, Vec<u8>),
-    /// Came from inside, and there is no session to send it on.
-    Packet(Vec<u8>),
-}
-
-/// The state of an engine that stands aside.
-#[derive(Debug)]
-pub(crate) struct HandoverState {
-    traffic: Vec<SuccessorTraffic>,
-    /// When something last came on a session of ours.
-    note_received: SteadyTime,
-}
-
-/// What is known of a peer beyond its settings, and goes to the engine that follows. No `Debug`: it holds a key.
+/// A peer as it goes to the process that takes the device over. No `Debug`: it holds a key.
 pub struct ExportedPeer {
     /// Its settings; the endpoint is where it was last heard.
     pub config: PeerConfig,
@@ -45,10 +29,11 @@ pub struct ExportedPeer {
 }
 
 impl Tunnel {
-    /// Peers answer no two initiations of one key at once, whichever process sends them (the kernel's WireGuard: 20 ms).
+    /// Least time between initiations of two processes with one key: a peer answers the second one only then (the kernel's
+    /// WireGuard: 20 ms).
     pub const HANDSHAKE_SPACING: Duration = Duration::from_millis(25);
 
-    /// From now on this engine carries what its sessions can carry and begins no handshake; everything else is a
+    /// From now on this tunnel carries what its sessions can carry and begins no handshake; everything else is
     /// [`SuccessorTraffic`]. Returns the peers as they are.
     pub fn begin_handover(&mut self, now: SteadyTime) -> Vec<ExportedPeer> {
         let mut traffic = Vec::new();
@@ -79,12 +64,12 @@ impl Tunnel {
                 has_session,
             });
         }
-        self.context.handover = Some(HandoverState { traffic, note_received: now });
+        self.context.handover = Some(HandoverState { traffic, last_received: now });
         exported
     }
 
-    /// The engine that was to follow is gone: everything is this one's again. Peers may by now hold a session with the
-    /// other one, so each that has one is met by a handshake at once.
+    /// The successor is gone: this tunnel carries everything again. Peers may by now hold a session with the successor,
+    /// so a handshake begins at once with each that has one.
     pub fn cancel_handover(&mut self, now: SteadyTime) {
         let now = now.after(Self::HANDSHAKE_SPACING);
         if self.context.handover.take().is_none() {
@@ -93,22 +78,22 @@ impl Tunnel {
         for (id, peer) in self.peers.iter_mut() {
             if peer.sessions.is_some() && peer.endpoint.is_some() {
                 peer.timers.begin_anew(now);
-                self.context.watch(id, peer);
+                self.context.watch(id, &mut peer.timers);
             }
         }
     }
 
-    /// Takes what has been left aside since the last time.
+    /// Takes what has been left to the successor since the last call.
     pub fn take_successor_traffic(&mut self) -> Vec<SuccessorTraffic> {
         self.context.handover.as_mut().map_or_else(Vec::new, |handover| std::mem::take(&mut handover.traffic))
     }
 
-    /// When something last came on a session of an engine that stands aside.
+    /// When a message last came on a session of a tunnel in a handover.
     pub fn last_received(&self) -> Option<SteadyTime> {
-        self.context.handover.as_ref().map(|handover| handover.note_received)
+        self.context.handover.as_ref().map(|handover| handover.last_received)
     }
 
-    /// Makes a peer be as another engine has known it. Nothing is sent yet; [`Tunnel::start_handshake`] begins.
+    /// Makes a peer be as the older process had it. Nothing is sent yet; [`Tunnel::start_handshake`] begins.
     pub fn import_peer(&mut self, now: SteadyTime, exported: &ExportedPeer) {
         self.set_peer(now, &exported.config);
         let Some(peer) = self.peers.find(&exported.config.key).and_then(|id| self.peers.get_mut(id)) else { return };
@@ -125,38 +110,36 @@ impl Tunnel {
         current.is_some_and(|current| current.is_usable(now))
     }
 
-    /// Leaves a datagram that is for no session of ours to the engine that follows, if there is one.
-    pub(crate) fn is_for_successor(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
+    /// Leaves a message that belongs to no session of this process to the successor, if there is one.
+    pub(crate) fn is_for_successor(&mut self, from: SocketAddr, message: WireGuardMessage<'_>) -> bool {
         let Some(handover) = &mut self.context.handover else { return false };
-        let receiver = match MessageHeader::parse(datagram) {
-            None => return false,
-            Some(MessageHeader::OpenedInitiation { .. }) => None,
-            Some(
-                MessageHeader::Response { receiver, .. }
-                | MessageHeader::CookieReply { receiver }
-                | MessageHeader::Data { receiver, .. },
-            ) => Some(receiver),
+        let receiver = match message.header {
+            // Handshakes that peers begin are the successor's: their session is to outlive this process.
+            MessageHeader::Initiation { .. } => None,
+            MessageHeader::Response { receiver, .. }
+            | MessageHeader::CookieReply { receiver }
+            | MessageHeader::Data { receiver, .. } => Some(receiver),
         };
         if receiver.is_some_and(|receiver| self.context.indices.owner(receiver).is_some()) {
             return false;
         }
-        handover.traffic.push(SuccessorTraffic::Datagram(from, datagram.to_vec()));
+        handover.traffic.push(SuccessorTraffic::Datagram(from, message.bytes.to_vec()));
         true
     }
 }
 
 impl TunnelContext {
-    /// Leaves a packet without a session to the engine that follows, if there is one.
+    /// Leaves a packet without a session to the successor, if there is one.
     pub(crate) fn leave_to_successor(&mut self, packet: &[u8]) -> bool {
         let Some(handover) = &mut self.handover else { return false };
         handover.traffic.push(SuccessorTraffic::Packet(packet.to_vec()));
         true
     }
 
-    /// A session of ours was used by its peer.
+    /// Notes that a peer has used a session of this process.
     pub(crate) fn note_received(&mut self, now: SteadyTime) {
         if let Some(handover) = &mut self.handover {
-            handover.note_received = now;
+            handover.last_received = now;
         }
     }
 }

@@ -6,11 +6,12 @@ use super::{
     drops::DropReason,
     initiation::OpenedInitiation,
     keypair::{Keypair, PendingHandshake},
-    message::MessageHeader,
-    peer::{Peer, PeerId},
+    peer::Peer,
+    peer_id::PeerId,
     time::{CurrentTime, SteadyTime},
     tunnel::Tunnel,
 };
+use crate::datagram::MessageHeader;
 
 /// Pause between two initiations of one peer that are answered.
 const ANSWER_PAUSE: Duration = Duration::from_millis(20);
@@ -72,7 +73,7 @@ impl Tunnel {
             peer.tx_bytes += len as u64;
             out.redirect_last(from);
         }
-        self.context.watch(id, peer);
+        self.context.watch(id, &mut peer.timers);
         Ok(())
     }
 
@@ -108,7 +109,7 @@ impl Tunnel {
             peer.tx_bytes += len as u64;
             peer.timers.anything_sent(now.steady, peer.keepalive);
         }
-        self.context.watch(id, peer);
+        self.context.watch(id, &mut peer.timers);
         Ok(())
     }
 
@@ -173,7 +174,7 @@ impl MessageHeader {
     /// The sender's index of a handshake message that must be admitted before it is looked at.
     pub(crate) fn asks_for_work(self) -> Option<u32> {
         match self {
-            Self::OpenedInitiation { sender } | Self::Response { sender, .. } => Some(sender),
+            Self::Initiation { sender } | Self::Response { sender, .. } => Some(sender),
             Self::CookieReply { .. } | Self::Data { .. } => None,
         }
     }

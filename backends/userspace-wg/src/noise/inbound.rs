@@ -5,31 +5,31 @@ use super::{
     drops::DropReason,
     ip,
     keypair::{HandshakeRole, KEEP_FRESH_ON_RECEIVE},
-    message::MessageHeader,
     peer::MOST_STAGED,
     receive_run::ReceiveRun,
     time::CurrentTime,
     tunnel::Tunnel,
 };
+use crate::datagram::{MessageHeader, WireGuardMessage};
 
 impl Tunnel {
-    /// Free slots that [`Tunnel::datagram`] and [`Tunnel::wake`] need in their outputs for one step.
+    /// Free slots that [`Tunnel::message`] and [`Tunnel::wake`] need in their outputs for one step.
     pub const STEP: usize = MOST_STAGED + 4;
 
-    /// Takes a datagram that came `from` there: at most one packet goes into `packets`, at most [`Tunnel::STEP`]
+    /// Takes a message that came `from` there: at most one packet goes into `packets`, at most [`Tunnel::STEP`]
     /// datagrams into `replies`.
-    pub fn datagram(
+    pub fn message(
         &mut self,
         now: CurrentTime,
         from: SocketAddr,
-        datagram: &[u8],
+        message: WireGuardMessage<'_>,
         packets: &mut PacketBatch,
         replies: &mut PacketBatch,
     ) {
-        if self.is_for_successor(from, datagram) {
+        if self.is_for_successor(from, message) {
             return;
         }
-        if let Err(reason) = self.dispatch(now, from, datagram, packets, replies) {
+        if let Err(reason) = self.dispatch(now, from, message, packets, replies) {
             self.context.drops.count(reason);
         }
     }
@@ -38,58 +38,50 @@ impl Tunnel {
         &mut self,
         now: CurrentTime,
         from: SocketAddr,
-        datagram: &[u8],
+        message: WireGuardMessage<'_>,
         packets: &mut PacketBatch,
         replies: &mut PacketBatch,
     ) -> Result<(), DropReason> {
-        let message = MessageHeader::parse(datagram).ok_or(DropReason::Malformed)?;
-        if let Some(sender) = message.asks_for_work() {
-            self.admit(now.steady, from, datagram, sender, replies)?;
+        let WireGuardMessage { header, bytes } = message;
+        if let Some(sender) = header.asks_for_work() {
+            self.admit(now.steady, from, bytes, sender, replies)?;
         }
-        match message {
-            MessageHeader::Data { .. } => self.data(now, from, datagram, packets, replies),
-            MessageHeader::OpenedInitiation { .. } => self.initiation(now, from, datagram, replies),
-            MessageHeader::Response { receiver, .. } => self.response(now, from, receiver, datagram, replies),
-            MessageHeader::CookieReply { receiver } => self.cookie_reply(now.steady, receiver, datagram),
+        match header {
+            MessageHeader::Data { receiver, .. } => {
+                let mut run = self.find_run(now, from, receiver, packets)?;
+                run.open(bytes, packets);
+                self.end_run(now, run, packets, replies);
+                Ok(())
+            }
+            MessageHeader::Initiation { .. } => self.initiation(now, from, bytes, replies),
+            MessageHeader::Response { receiver, .. } => self.response(now, from, receiver, bytes, replies),
+            MessageHeader::CookieReply { receiver } => self.cookie_reply(now.steady, receiver, bytes),
         }
     }
 
-    fn data(
-        &mut self,
-        now: CurrentTime,
-        from: SocketAddr,
-        datagram: &[u8],
-        packets: &mut PacketBatch,
-        replies: &mut PacketBatch,
-    ) -> Result<(), DropReason> {
-        let mut run = self.find_run(now, from, datagram, packets)?;
-        run.open(datagram, packets);
-        self.end_run(now, run, packets, replies);
-        Ok(())
-    }
-
-    /// Begins a run with this datagram, which is not opened by that; `None` when it is no message of a session, and
-    /// [`Tunnel::datagram`] takes care of it.
+    /// Begins a run with this message, which is not opened by that; `None` when it belongs to no session, and
+    /// [`Tunnel::message`] takes care of it.
     pub fn begin_run(
         &self,
         now: CurrentTime,
         from: SocketAddr,
-        datagram: &[u8],
+        message: WireGuardMessage<'_>,
         packets: &PacketBatch,
     ) -> Option<ReceiveRun> {
-        self.find_run(now, from, datagram, packets).ok()
+        match message.header {
+            // An error is found, and counted, again by `message`.
+            MessageHeader::Data { receiver, .. } => self.find_run(now, from, receiver, packets).ok(),
+            _ => None,
+        }
     }
 
     fn find_run(
         &self,
         now: CurrentTime,
         from: SocketAddr,
-        datagram: &[u8],
+        receiver: u32,
         packets: &PacketBatch,
     ) -> Result<ReceiveRun, DropReason> {
-        let Some(MessageHeader::Data { receiver, .. }) = MessageHeader::parse(datagram) else {
-            return Err(DropReason::Malformed);
-        };
         let id = self.context.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
         let sessions = self.peers.get(id).and_then(|peer| peer.sessions.as_ref()).ok_or(DropReason::UnknownIndex)?;
         let keypair = sessions.keypair(receiver).ok_or(DropReason::UnknownIndex)?;
@@ -111,14 +103,14 @@ impl Tunnel {
             return;
         }
         if !self.note_received(now, &run, replies) {
-            // The peer or its session has gone meanwhile, and what came by it goes too.
+            // Decryption runs without the lock: the peer or its session was removed during it, and its packets go with it.
             self.context.drops.add(DropReason::UnknownIndex, run.packets);
             return packets.retain_from(run.first, |_| false);
         }
         let mut trusted = None;
         packets.retain_from(run.first, |packet| {
-            let source = ip::source(packet);
-            let Some(source) = source else { return false };
+            let Some(source) = ip::source(packet) else { return false };
+            // Packets of a run mostly have one source, and one look-up in the trie is enough for them.
             if trusted != Some(source) && self.allowed_ips.holder(source) != Some(run.peer) {
                 self.context.drops.count(DropReason::BadSource);
                 return false;
@@ -154,7 +146,7 @@ impl Tunnel {
         for _ in 0..run.contents.min(2) {
             peer.timers.data_received(now.steady);
         }
-        self.context.watch(run.peer, peer);
+        self.context.watch(run.peer, &mut peer.timers);
         true
     }
 }

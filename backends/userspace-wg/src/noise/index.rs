@@ -1,7 +1,7 @@
 use fnv::FnvHashMap;
 use rand_core::{OsRng, RngCore};
 
-use super::peer::PeerId;
+use super::peer_id::PeerId;
 
 /// Receiver indices in use and the peer each belongs to.
 ///

@@ -5,12 +5,13 @@ use super::{
     context::{MOST_STAGED_IN_ALL, TunnelContext, jitter},
     drops::DropReason,
     ip,
-    message::DATA_OVERHEAD,
-    peer::{MOST_STAGED, Peer, PeerId},
+    peer::{MOST_STAGED, Peer},
+    peer_id::PeerId,
     session::Session,
     time::{CurrentTime, SteadyTime},
     tunnel::Tunnel,
 };
+use crate::datagram::DATA_OVERHEAD;
 
 /// What is about to be sent to one peer: the packets of one frame.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +97,7 @@ impl Tunnel {
         let Some((session, ageing)) = found.open_session(now.steady) else { return Ok(None) };
         let mtu = self.context.mtu;
         found.sent(now.steady, MessageContent::Data, burst.sealed(mtu));
-        self.context.watch(peer, found);
+        self.context.watch(peer, &mut found.timers);
         Ok(Some(SendSession { session, peer, endpoint, mtu, ageing }))
     }
 
@@ -105,7 +106,7 @@ impl Tunnel {
         if let Some(peer) = self.peers.get_mut(send_session.peer) {
             peer.timers.handshake_wanted();
             peer.initiate(&mut self.context, send_session.peer, now.steady, out);
-            self.context.watch(send_session.peer, peer);
+            self.context.watch(send_session.peer, &mut peer.timers);
         }
     }
 
@@ -132,7 +133,7 @@ impl Tunnel {
             peer.timers.handshake_wanted();
             peer.initiate(&mut self.context, id, now.steady, out);
         }
-        self.context.watch(id, peer);
+        self.context.watch(id, &mut peer.timers);
         staged
     }
 }

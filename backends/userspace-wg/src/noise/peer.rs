@@ -17,10 +17,6 @@ use super::{
     timers::PeerTimers,
 };
 
-/// Place of a peer in its device's table; given to another peer once this one is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PeerId(pub(crate) u32);
-
 /// Packets that wait for a handshake with one peer, at most.
 pub(crate) const MOST_STAGED: usize = 128;
 
@@ -38,8 +34,6 @@ pub(crate) struct Peer {
     pub(crate) last_timestamp: Timestamp,
     pub(crate) last_answered: Option<SteadyTime>,
     pub(crate) timers: PeerTimers,
-    /// The earliest entry of this peer among the device's deadlines.
-    pub(crate) queued: Option<SteadyTime>,
     /// Absent until the peer is spoken to, so that a thousand silent peers weigh little.
     pub(crate) sessions: Option<Box<PeerSessions>>,
 }
@@ -74,7 +68,6 @@ impl Peer {
             last_timestamp: [0; 12],
             last_answered: None,
             timers: PeerTimers::default(),
-            queued: None,
             sessions: None,
         }
     }

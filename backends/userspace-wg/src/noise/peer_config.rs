@@ -3,11 +3,7 @@ use std::{net::SocketAddr, num::NonZeroU16};
 use ipnet::IpNet;
 use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
-use super::{
-    peer::{Peer, PeerId},
-    time::SteadyTime,
-    tunnel::Tunnel,
-};
+use super::{peer::Peer, peer_id::PeerId, time::SteadyTime, tunnel::Tunnel};
 
 /// What to do with a peer's endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +85,7 @@ impl Tunnel {
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.endpoint.is_some() {
             peer.timers.request_handshake(now);
-            self.context.watch(id, peer);
+            self.context.watch(id, &mut peer.timers);
         }
     }
 
@@ -163,7 +159,7 @@ impl Tunnel {
                 }
             }
         }
-        self.context.watch(id, peer);
+        self.context.watch(id, &mut peer.timers);
     }
 
     fn give(&mut self, range: IpNet, id: PeerId) {

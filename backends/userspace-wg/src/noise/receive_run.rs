@@ -3,10 +3,10 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     batch::PacketBatch,
     drops::{DropCounts, DropReason},
-    message::DATA_OVERHEAD,
-    peer::PeerId,
+    peer_id::PeerId,
     session::{OpenedMessage, Session},
 };
+use crate::datagram::DATA_OVERHEAD;
 
 /// Messages of one session that arrived one after the other from one address.
 ///

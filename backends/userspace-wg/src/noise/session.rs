@@ -8,10 +8,8 @@ use std::{
 
 use boringtun::noise::{Tunn, TunnResult, errors::WireGuardError};
 
-use super::{
-    drops::DropReason,
-    message::{DATA_OVERHEAD, MessageHeader},
-};
+use super::drops::DropReason;
+use crate::datagram::{DATA_OVERHEAD, MessageHeader};
 
 /// After as many messages a session carries nothing any more, long before a nonce could repeat.
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);

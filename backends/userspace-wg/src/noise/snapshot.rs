@@ -6,7 +6,11 @@ use overlayd_core::{
     keys::{PresharedKey, PublicKey},
 };
 
-use super::{peer::Peer, tunnel::Tunnel};
+use super::{
+    peer::Peer,
+    peer_config::{EndpointUpdate, PeerConfig},
+    tunnel::Tunnel,
+};
 
 /// A device as it is at one moment. No `Debug`: it holds keys.
 pub struct TunnelSnapshot {
@@ -36,6 +40,18 @@ pub struct PeerSnapshot {
     pub rx_bytes: u64,
     /// Bytes sent, as on the wire.
     pub tx_bytes: u64,
+}
+
+impl From<PeerSnapshot> for PeerConfig {
+    fn from(peer: PeerSnapshot) -> Self {
+        Self {
+            key: peer.key,
+            psk: peer.psk,
+            endpoint: peer.endpoint.map_or(EndpointUpdate::Keep, EndpointUpdate::Set),
+            keepalive: peer.keepalive,
+            allowed_ips: peer.allowed_ips,
+        }
+    }
 }
 
 impl Tunnel {

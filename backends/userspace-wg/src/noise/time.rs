@@ -34,20 +34,3 @@ pub struct CurrentTime {
     /// Wall clock.
     pub wall: SystemTime,
 }
-
-impl CurrentTime {
-    /// Reads both clocks.
-    pub fn read() -> Self {
-        Self { steady: SteadyTime::boot_clock(), wall: SystemTime::now() }
-    }
-}
-
-impl SteadyTime {
-    /// Reads the steady clock.
-    pub fn boot_clock() -> Self {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-        Self(seconds * 1_000_000_000 + nanos)
-    }
-}

@@ -54,12 +54,37 @@ pub(crate) struct PeerTimers {
     again: KeepaliveRepeat,
     attempts: u8,
     last_initiation: Option<SteadyTime>,
+    /// The earliest entry of this peer among the device's deadlines.
+    queued: Option<SteadyTime>,
 }
 
 impl PeerTimers {
     /// The first deadline.
     pub(crate) fn next(&self) -> Option<SteadyTime> {
         self.armed.iter().flatten().min().copied()
+    }
+
+    /// The first deadline, if no entry among the device's deadlines is as early; it counts as entered by that.
+    pub(crate) fn take_unqueued(&mut self) -> Option<SteadyTime> {
+        let next = self.next()?;
+        if self.queued.is_some_and(|queued| queued <= next) {
+            return None;
+        }
+        self.queued = Some(next);
+        Some(next)
+    }
+
+    /// The entry at `at` has come up; a later one of the same peer may still be queued.
+    pub(crate) fn dequeue(&mut self, at: SteadyTime) {
+        if self.queued == Some(at) {
+            self.queued = None;
+        }
+    }
+
+    /// Whether no entry of this peer is known among the device's deadlines.
+    #[cfg(test)]
+    pub(crate) fn is_unqueued(&self) -> bool {
+        self.queued.is_none()
     }
 
     /// Takes one timer that has run out by `now`.
@@ -174,7 +199,8 @@ impl PeerTimers {
 
     /// Stops everything.
     pub(crate) fn stop(&mut self) {
-        *self = Self::default();
+        // The entry among the device's deadlines stays, and is found to have nothing to do when it comes up.
+        *self = Self { queued: self.queued, ..Self::default() };
     }
 
     fn put_off_persistent(&mut self, now: SteadyTime, keepalive: Option<NonZeroU16>) {

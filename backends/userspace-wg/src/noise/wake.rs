@@ -2,7 +2,8 @@ use super::{
     batch::PacketBatch,
     context::TunnelContext,
     drops::DropReason,
-    peer::{Peer, PeerId},
+    peer::Peer,
+    peer_id::PeerId,
     time::{CurrentTime, SteadyTime},
     timers::TimerAction,
     tunnel::Tunnel,
@@ -19,13 +20,13 @@ impl Tunnel {
         while out.room() >= Self::STEP {
             let Some((at, id)) = self.context.deadlines.take_due(now.steady) else { return };
             let Some(peer) = self.peers.get_mut(id) else { continue };
-            TunnelContext::woken(peer, at);
+            peer.timers.dequeue(at);
             while out.room() >= Self::STEP
                 && let Some(due) = peer.timers.take_due(now.steady)
             {
                 peer.act(&mut self.context, id, now.steady, due, out);
             }
-            self.context.watch(id, peer);
+            self.context.watch(id, &mut peer.timers);
         }
     }
 }

@@ -1,19 +1,24 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::{handover::ReceivedDevice, make, peers, running::RunningDevice};
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result},
     names::LinkName,
+    sync::lock,
 };
-use overlayd_netlink::{OrAbsent, Rtnl, link as request};
 
-use crate::{Config, io::link, uapi};
+use super::{
+    make, peers,
+    plan::{self, ResolvedPlan},
+    running::{InheritedState, RunningDevice},
+};
+use crate::{Config, handover::ReceivedDevice, io::interfaces::HostInterfaces, uapi};
 
+/// The devices of this process.
 pub(crate) struct DeviceRegistry {
     pub(super) config: Config,
     running: Mutex<BTreeMap<LinkName, Arc<RunningDevice>>>,
@@ -26,41 +31,36 @@ impl DeviceRegistry {
         Self { config, running: Mutex::default(), received: Mutex::default() }
     }
 
-    /// The routing interface of the calling thread's network namespace.
-    fn rtnl(&self) -> Result<Rtnl> {
-        Rtnl::noting(self.config.own_changes.clone()).map_err(host)
-    }
-
     /// Makes the device be as planned.
     pub(crate) fn ensure(&self, plan: &DevicePlan) -> Result<DeviceInfo> {
-        make::check(plan)?;
-        let rtnl = self.rtnl()?;
-        make::check_overlaps(&rtnl, plan)?;
-        let mtu = link::mtu(&rtnl, plan.mtu, &plan.addresses).map_err(host)?;
-        let plan = make::ResolvedPlan { plan, mtu };
+        plan::check(plan)?;
+        let interfaces = HostInterfaces::here(&self.config)?;
+        interfaces.check_overlaps(plan)?;
+        let plan = ResolvedPlan { plan, mtu: interfaces.mtu(plan)? };
         let present = self.map().get(&plan.plan.name).cloned();
         let inherited = match present {
-            Some(device) if device.is_well(&rtnl)? => {
-                device.reconfigure(&rtnl, &plan)?;
+            Some(device) if device.is_well(&interfaces)? => {
+                device.reconfigure(&interfaces, &plan)?;
                 return Ok(device.info(&plan));
             }
             Some(device) => {
                 tracing::warn!(device = %plan.plan.name, "the device is gone or has failed; it is made again");
                 self.map().remove(&plan.plan.name);
-                device.inherited()
+                device.inherited_state()
             }
-            None => make::InheritedState::default(),
+            None => InheritedState::default(),
         };
+        // Before the interface is there: a network manager would otherwise configure it the moment it appears.
         if let Some(managers) = &self.config.managers {
             managers.keep_off();
         }
         let received = self.received().remove(&plan.plan.name);
         let made = match received {
-            Some(received) => make::take_over(&rtnl, &self.config, &plan, received),
-            None => make::make(&rtnl, &self.config, &plan, &inherited),
+            Some(received) => make::take_over(&interfaces, &self.config, &plan, received),
+            None => make::make(&interfaces, &self.config, &plan, &inherited),
         };
         if made.is_err() {
-            self.release_managers(&rtnl);
+            interfaces.release(self.config.managers.as_ref());
         }
         let device = Arc::new(made?);
         let info = device.info(&plan);
@@ -74,30 +74,28 @@ impl DeviceRegistry {
         let device = self.map().get(name).cloned();
         let device = device.ok_or_else(|| Error::NotFound(format!("WireGuard device {name}")))?;
         device.check()?;
-        peers::change(&device.shared, device.newcomers, changes)
+        peers::change(&device.shared, device.new_peers, changes)
     }
 
-    /// The devices of this process that work, and the interfaces that an earlier process of ours has left.
+    /// The devices of this process that work, and the interfaces that an earlier process of this instance has left.
     pub(crate) fn observe(&self) -> Result<Vec<DeviceStatus>> {
-        let running: Vec<(LinkName, Arc<RunningDevice>)> =
-            self.map().iter().map(|(name, device)| (name.clone(), device.clone())).collect();
-        let rtnl = self.rtnl()?;
+        let running: Vec<Arc<RunningDevice>> = self.map().values().cloned().collect();
+        let interfaces = HostInterfaces::here(&self.config)?;
         let mut seen = Vec::new();
-        for found in rtnl.links_of("tun").map_err(host)? {
-            let device = running.iter().find(|(_, device)| device.index == found.index);
-            if !link::is_ours(&found, &self.config.instance) {
+        for found in interfaces.tunnels()? {
+            if !found.is_ours(&self.config.instance) {
                 continue;
             }
-            let Ok(name) = LinkName::new(found.name.clone()) else { continue };
-            let addresses = link::addresses(&rtnl, found.index).or_absent().map_err(host)?.unwrap_or_default();
-            let mtu = u16::try_from(found.mtu).unwrap_or(u16::MAX);
-            match device {
-                Some((_, device)) if device.shared.failure().is_none() => {
-                    seen.push(device.status(name, mtu, addresses));
+            let Ok(name) = LinkName::new(found.name().to_owned()) else { continue };
+            let addresses = interfaces.addresses(&found)?;
+            // By number, not by name: an interface that was deleted and made again by another program is not this one.
+            match running.iter().find(|device| device.index == found.index()) {
+                Some(device) if device.shared.failure().is_none() => {
+                    seen.push(device.status(name, found.mtu(), addresses));
                 }
-                // Reported when it failed; left out here, so that whoever compares with a plan makes it again.
+                // Reported when it failed. Left out here, so that a comparison with the plan makes it again.
                 Some(_) => {}
-                None => seen.push(leftover(name, mtu, addresses)),
+                None => seen.push(leftover(name, found.mtu(), addresses)),
             }
         }
         Ok(seen)
@@ -107,12 +105,11 @@ impl DeviceRegistry {
     pub(crate) fn remove(&self, name: &LinkName) -> Result<()> {
         let running = self.map().remove(name);
         let was_running = running.is_some();
+        // Its threads end before the interface goes, and do not report that it went.
         drop(running);
-        let rtnl = self.rtnl()?;
-        match rtnl.link(name.as_str()).map_err(host)? {
-            Some(found) if link::is_ours(&found, &self.config.instance) => {
-                rtnl.run(request::delete(found.index)).or_absent().map_err(host)?;
-            }
+        let interfaces = HostInterfaces::here(&self.config)?;
+        match interfaces.named(name)? {
+            Some(found) if found.is_ours(&self.config.instance) => interfaces.delete(&found)?,
             Some(_) => return Ok(()),
             None => {}
         }
@@ -124,22 +121,16 @@ impl DeviceRegistry {
         if was_running {
             tracing::info!(device = %name, "the device is removed");
         }
-        self.release_managers(&rtnl);
+        interfaces.release(self.config.managers.as_ref());
         Ok(())
     }
 
-    fn release_managers(&self, rtnl: &Rtnl) {
-        if let Some(managers) = &self.config.managers {
-            managers.release(rtnl);
-        }
-    }
-
     pub(super) fn received(&self) -> MutexGuard<'_, BTreeMap<LinkName, ReceivedDevice>> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.received)
     }
 
     pub(super) fn map(&self) -> MutexGuard<'_, BTreeMap<LinkName, Arc<RunningDevice>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 
@@ -153,14 +144,4 @@ fn leftover(name: LinkName, mtu: u16, addresses: Vec<IpNet>) -> DeviceStatus {
         peers: Arc::default(),
         dropped: BTreeMap::new(),
     }
-}
-
-pub(super) fn host(error: overlayd_netlink::Error) -> Error {
-    let present = error.is_present();
-    let (action, source) = error.into_parts();
-    if present {
-        let what = action.strip_prefix("add ").unwrap_or(&action).to_owned();
-        return Error::Conflict { what, by: "somebody else on this host".to_owned() };
-    }
-    Error::host(action, source)
 }

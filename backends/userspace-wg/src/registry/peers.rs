@@ -1,7 +1,4 @@
-use overlayd_core::{
-    contract::{Error, PeerChange, PeerEndpoint, PeerPlan, Result},
-    keys::PublicKey,
-};
+use overlayd_core::contract::{PeerChange, PeerEndpoint, PeerPlan, Result, check_peer_changes};
 
 use super::running::NewPeerPolicy;
 use crate::{
@@ -9,18 +6,17 @@ use crate::{
     noise::{EndpointUpdate, PeerConfig, SteadyTime},
 };
 
-/// Applies the changes in order, all or none, while no packet is under way in the engine.
-pub(super) fn change(device: &SharedDevice, newcomers: NewPeerPolicy, changes: &[PeerChange]) -> Result<()> {
+/// Applies the changes in order, all or none, while no packet is under way in the tunnel.
+pub(super) fn change(device: &SharedDevice, policy: NewPeerPolicy, changes: &[PeerChange]) -> Result<()> {
     let now = SteadyTime::boot_clock();
     device.with_tunnel(|tunnel| {
-        let own = tunnel.public_key();
-        changes.iter().try_for_each(|change| check(change, &own))?;
+        check_peer_changes(Some(&tunnel.public_key()), changes)?;
         for change in changes {
             match change {
                 PeerChange::Set(plan) => {
-                    let greeted = newcomers == NewPeerPolicy::Greeted && !tunnel.has_peer(&plan.public_key);
+                    let is_new = !tunnel.has_peer(&plan.public_key);
                     tunnel.set_peer(now, &config(plan));
-                    if greeted {
+                    if is_new && policy == NewPeerPolicy::HandshakeAtOnce {
                         tunnel.start_handshake(now, &plan.public_key);
                     }
                 }
@@ -29,22 +25,6 @@ pub(super) fn change(device: &SharedDevice, newcomers: NewPeerPolicy, changes: &
         }
         Ok(())
     })
-}
-
-fn check(change: &PeerChange, own: &PublicKey) -> Result<()> {
-    let PeerChange::Set(plan) = change else { return Ok(()) };
-    if plan.public_key == *own {
-        return Err(Error::Invalid(format!("the device's own key {own} cannot be its peer")));
-    }
-    if plan.public_key.as_bytes() == &[0; 32] {
-        return Err(Error::Invalid("the key of zeros is nobody's and cannot be a peer".to_owned()));
-    }
-    match plan.endpoint {
-        PeerEndpoint::Set(endpoint) if endpoint.port() == 0 => {
-            Err(Error::Invalid(format!("peer {} cannot be reached at port 0", plan.public_key)))
-        }
-        PeerEndpoint::Set(_) | PeerEndpoint::Keep => Ok(()),
-    }
 }
 
 fn config(plan: &PeerPlan) -> PeerConfig {

@@ -1,51 +1,49 @@
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use ipnet::IpNet;
 use overlayd_core::{
     contract::{DeviceInfo, DeviceStatus, Error, PeerStatus, Result},
     names::{InstanceId, LinkName},
+    sync::lock,
 };
-use overlayd_netlink::Rtnl;
 
-use super::{
-    devices::host,
-    handover::HandoverThread,
-    make::{InheritedState, ResolvedPlan},
-};
+use super::plan::{self, ResolvedPlan};
 use crate::{
     device::{DeviceThreads, SharedDevice},
-    io::{
-        link::{self, LinkPlan},
-        udp::UdpSockets,
-    },
-    noise::{EndpointUpdate, PeerConfig, PeerSnapshot},
+    handover::HandoverThread,
+    io::{interfaces::HostInterfaces, udp::UdpSockets},
+    noise::PeerConfig,
     uapi::ControlServer,
 };
 
-/// How new peers are met.
+/// When the first handshake with a new peer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NewPeerPolicy {
-    /// There is a session once there is something to say.
-    Quietly,
-    /// By a handshake at once: they may hold a session with the process that had this interface before.
-    Greeted,
+    /// Once there is a packet for the peer.
+    HandshakeOnDemand,
+    /// At once: the peer may hold a session with the process that had this interface before, and would send into it
+    /// until it finds out that nothing answers.
+    HandshakeAtOnce,
 }
 
-/// A device of this process. Fields end in this order: first nobody new comes in, then the threads stop, and with the
-/// last user of `shared` the interface is closed.
+/// A device of this process.
+///
+/// Fields end in this order: first no client comes in any more, then the threads stop, and with the last user of
+/// `shared` the interface is closed.
 pub(super) struct RunningDevice {
     /// Absent while another process may take the device over.
     pub(super) control: Mutex<Option<ControlServer>>,
+    /// Present while the device comes from another process or goes to one.
     pub(super) handover: Mutex<Option<HandoverThread>>,
     pub(super) _threads: DeviceThreads,
     pub(super) shared: Arc<SharedDevice>,
     pub(super) index: u32,
     pub(super) instance: InstanceId,
     pub(super) fwmark: Option<u32>,
-    pub(super) newcomers: NewPeerPolicy,
+    pub(super) new_peers: NewPeerPolicy,
     pub(super) peer_list: Mutex<PeerListCache>,
 }
 
@@ -54,6 +52,14 @@ pub(super) struct RunningDevice {
 pub(super) struct PeerListCache {
     version: u64,
     peers: Arc<Vec<PeerStatus>>,
+}
+
+/// What a device starts from when it replaces one that has failed.
+#[derive(Default)]
+pub(super) struct InheritedState {
+    pub(super) peers: Vec<PeerConfig>,
+    /// The port, where the plan leaves it to the host; 0 for none.
+    pub(super) port: u16,
 }
 
 impl RunningDevice {
@@ -66,18 +72,18 @@ impl RunningDevice {
     }
 
     /// Whether the threads run and the interface is there and ours.
-    pub(super) fn is_well(&self, rtnl: &Rtnl) -> Result<bool> {
-        let found = rtnl.link(self.index).map_err(host)?;
-        Ok(self.shared.failure().is_none() && found.is_some_and(|found| link::is_ours(&found, &self.instance)))
+    pub(super) fn is_well(&self, interfaces: &HostInterfaces) -> Result<bool> {
+        let found = interfaces.numbered(self.index)?;
+        Ok(self.shared.failure().is_none() && found.is_some_and(|found| found.is_ours(&self.instance)))
     }
 
     /// Makes the running device be as planned. What the host may refuse comes first.
-    pub(super) fn reconfigure(&self, rtnl: &Rtnl, plan: &ResolvedPlan<'_>) -> Result<()> {
+    pub(super) fn reconfigure(&self, interfaces: &HostInterfaces, plan: &ResolvedPlan<'_>) -> Result<()> {
         let sockets = self.other_sockets(plan.plan.listen_port)?;
         self.mark_packets()?;
-        let found = rtnl.link(self.index).map_err(host)?;
+        let found = interfaces.numbered(self.index)?;
         let found = found.ok_or_else(|| Error::NotFound(format!("interface {}", plan.plan.name)))?;
-        link::configure(rtnl, &found, &plan.link()).map_err(host)?;
+        interfaces.configure(&found, &plan.link())?;
         if let Some(sockets) = sockets {
             self.shared.replace_sockets(sockets);
         }
@@ -96,7 +102,7 @@ impl RunningDevice {
         if port == 0 || port == present.port() {
             return Ok(None);
         }
-        super::make::bind(port, self.fwmark.unwrap_or(present.mark()), present.offloads()).map(Some)
+        plan::bind(port, self.fwmark.unwrap_or(present.mark()), present.offloads()).map(Some)
     }
 
     /// The mark of the packets that the present sockets send.
@@ -134,7 +140,7 @@ impl RunningDevice {
 
     /// All peers in the order of their keys; the same list for as long as nothing about them changes.
     fn peers(&self) -> Arc<Vec<PeerStatus>> {
-        let mut peer_list = self.peer_list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peer_list = lock(&self.peer_list);
         let news = self.shared.with_tunnel(|tunnel| {
             let version = tunnel.peers_version();
             (version != peer_list.version).then(|| (version, tunnel.peer_statuses()))
@@ -149,23 +155,10 @@ impl RunningDevice {
         Arc::clone(&peer_list.peers)
     }
 
-    /// What a device that replaces this one takes over.
-    pub(super) fn inherited(&self) -> InheritedState {
+    /// What a device that replaces this one starts from.
+    pub(super) fn inherited_state(&self) -> InheritedState {
         let snapshot = self.shared.lock().snapshot();
-        let config = |peer: PeerSnapshot| PeerConfig {
-            key: peer.key,
-            psk: peer.psk,
-            endpoint: peer.endpoint.map_or(EndpointUpdate::Keep, EndpointUpdate::Set),
-            keepalive: peer.keepalive,
-            allowed_ips: peer.allowed_ips,
-        };
-        let peers = snapshot.peers.into_iter().map(config).collect();
+        let peers = snapshot.peers.into_iter().map(PeerConfig::from).collect();
         InheritedState { peers, port: self.shared.sockets().port() }
-    }
-}
-
-impl<'a> ResolvedPlan<'a> {
-    pub(super) fn link(&self) -> LinkPlan<'a> {
-        LinkPlan { addresses: &self.plan.addresses, routes: &self.plan.routes, mtu: self.mtu }
     }
 }

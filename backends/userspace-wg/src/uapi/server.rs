@@ -178,7 +178,7 @@ fn answer(request: &str, target: &ControlTarget) -> String {
         Ok(text) => text + "errno=0\n\n",
         Err(error) => {
             tracing::debug!(%error, "a request on a control socket was refused");
-            format!("errno=-{}\n\n", error.raw_os_error().unwrap_or(libc::EINVAL))
+            format!("errno=-{}\n\n", crate::io::control::number(&error))
         }
     }
 }

@@ -8,7 +8,7 @@ use overlayd_core::{
 use super::{DeviceEdit, PeerMode, PeerSection, SetRequest, show};
 use crate::{
     device::SharedDevice,
-    io::udp::UdpSockets,
+    io::{control::no_such_device, udp::UdpSockets},
     noise::{SteadyTime, Tunnel},
 };
 
@@ -54,7 +54,7 @@ impl ControlTarget {
     }
 
     fn device(&self) -> io::Result<std::sync::Arc<SharedDevice>> {
-        self.device.upgrade().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+        self.device.upgrade().ok_or_else(no_such_device)
     }
 }
 

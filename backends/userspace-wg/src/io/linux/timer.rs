@@ -10,12 +10,12 @@ use rustix::time::{
 
 use crate::noise::SteadyTime;
 
-/// Set to no moment at all.
+/// Stands for a timer that is not set.
 const NEVER: u64 = u64::MAX;
 
-/// Becomes readable at a moment, and stays so until it is set to another one.
+/// Ends waits from a moment on, until it is set to another one.
 ///
-/// The first deadline of an engine moves once in seconds, so packets cost a comparison and no timer of the kernel's.
+/// The first deadline of a tunnel moves once in seconds, so a packet costs a comparison and no system call.
 pub(crate) struct Timer {
     descriptor: OwnedFd,
     /// In nanoseconds of the steady clock.
@@ -23,18 +23,20 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    /// One that is not set.
     pub(crate) fn new() -> io::Result<Self> {
+        // The clock is the one of SteadyTime: a timer of CLOCK_MONOTONIC would run late after a suspension.
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self { descriptor: timerfd_create(TimerfdClockId::Boottime, flags)?, set_to: AtomicU64::new(NEVER) })
     }
 
-    /// Sets it to this moment. Callers exclude each other.
+    /// Sets it to this moment, or stops it. Callers exclude each other: they hold the lock of the tunnel.
     pub(crate) fn set(&self, moment: Option<SteadyTime>) {
         let nanos = moment.map_or(NEVER, |at| at.as_nanos().max(1));
         if self.set_to.swap(nanos, Ordering::Relaxed) == nanos {
             return;
         }
-        // All zeros stop it.
+        // timerfd_settime(2): all zeros stop the timer. That is why a moment of zero is set as one nanosecond.
         let nothing = Timespec::default();
         let first = if nanos == NEVER { nothing } else { timespec(nanos) };
         let setting = Itimerspec { it_interval: nothing, it_value: first };

@@ -136,15 +136,20 @@ fn negotiate(descriptor: &OwnedFd, most: TunOffload) -> io::Result<TunOffload> {
     }
 }
 
-impl From<OwnedFd> for Tun {
-    /// An interface that somebody else has opened without packet headers and for reading without waiting.
-    fn from(descriptor: OwnedFd) -> Self {
-        Self { descriptor, offload: TunOffload::None }
-    }
-}
-
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    /// An interface that never has a packet.
+    pub(crate) fn silent() -> Tun {
+        Tun { descriptor: eventfd(0, EventfdFlags::NONBLOCK).unwrap(), offload: TunOffload::None }
     }
 }

@@ -3,7 +3,10 @@
 use std::{collections::HashSet, num::NonZeroU16, time::Duration};
 
 use super::world::{MTU, Node, World, config, packet, psk};
-use crate::noise::{HandshakeLimits, PeerEdit, message::DATA_OVERHEAD, session::REJECT_AFTER_MESSAGES};
+use crate::{
+    datagram::DATA_OVERHEAD,
+    noise::{HandshakeLimits, PeerEdit, session::REJECT_AFTER_MESSAGES},
+};
 
 #[test]
 fn packets_are_padded_to_sixteen_bytes_but_not_beyond_the_mtu() {

@@ -118,7 +118,7 @@ fn ten_thousand_silent_peers_have_no_session_no_index_and_no_deadline() {
         node.tunnel.set_peer(now.steady, &config(key, Some(node.address), &[&range]));
     }
     assert_eq!(node.tunnel.peers.len(), 10_000);
-    assert!(node.tunnel.peers.iter().all(|peer| peer.sessions.is_none() && peer.queued.is_none()));
+    assert!(node.tunnel.peers.iter().all(|peer| peer.sessions.is_none() && peer.timers.is_unqueued()));
     assert_eq!((node.tunnel.context.indices.len(), node.tunnel.context.deadlines.len()), (0, 0));
 }
 

@@ -5,7 +5,10 @@ use std::{
 
 use overlayd_core::keys::{PresharedKey, PrivateKey, PublicKey};
 
-use crate::noise::{CurrentTime, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SteadyTime, Tunnel};
+use crate::datagram::{DatagramClass, classify};
+use crate::noise::{
+    CurrentTime, DropReason, EndpointUpdate, HandshakeLimits, PacketBatch, PeerConfig, SteadyTime, Tunnel,
+};
 
 pub(super) const MTU: u16 = 1420;
 
@@ -86,7 +89,12 @@ impl Node {
 
     /// Hands a datagram in from the outside; returns the datagrams it led to.
     pub(super) fn receive(&mut self, now: CurrentTime, from: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
-        self.tunnel.datagram(now, from, datagram, &mut self.packets, &mut self.datagrams);
+        match classify(datagram) {
+            DatagramClass::WireGuard(message) => {
+                self.tunnel.message(now, from, message, &mut self.packets, &mut self.datagrams);
+            }
+            DatagramClass::Other => self.tunnel.count_drops(DropReason::NotWireGuard, 1),
+        }
         self.delivered.extend(take(&mut self.packets));
         take(&mut self.datagrams)
     }

@@ -33,6 +33,15 @@ const SEND_PATIENCE: Duration = Duration::from_millis(20);
 /// How often another port is tried when the host chose one that the other family has in use.
 const PORT_ATTEMPTS: usize = 16;
 
+/// The version of IP that datagrams travel by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// One UDP port in both address families; IPv4 alone where the host has no IPv6.
 #[derive(Debug)]
 pub(crate) struct UdpSockets {
@@ -83,7 +92,7 @@ impl UdpSockets {
     }
 
     /// More handles of the same sockets: IPv4 first.
-    pub(crate) fn handles(&self) -> io::Result<Vec<OwnedFd>> {
+    pub(crate) fn duplicates(&self) -> io::Result<Vec<OwnedFd>> {
         self.all().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
     }
 
@@ -109,19 +118,27 @@ impl UdpSockets {
         self.offloads
     }
 
-    /// The sockets, to wait on; twice the same where there is only one.
-    pub(crate) fn pair(&self) -> [&Socket; 2] {
-        [&self.v4, self.v6.as_ref().unwrap_or(&self.v4)]
+    /// The socket of this family, if the host has the family.
+    pub(in crate::io::linux) fn socket(&self, family: IpFamily) -> Option<&Socket> {
+        match family {
+            IpFamily::V4 => Some(&self.v4),
+            IpFamily::V6 => self.v6.as_ref(),
+        }
     }
 
-    /// Takes what has arrived on one socket of the [`UdpSockets::pair`], without waiting.
-    pub(crate) fn receive(&self, socket: &Socket, arrivals: &mut ReceiveBuffer) -> io::Result<ReceiveProgress> {
-        arrivals.fill(socket, self.offloads.receive)
+    /// Takes what has arrived on the socket of this family, without waiting.
+    pub(crate) fn receive(&self, family: IpFamily, arrivals: &mut ReceiveBuffer) -> io::Result<ReceiveProgress> {
+        match self.socket(family) {
+            Some(socket) => arrivals.fill(socket, self.offloads.receive),
+            None => Ok(ReceiveProgress::Drained),
+        }
     }
 
     /// Whether a few datagrams can be sent without waiting for the host.
     pub(crate) fn have_room(&self) -> io::Result<bool> {
-        let mut sockets = self.pair().map(|socket| PollFd::new(socket, PollFlags::OUT));
+        // An entry for the absent family is the other one again: poll(2) wants an open descriptor in each.
+        let mut sockets =
+            [&self.v4, self.v6.as_ref().unwrap_or(&self.v4)].map(|socket| PollFd::new(socket, PollFlags::OUT));
         match poll(&mut sockets, Some(&Timespec::default())) {
             Ok(_) => Ok(sockets.iter().all(|socket| socket.revents().contains(PollFlags::OUT))),
             Err(Errno::INTR) => Ok(false),
