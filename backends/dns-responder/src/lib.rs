@@ -8,6 +8,7 @@
 mod answer;
 mod authority;
 mod forward;
+mod handover;
 mod listen;
 mod name;
 mod plan;

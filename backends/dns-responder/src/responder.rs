@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use overlayd_core::contract::{Dns, DnsChange, DnsPlan, Error, Result, Upstreams};
+use overlayd_core::contract::{Dns, DnsChange, DnsPlan, Error, Handover, Result, Upstreams};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -82,6 +82,10 @@ impl Dns for DnsResponder {
         }
         state.settle().await;
         Ok(())
+    }
+
+    fn handover(&self) -> Option<&dyn Handover> {
+        Some(self)
     }
 }
 
