@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use overlayd_core::{
     contract::AttachmentId,
-    desired::{Change, Desired},
+    desired::{Change, Desired, DeviceScope, EdgeAccess},
     store::Store,
 };
 
@@ -51,7 +51,10 @@ fn its_records_mean_what_they_meant() {
     assert_eq!(process.global_ip, Some("10.77.4.2".parse().unwrap()));
     assert_eq!(desired.published().count(), 1);
     assert_eq!(desired.host_aliases().collect::<Vec<_>>(), ["10.77.4.4".parse::<std::net::IpAddr>().unwrap()]);
-    assert_eq!([None, Some("db")].map(|service| desired.peers_of(service).count()), [2, 1]);
+    let peers = [DeviceScope::Global, DeviceScope::service("db")].map(|scope| desired.peers_of(scope).count());
+    assert_eq!(peers, [2, 1]);
+    assert_eq!(desired.edges()["laptop"].access, EdgeAccess::WholeOverlay);
+    assert!(matches!(desired.edges()["phone"].access, EdgeAccess::Only(_)));
     // 2 to 5, 7 and 8 are leased, and 6 rests.
     assert_eq!(desired.pick_slice_ip(1_700_000_000), Some("10.77.4.9".parse().unwrap()));
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use overlayd_core::{
-    desired::{Change, EndpointSpec, Origin, PeerId, PeerRecord},
+    desired::{Change, DeviceScope, EndpointSpec, Origin, PeerId, PeerRecord},
     keys::PublicKey,
     protocol::{AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, Request, SetupGlobalOverlay},
 };
@@ -77,7 +77,7 @@ impl Numbered {
             candidates: Vec::new(),
             origin: Origin::Asked,
         };
-        Change::Peer(PeerId { service: None, public_key: self.key() }, Some(record))
+        Change::Peer(PeerId { scope: DeviceScope::Global, public_key: self.key() }, Some(record))
     }
 
     /// The request that adds it.

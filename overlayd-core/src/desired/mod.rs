@@ -3,6 +3,7 @@
 
 mod ipam;
 mod record;
+mod scope;
 pub(crate) mod undo;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use ipnet::IpNet;
 pub use record::*;
+pub use scope::*;
 
 use self::ipam::Ipam;
 use crate::{
@@ -43,7 +45,7 @@ pub struct Desired {
     dedicated_ports: BTreeMap<String, u16>,
     ipam: Ipam,
     /// Which peer holds a range, per device.
-    routes: BTreeMap<(Option<String>, IpNet), PublicKey>,
+    routes: BTreeMap<(DeviceScope, IpNet), PublicKey>,
     members: BTreeMap<String, BTreeSet<AttachmentId>>,
     published: BTreeSet<AttachmentId>,
 }
@@ -210,10 +212,10 @@ impl Desired {
         self.peers_version
     }
 
-    /// The peers of one device, by service; `None` is the global one.
-    pub fn peers_of(&self, service: Option<&str>) -> impl Iterator<Item = (&PeerId, &Arc<PeerRecord>)> {
-        let first = PeerId { service: service.map(Into::into), public_key: PublicKey::from_bytes([0; 32]) };
-        self.peers.range(first..).take_while(move |(id, _)| id.service.as_deref() == service)
+    /// The peers of one device, in the order of their keys.
+    pub fn peers_of(&self, scope: DeviceScope) -> impl Iterator<Item = (&PeerId, &Arc<PeerRecord>)> {
+        let first = PeerId { scope: scope.clone(), public_key: PublicKey::from_bytes([0; 32]) };
+        self.peers.range(first..).take_while(move |(id, _)| id.scope == scope)
     }
 
     /// Addresses that processes in the host's own namespace hold on the global device.
@@ -228,8 +230,8 @@ impl Desired {
     }
 
     /// The peer of a device that holds exactly `range`.
-    pub fn route_holder(&self, service: &Option<String>, range: IpNet) -> Option<PublicKey> {
-        self.routes.get(&(service.clone(), range)).copied()
+    pub fn route_holder(&self, scope: &DeviceScope, range: IpNet) -> Option<PublicKey> {
+        self.routes.get(&(scope.clone(), range)).copied()
     }
 
     /// The registered names.
@@ -317,13 +319,13 @@ impl Desired {
         let record = record.map(Arc::new);
         let old = swap(&mut self.peers, id.clone(), record.clone());
         for range in old.iter().flat_map(|old| &old.allowed_ips) {
-            let route = (id.service.clone(), *range);
+            let route = (id.scope.clone(), *range);
             if self.routes.get(&route) == Some(&id.public_key) {
                 self.routes.remove(&route);
             }
         }
         for range in record.iter().flat_map(|record| &record.allowed_ips) {
-            self.routes.insert((id.service.clone(), *range), id.public_key);
+            self.routes.insert((id.scope.clone(), *range), id.public_key);
         }
         Change::Peer(id, old.map(|old| (*old).clone()))
     }

@@ -9,6 +9,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::{DeviceScope, EdgeAccess};
 use crate::{
     contract::{AttachmentId, Guid, NetworkName, PortPlan, Target, TargetIdentity},
     keys::PublicKey,
@@ -131,11 +132,12 @@ pub enum Phase {
     Leaving,
 }
 
-/// A peer of a device; `service` is `None` on the global device.
+/// A peer of a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId {
-    /// The dedicated service whose device it is on.
-    pub service: Option<String>,
+    /// The device that it is on.
+    #[serde(rename = "service")]
+    pub scope: DeviceScope,
     /// Who.
     pub public_key: PublicKey,
 }
@@ -193,8 +195,9 @@ pub struct EdgeRecord {
     pub minted_at: u64,
     /// Unix second from which it is no longer let in.
     pub expires_at: u64,
-    /// What it may reach beside this node; empty is the whole overlay.
-    pub allowed: Vec<IpNet>,
+    /// What it may reach.
+    #[serde(rename = "allowed")]
+    pub access: EdgeAccess,
 }
 
 /// The resolver that containers were last told to use.
@@ -246,7 +249,7 @@ impl Change {
             Self::Allocation(ip, _) => format!("allocation/{ip}"),
             Self::Rest(ip, _) => format!("rest/{ip}"),
             Self::Peer(id, _) => {
-                format!("peer/{}@{}", id.public_key, id.service.as_deref().map_or("", |service| service))
+                format!("peer/{}@{}", id.public_key, id.scope.service_name().unwrap_or_default())
             }
             Self::Dns(name, _) => format!("dns/{name}"),
             Self::Edge(name, _) => format!("edge/{name}"),

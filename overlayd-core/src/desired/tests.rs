@@ -85,7 +85,7 @@ fn a_service_never_gets_a_block_inside_the_slice() {
 fn arbitrary_change() -> impl Strategy<Value = Change> {
     let ip = (2u8..62).prop_map(|host| IpAddr::from([10, 77, 78, host]));
     let peer = (0u8..3, prop::collection::vec(0u8..4, 0..3)).prop_map(|(key, ranges)| {
-        let id = PeerId { service: None, public_key: PublicKey::from_bytes([key; 32]) };
+        let id = PeerId { scope: DeviceScope::Global, public_key: PublicKey::from_bytes([key; 32]) };
         let record = PeerRecord {
             endpoint: EndpointSpec::Roaming,
             allowed_ips: ranges.iter().map(|n| format!("10.{n}.0.0/16").parse().unwrap()).collect(),

@@ -38,5 +38,5 @@ fn kept(desired: &Desired, subject: &PeerId, mut record: PeerRecord) -> PeerReco
 
 /// Whether no other peer holds the range.
 fn is_free(desired: &Desired, subject: &PeerId, range: IpNet) -> bool {
-    desired.route_holder(&subject.service, range).is_none_or(|holder| holder == subject.public_key)
+    desired.route_holder(&subject.scope, range).is_none_or(|holder| holder == subject.public_key)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, context::Context, global_device::GlobalDevice, locks::OverlayHeld, peer_sync::PeerSync};
 use crate::{
-    desired::{Change, SHARED_SERVICE, ServiceRecord},
+    desired::{Change, DeviceScope, SHARED_SERVICE, ServiceRecord},
     names::LinkName,
     plan,
     protocol::OverlayMode,
@@ -58,7 +58,7 @@ impl ServiceNetworks {
     /// Device first, then its peers, then the bridge in front of it.
     pub(super) async fn bring_up_dedicated(&self, name: &str) -> Result<(), Error> {
         self.ensure_device(name).await?;
-        self.peers.reconcile(Some(name)).await?;
+        self.peers.reconcile(&DeviceScope::service(name)).await?;
         self.ensure_network(name).await
     }
 

@@ -13,7 +13,10 @@ use crate::{
         AttachPlan, AttachmentId, DeviceMtu, DevicePlan, Egress, FencePlan, Inbound, NetworkPlan, OverlayLeg,
         OverlayLink, PeerEndpoint, PeerPlan, Resolver, ServiceLeg, Target,
     },
-    desired::{AttachmentRecord, DedicatedRecord, Desired, EdgeRecord, OverlayRecord, PeerRecord, ServiceRecord},
+    desired::{
+        AttachmentRecord, DedicatedRecord, Desired, DeviceScope, EdgeAccess, EdgeRecord, OverlayRecord, PeerRecord,
+        ServiceRecord,
+    },
     ipam::first_host,
     keys::{PrivateKey, PublicKey},
     names::LinkName,
@@ -46,7 +49,7 @@ pub fn dedicated_device(
     private_key: PrivateKey,
 ) -> DevicePlan {
     let behind: BTreeSet<IpNet> =
-        desired.peers_of(Some(name)).flat_map(|(_, peer)| peer.allowed_ips.iter().copied()).collect();
+        desired.peers_of(DeviceScope::service(name)).flat_map(|(_, peer)| peer.allowed_ips.iter().copied()).collect();
     DevicePlan {
         name: dedicated.device.clone(),
         private_key,
@@ -116,8 +119,9 @@ pub fn attachment(desired: &Desired, record: &AttachmentRecord, mtu: u16, inboun
 /// The fence around an edge peer: this node, what it was granted, and the resolver. `None` for one that was granted
 /// the whole overlay.
 pub fn edge(desired: &Desired, name: &str, edge: &EdgeRecord) -> Option<AttachPlan> {
-    if edge.allowed.is_empty() {
-        return None;
+    match &edge.access {
+        EdgeAccess::WholeOverlay => return None,
+        EdgeAccess::Only(_) => {}
     }
     let fence = FencePlan {
         network: format!("edge:{name}"),
@@ -139,10 +143,10 @@ pub fn edge(desired: &Desired, name: &str, edge: &EdgeRecord) -> Option<AttachPl
 
 /// What an edge peer routes to this node: its grants, this node and the resolver, or the whole overlay.
 pub fn edge_ranges(desired: &Desired, edge: &EdgeRecord) -> Vec<IpNet> {
-    if edge.allowed.is_empty() {
-        return vec![desired.cluster().trunc()];
-    }
-    let mut ranges = edge.allowed.clone();
+    let mut ranges = match &edge.access {
+        EdgeAccess::WholeOverlay => return vec![desired.cluster().trunc()],
+        EdgeAccess::Only(granted) => granted.as_slice().to_vec(),
+    };
     ranges.extend(desired.node_ip().map(IpNet::from));
     ranges.extend(desired.resolver().server.map(IpNet::from));
     let mut seen = BTreeSet::new();

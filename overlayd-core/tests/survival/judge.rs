@@ -114,7 +114,7 @@ fn outline(desired: &Desired) -> BTreeSet<String> {
     let asked = desired.peers().iter().filter(|(_, record)| record.origin == Origin::Asked);
     let peers = asked.map(|(id, record)| format!("peer {id:?} {record:?}"));
     let issued = desired.peers().values().filter(|record| record.origin == Origin::Issued).count();
-    let edges = desired.edges().iter().map(|(name, edge)| format!("edge {name} {:?}", edge.allowed));
+    let edges = desired.edges().iter().map(|(name, edge)| format!("edge {name} {:?}", edge.access.ranges()));
     let names = desired.dns().iter().map(|(name, addresses)| format!("name {name} {addresses:?}"));
     let node = [
         format!("{:?} {:?} {:?}", desired.node(), desired.overlay(), desired.resolver()),

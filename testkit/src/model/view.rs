@@ -7,7 +7,7 @@ use std::{
 
 use overlayd_core::{
     contract::AttachmentId,
-    desired::{Desired, Lifetime, SHARED_SERVICE},
+    desired::{Desired, DeviceScope, Lifetime, SHARED_SERVICE},
     protocol::{OverlayMode, Response},
 };
 
@@ -50,7 +50,8 @@ impl View {
             Some((container(*pid)?, attached))
         });
         let asked = (1..4u8).filter_map(|number| {
-            let (_, record) = desired.peers_of(None).find(|(id, _)| id.public_key == public_key(number))?;
+            let (_, record) =
+                desired.peers_of(DeviceScope::Global).find(|(id, _)| id.public_key == public_key(number))?;
             Some((number, record.allowed_ips.iter().map(ToString::to_string).collect()))
         });
         Self {

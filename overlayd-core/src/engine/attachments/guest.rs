@@ -5,7 +5,9 @@ use std::{net::IpAddr, sync::Arc};
 use super::AttachmentPlugger;
 use crate::{
     contract::{AttachmentId, Target},
-    desired::{AttachmentRecord, Change, Desired, EndpointSpec, Origin, OverlayRecord, PeerId, PeerRecord, Phase},
+    desired::{
+        AttachmentRecord, Change, Desired, DeviceScope, EndpointSpec, Origin, OverlayRecord, PeerId, PeerRecord, Phase,
+    },
     engine::{
         Error,
         context::Context,
@@ -67,7 +69,7 @@ impl GuestAttachments {
         request: &AttachContainer,
     ) -> Result<AttachmentRecord, Error> {
         let now = self.context.now();
-        let issued = PeerId { service: None, public_key };
+        let issued = PeerId { scope: DeviceScope::Global, public_key };
         let (undo, record) = self
             .context
             .ledger

@@ -43,6 +43,7 @@ pub(super) fn due(edge: &EdgeRecord, seen_at: Option<u64>, started_at: u64, now:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::EdgeAccess;
     use crate::keys::PublicKey;
 
     #[test]
@@ -52,7 +53,7 @@ mod tests {
             public_key: PublicKey::from_bytes([1; 32]),
             minted_at: 1000,
             expires_at: 2000,
-            allowed: vec![],
+            access: EdgeAccess::WholeOverlay,
         };
         let table = [
             (None, 0, 1000, None),
@@ -78,7 +79,7 @@ mod tests {
             public_key: PublicKey::from_bytes([1; 32]),
             minted_at: 1000,
             expires_at: 1000,
-            allowed: vec![],
+            access: EdgeAccess::WholeOverlay,
         };
         assert_eq!(due(&edge, None, 0, 1000), Some(ExpiryReason::Lifetime));
     }

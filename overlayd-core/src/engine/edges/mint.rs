@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::Edges;
 use crate::{
     contract::AttachmentId,
-    desired::{Change, Desired, EdgeRecord, EndpointSpec, PeerId},
+    desired::{Change, Desired, DeviceScope, EdgeAccess, EdgeRecord, EndpointSpec, GrantedRanges, PeerId},
     engine::{
         Error,
         attachments::{KEEPALIVE_SECS, issued_peer},
@@ -46,7 +46,7 @@ impl Edges {
         check_endpoint(&asked.node_endpoint)?;
         let _edge = self.context.locks.edge(entered, &name).await;
         let key = PrivateKey::generate();
-        let issued = PeerId { service: None, public_key: key.public_key() };
+        let issued = PeerId { scope: DeviceScope::Global, public_key: key.public_key() };
         let now = self.context.now();
         let (undo, edge) = self
             .context
@@ -128,7 +128,7 @@ fn new_edge(
         return Err(Error::Missing("edge peers require the global overlay; call setup_global_overlay() first".into()));
     }
     Ok(EdgeRecord {
-        allowed: grants(desired, &asked.allow)?,
+        access: grants(desired, &asked.allow)?,
         ip: pick_slice_ip(desired, now)?,
         public_key: key.public_key(),
         minted_at: now,
@@ -138,9 +138,12 @@ fn new_edge(
 
 /// CIDRs and addresses as they are, services as their blocks. A list that names nothing grants nothing, which is an
 /// error rather than the whole overlay.
-fn grants(desired: &Desired, allow: &[String]) -> Result<Vec<IpNet>, Error> {
+fn grants(desired: &Desired, allow: &[String]) -> Result<EdgeAccess, Error> {
+    if allow.is_empty() {
+        return Ok(EdgeAccess::WholeOverlay);
+    }
     let cluster = desired.cluster().trunc();
-    let mut ranges = Vec::new();
+    let mut ranges: Vec<IpNet> = Vec::new();
     for entry in allow.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
         let range = match (parse::allowed_ip("allow", entry), desired.service(entry)) {
             (_, Some(service)) => service.block,
@@ -155,10 +158,9 @@ fn grants(desired: &Desired, allow: &[String]) -> Result<Vec<IpNet>, Error> {
         }
         ranges.push(range);
     }
-    if ranges.is_empty() && !allow.is_empty() {
-        return Err(Error::invalid("allow", "the list names nothing; leave it out to grant the whole overlay"));
-    }
-    Ok(ranges)
+    GrantedRanges::new(ranges)
+        .map(EdgeAccess::Only)
+        .ok_or_else(|| Error::invalid("allow", "the list names nothing; leave it out to grant the whole overlay"))
 }
 
 fn check_endpoint(text: &str) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     contract::AttachmentId,
-    desired::{Change, EdgeRecord, PeerId},
+    desired::{Change, DeviceScope, EdgeRecord, PeerId},
     plan,
     protocol::{EdgePeerStatus, Response},
 };
@@ -66,7 +66,7 @@ impl Edges {
             minted_at_unix: edge.minted_at,
             expires_at_unix: edge.expires_at,
             last_handshake_unix_secs: self.observer.seen_at(&edge.public_key).and_then(|at| i64::try_from(at).ok()),
-            allowed: edge.allowed.iter().map(ToString::to_string).collect(),
+            allowed: edge.access.ranges().iter().map(ToString::to_string).collect(),
         });
         Response::EdgePeers { peers: peers.collect() }
     }
@@ -100,7 +100,7 @@ impl Edges {
         let edge = self.context.ledger.desired().edges().get(name).cloned();
         let Some(edge) = edge else { return Ok(()) };
         let outcome = self.ensure_fence(name, &edge).await;
-        let issued = PeerId { service: None, public_key: edge.public_key };
+        let issued = PeerId { scope: DeviceScope::Global, public_key: edge.public_key };
         self.peers.admit(&format!("edge {name}"), &issued, outcome.as_ref().copied()).await;
         outcome
     }
@@ -145,7 +145,7 @@ impl Edges {
         let _edge = self.context.locks.edge(entered, name).await;
         let known = self.context.ledger.desired().edges().get(name).cloned();
         let Some(EdgeRecord { ip, public_key, .. }) = known else { return Ok(()) };
-        let issued = PeerId { service: None, public_key };
+        let issued = PeerId { scope: DeviceScope::Global, public_key };
         let removal = self.peers.remove_issued(&issued).await?;
         self.context.host.networks.detach(&AttachmentId::Edge(name.to_owned())).await?;
         self.context

@@ -19,7 +19,7 @@ use super::{
     peer_sync::PeerSync,
 };
 use crate::{
-    desired::{Change, Desired, NodeRecord, OverlayRecord},
+    desired::{Change, Desired, DeviceScope, NodeRecord, OverlayRecord},
     names::interface_name,
     protocol::{Response, SetupGlobalOverlay},
 };
@@ -106,7 +106,7 @@ impl Overlay {
     /// In the order in which each needs the one before: peers the device, networks its MTU, answers its address.
     async fn bring_up(&self, held: &mut OverlayHeld<'_>) -> Result<(), Error> {
         self.device.bring_up().await?;
-        self.peers.reconcile(None).await?;
+        self.peers.reconcile(&DeviceScope::Global).await?;
         self.networks.reconcile(held).await?;
         self.names.reconcile().await;
         Ok(())

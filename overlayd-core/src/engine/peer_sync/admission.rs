@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::MutexGuard};
 use super::PeerSync;
 use crate::{
     contract::{self, PeerChange},
-    desired::PeerId,
+    desired::{DeviceScope, PeerId},
     engine::Error,
     keys::PublicKey,
     sync::lock,
@@ -46,7 +46,7 @@ impl PeerSync {
     pub(in crate::engine) async fn remove_issued(&self, issued: &PeerId) -> Result<IssuedRemoval, Error> {
         let Some(device) = self.global.name() else { return Ok(IssuedRemoval::NoDevice) };
         let changes = [PeerChange::Remove(issued.public_key)];
-        let memo = self.memos.of(None);
+        let memo = self.memos.of(&DeviceScope::Global);
         let mut memo = memo.lock().await;
         // Asked before the device is: a device that is not there yet lets no one in.
         let coming_up = self.global.is_coming_up();

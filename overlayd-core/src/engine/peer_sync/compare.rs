@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{DeviceMemo, PeerSync, SyncKey};
 use crate::{
     contract::{PeerChange, PeerEndpoint, PeerStatus},
-    desired::{PeerId, PeerRecord},
+    desired::{DeviceScope, PeerId, PeerRecord},
 };
 
 impl PeerSync {
@@ -15,7 +15,7 @@ impl PeerSync {
     pub(super) fn difference(
         &self,
         memo: &mut DeviceMemo,
-        service: Option<&str>,
+        scope: &DeviceScope,
         seen: Arc<Vec<PeerStatus>>,
     ) -> Option<Vec<PeerChange>> {
         let desired = self.context.ledger.desired();
@@ -23,7 +23,7 @@ impl PeerSync {
         if memo.is_in_line(&key) {
             return None;
         }
-        let changes = self.compare(memo, &key, desired.peers_of(service));
+        let changes = self.compare(memo, &key, desired.peers_of(scope.clone()));
         if changes.is_empty() {
             memo.note_in_line(key);
             return None;

@@ -8,14 +8,14 @@ use std::{
 
 use crate::{
     contract::{PeerChange, PeerEndpoint, PeerStatus},
-    desired::{EndpointSpec, PeerId, PeerRecord},
+    desired::{DeviceScope, EndpointSpec, PeerId, PeerRecord},
     keys::PublicKey,
     sync::lock,
 };
 
 /// One memo per device.
 #[derive(Debug, Default)]
-pub(super) struct DeviceMemos(Mutex<HashMap<Option<String>, Arc<tokio::sync::Mutex<DeviceMemo>>>>);
+pub(super) struct DeviceMemos(Mutex<HashMap<DeviceScope, Arc<tokio::sync::Mutex<DeviceMemo>>>>);
 
 /// The addresses that the host names of peers stand for.
 #[derive(Debug, Default)]
@@ -41,14 +41,14 @@ pub(super) struct SyncKey {
 }
 
 impl DeviceMemos {
-    /// What the device of `service` was told.
-    pub(super) fn of(&self, service: Option<&str>) -> Arc<tokio::sync::Mutex<DeviceMemo>> {
-        Arc::clone(lock(&self.0).entry(service.map(Into::into)).or_default())
+    /// What a device was told.
+    pub(super) fn of(&self, scope: &DeviceScope) -> Arc<tokio::sync::Mutex<DeviceMemo>> {
+        Arc::clone(lock(&self.0).entry(scope.clone()).or_default())
     }
 
-    /// Forgets what the device of `service` was told, because it is gone.
-    pub(super) fn forget(&self, service: Option<&str>) {
-        lock(&self.0).remove(&service.map(Into::into));
+    /// Forgets what a device was told, because it is gone.
+    pub(super) fn forget(&self, scope: &DeviceScope) {
+        lock(&self.0).remove(scope);
     }
 
     /// Forgets what all devices were told.

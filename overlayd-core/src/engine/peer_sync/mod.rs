@@ -14,7 +14,7 @@ use self::device_memo::{DeviceMemo, DeviceMemos, PeerAddresses, SyncKey};
 use super::{Error, context::Context, global_device::GlobalDevice, observer::DeviceObserver};
 use crate::{
     contract::{self, PeerChange},
-    desired::{Desired, PeerId, PeerRecord},
+    desired::{Desired, DeviceScope, PeerId, PeerRecord},
     keys::PublicKey,
     names::LinkName,
     plan,
@@ -47,16 +47,16 @@ impl PeerSync {
 
     /// Tells a device all its peers on record, and to forget those that are not. Peers it knows keep the endpoint they
     /// were last heard from.
-    pub(super) async fn reconcile(&self, service: Option<&str>) -> Result<(), Error> {
-        let Some(device) = device_of(&self.context.ledger.desired(), service) else { return Ok(()) };
-        let observed = match service {
-            None => self.observer.look().await?,
-            Some(_) => self.context.host.devices.observe().await?,
+    pub(super) async fn reconcile(&self, scope: &DeviceScope) -> Result<(), Error> {
+        let Some(device) = device_of(&self.context.ledger.desired(), scope) else { return Ok(()) };
+        let observed = match scope {
+            DeviceScope::Global => self.observer.look().await?,
+            DeviceScope::Service(_) => self.context.host.devices.observe().await?,
         };
         let seen = observed.into_iter().find(|status| status.name == device).map(|status| status.peers);
-        let memo = self.memos.of(service);
+        let memo = self.memos.of(scope);
         let mut memo = memo.lock().await;
-        let Some(changes) = self.difference(&mut memo, service, seen.unwrap_or_default()) else { return Ok(()) };
+        let Some(changes) = self.difference(&mut memo, scope, seen.unwrap_or_default()) else { return Ok(()) };
         self.context.host.devices.change_peers(&device, &changes).await?;
         memo.note_accepted(&changes);
         self.observer.look_soon();
@@ -67,14 +67,14 @@ impl PeerSync {
     /// is nothing to tell.
     pub(super) async fn send(&self, ids: &[PeerId]) -> Result<(), Error> {
         let Some(first) = ids.first() else { return Ok(()) };
-        let service = first.service.as_deref();
-        let memo = self.memos.of(service);
+        let scope = &first.scope;
+        let memo = self.memos.of(scope);
         let mut memo = memo.lock().await;
         // Until a pass has looked again: this may fail, and it may come after one that has looked.
         memo.may_differ();
         let Some((device, changes)) = self.changes_of(&memo, ids) else { return Ok(()) };
         // Asked before the device is: a set-up that ends in between has told it of these peers, which are on record.
-        let coming_up = service.is_none() && self.global.is_coming_up();
+        let coming_up = *scope == DeviceScope::Global && self.global.is_coming_up();
         match self.context.host.devices.change_peers(&device, &changes).await {
             Err(Error::Host { source: contract::Error::NotFound(_), .. }) if coming_up => return Ok(()),
             outcome => outcome?,
@@ -86,7 +86,7 @@ impl PeerSync {
 
     /// Forgets what the device of `service` was told, because it goes.
     pub(super) fn forget_device(&self, service: &str) {
-        self.memos.forget(Some(service));
+        self.memos.forget(&DeviceScope::service(service));
     }
 
     /// Forgets what all devices were told, because they go.
@@ -98,7 +98,7 @@ impl PeerSync {
     fn changes_of(&self, memo: &DeviceMemo, ids: &[PeerId]) -> Option<(LinkName, Vec<PeerChange>)> {
         let desired = self.context.ledger.desired();
         let withheld = self.withheld();
-        let device = device_of(&desired, ids.first()?.service.as_deref())?;
+        let device = device_of(&desired, &ids.first()?.scope)?;
         let changes = ids.iter().map(|id| match desired.peer(id) {
             Some(record) if !withheld.contains(&id.public_key) => self.set(memo, id, record),
             Some(_) | None => PeerChange::Remove(id.public_key),
@@ -112,9 +112,11 @@ impl PeerSync {
     }
 }
 
-fn device_of(desired: &Desired, service: Option<&str>) -> Option<LinkName> {
-    match service {
-        None => desired.overlay().map(|overlay| overlay.device.clone()),
-        Some(service) => desired.service(service)?.dedicated.as_ref().map(|dedicated| dedicated.device.clone()),
+fn device_of(desired: &Desired, scope: &DeviceScope) -> Option<LinkName> {
+    match scope {
+        DeviceScope::Global => desired.overlay().map(|overlay| overlay.device.clone()),
+        DeviceScope::Service(name) => {
+            desired.service(name.as_str())?.dedicated.as_ref().map(|dedicated| dedicated.device.clone())
+        }
     }
 }

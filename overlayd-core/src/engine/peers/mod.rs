@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     contract,
-    desired::{Change, Desired, EndpointSpec, Origin, PeerId, PeerRecord},
+    desired::{Change, Desired, DeviceScope, EndpointSpec, Origin, PeerId, PeerRecord},
     ipc::Turn,
     protocol::{PeerScope, PeerSpec, Response},
 };
@@ -147,7 +147,7 @@ impl Peers {
         id: &PeerId,
         decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
     ) -> Result<Response, Error> {
-        let Some(service) = &id.service else {
+        let Some(service) = id.scope.service_name() else {
             let change = self.record(turn, id, decide).await?;
             let mut told = self.sync.send(&change.ids).await;
             if matches!(told, Err(Error::Host { source: contract::Error::NotFound(_), .. })) {
@@ -173,7 +173,7 @@ impl Peers {
             .context
             .ledger
             .decide_now(|desired| {
-                if let Some(service) = &id.service
+                if let Some(service) = id.scope.service_name()
                     && desired.service(service).is_none_or(|service| service.dedicated.is_none())
                 {
                     return Err(Error::Missing(format!("no dedicated overlay for service {service}")));
@@ -202,7 +202,7 @@ impl Peers {
     /// Peers first, then the routes to them; a dedicated device has one per range.
     async fn tell(&self, ids: &[PeerId]) -> Result<(), Error> {
         self.sync.send(ids).await?;
-        match ids.first().and_then(|id| id.service.as_deref()) {
+        match ids.first().and_then(|id| id.scope.service_name()) {
             Some(service) => self.networks.ensure_device(service).await,
             None => Ok(()),
         }
@@ -211,11 +211,11 @@ impl Peers {
     fn peer_id(&self, pubkey: &str, scope: PeerScope) -> Result<PeerId, Error> {
         let public_key = parse::public_key("public key", pubkey)?;
         match scope {
-            PeerScope::Service { service } => Ok(PeerId { service: Some(service), public_key }),
+            PeerScope::Service { service } => Ok(PeerId { scope: DeviceScope::Service(service.into()), public_key }),
             PeerScope::Global if public_key == *self.context.identity.public_key() => {
                 Err(Error::invalid("public key", format_args!("{pubkey} is this node's own key")))
             }
-            PeerScope::Global => Ok(PeerId { service: None, public_key }),
+            PeerScope::Global => Ok(PeerId { scope: DeviceScope::Global, public_key }),
         }
     }
 }
@@ -243,8 +243,8 @@ fn peer_of(change: &Change) -> Option<PeerId> {
 fn put(desired: &Desired, id: &PeerId, record: PeerRecord) -> Vec<Change> {
     let mut losers: Vec<(PeerId, Vec<IpNet>)> = Vec::new();
     for range in &record.allowed_ips {
-        let Some(public_key) = desired.route_holder(&id.service, *range) else { continue };
-        let holder = PeerId { service: id.service.clone(), public_key };
+        let Some(public_key) = desired.route_holder(&id.scope, *range) else { continue };
+        let holder = PeerId { scope: id.scope.clone(), public_key };
         if holder == *id {
             continue;
         }

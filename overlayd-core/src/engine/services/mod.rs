@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     contract::AttachmentId,
-    desired::{Change, Lifetime, SHARED_SERVICE, ServiceRecord},
+    desired::{Change, DeviceScope, Lifetime, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
     protocol::{OverlayMode, Response, ServiceOverlayInfo},
 };
@@ -118,7 +118,7 @@ impl Services {
         self.context
             .ledger
             .record(|desired| {
-                let peers = desired.peers_of(Some(name)).map(|(id, _)| Change::Peer(id.clone(), None));
+                let peers = desired.peers_of(DeviceScope::service(name)).map(|(id, _)| Change::Peer(id.clone(), None));
                 Ok(peers.chain([Change::Service(name.to_owned(), None)]).collect())
             })
             .await?;

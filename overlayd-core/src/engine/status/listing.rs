@@ -10,7 +10,7 @@ use tokio::task::JoinError;
 
 use crate::{
     contract,
-    desired::{Desired, EndpointSpec, PeerRecord},
+    desired::{Desired, DeviceScope, EndpointSpec, PeerRecord},
     keys::PublicKey,
     protocol::{ListedPeers, PeerStatus},
     sync::lock,
@@ -50,7 +50,7 @@ impl PeerListing {
             return PeersToList::Listed(last.peers.clone());
         }
         drop(last);
-        let peers = desired.peers_of(None).map(|(id, record)| (id.public_key, Arc::clone(record)));
+        let peers = desired.peers_of(DeviceScope::Global).map(|(id, record)| (id.public_key, Arc::clone(record)));
         PeersToList::Recorded(version, peers.collect())
     }
 

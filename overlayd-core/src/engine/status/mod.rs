@@ -8,7 +8,7 @@ use self::listing::PeerListing;
 use super::{Error, context::Context, health::EngineHealth, observer::DeviceObserver, parse};
 use crate::{
     contract::Finding,
-    desired::{Desired, SHARED_SERVICE, ServiceRecord},
+    desired::{Desired, DeviceScope, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
     protocol::{
         DedicatedServiceStatus, Hello, HelloReply, ListedPeers, PROTOCOL_VERSION, ServiceStatus, StatusSnapshot,
@@ -117,7 +117,7 @@ fn dedicated(desired: &Desired, (name, service): (&String, &ServiceRecord)) -> O
         listen_port: device.port,
         overlay_ip: first_host(&service.block),
         subnet: service.block.to_string(),
-        peer_count: count(desired.peers_of(Some(name)).count()),
+        peer_count: count(desired.peers_of(DeviceScope::service(name)).count()),
     })
 }
 
