@@ -46,7 +46,7 @@ fn what_makes_no_sense_exits_with_two() {
 #[test]
 fn where_no_daemon_answers_the_socket_is_named_and_three_returned() {
     let directory = tempfile::tempdir().unwrap();
-    let socket = directory.path().join("nobody.sock");
+    let socket = directory.path().join("absent.sock");
     for command in ["status", "peers", "services"] {
         let outcome = run(&[command, "--socket", socket.to_str().unwrap()]);
         assert_eq!(outcome.code, Some(3));

@@ -1,4 +1,4 @@
-//! Containers come and go: over the socket, with the durable record, beside none and beside many.
+//! Containers come and go: over the socket, with the durable record, next to none and next to many.
 
 use overlayd_core::protocol::{AttachContainer, AttachHandle, Request, Response};
 use overlayd_testkit::lab::{Client, Namespace};

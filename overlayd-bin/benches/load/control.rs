@@ -56,7 +56,7 @@ fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
             deal(args.clients, &requests(round % 2 == 0), || node.client(), work);
         }
     };
-    let asked = meanwhile(node, come_and_go, |client| drop(client.status()));
+    let asked = asked_during(node, come_and_go, |client| drop(client.status()));
     report.timed("status while clients attach and detach", 1, &asked);
     let (floor, guests) = (Floor::new(), containers(args.containers));
     let by_hand = || {
@@ -65,12 +65,12 @@ fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
             floor.detach(args.clients, &guests);
         }
     };
-    let asked = meanwhile(node, by_hand, |client| drop(client.status()));
+    let asked = asked_during(node, by_hand, |client| drop(client.status()));
     report.timed("floor: status while raw netlink does the same", 1, &asked);
 }
 
 /// How long a question takes, asked now and then on a connection of its own for as long as others work.
-fn meanwhile(node: &Node, work: impl FnOnce(), ask: impl Fn(&mut Client) + Sync) -> Timed {
+fn asked_during(node: &Node, work: impl FnOnce(), ask: impl Fn(&mut Client) + Sync) -> Timed {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let asking = scope.spawn(|| {
@@ -106,7 +106,7 @@ fn many_peers(node: &Node, args: &Args, report: &mut Report) {
     report.figure("resident with many peers", node.resident(), "MB");
     report.timed("status with many peers", 1, &status(node, 100));
     let all = || drop(status(node, 100));
-    let asked = meanwhile(node, all, |client| drop(client.ask(Request::Hello(Hello::default()))));
+    let asked = asked_during(node, all, |client| drop(client.ask(Request::Hello(Hello::default()))));
     report.timed("hello while another asks for many peers", 1, &asked);
     report.figure("resident after these", node.resident(), "MB");
     report.timed("one AllowedIP change among many peers", 1, &allowed_ips(node, &keys[0]));

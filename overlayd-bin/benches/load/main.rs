@@ -1,4 +1,4 @@
-//! Load on the real daemon: how fast it attaches and detaches containers, takes peers and answers, beside what the
+//! Load on the real daemon: how fast it attaches and detaches containers, takes peers and answers, next to what the
 //! kernel and the disk need by themselves in the same run.
 //!
 //! ```sh
@@ -33,7 +33,7 @@ struct Args {
     /// Containers that come and go in each round.
     #[arg(long, default_value_t = 200)]
     containers: usize,
-    /// Containers that are there all the while in the rounds beside many.
+    /// Containers that are there all the while in the rounds with many.
     #[arg(long, default_value_t = 1000)]
     beside: usize,
     /// Clients at the same time.
@@ -45,7 +45,7 @@ struct Args {
     /// The daemon to load, if not the one built with this.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_overlayd"))]
     overlayd: PathBuf,
-    /// Where to write the figures as JSON, too.
+    /// Where to write the figures as JSON as well.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Cargo passes it to every bench.

@@ -1,4 +1,4 @@
-//! Answers while NAT traversal waits for somebody who never answers. Engine and connections are the real ones, in this
+//! Answers while NAT traversal waits for a server that never answers. Engine and connections are the real ones, in this
 //! process; the host is one in memory, whose traversal hangs for certain.
 
 use std::{path::Path, sync::Arc, thread, time::Duration};

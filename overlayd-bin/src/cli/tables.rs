@@ -9,16 +9,15 @@ use overlayd_core::protocol::{
 
 /// The node, its peers and its services.
 pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
     let mut node = Table::new();
     node.load_preset(NOTHING);
-    node.add_row(["interface", &text(&status.interface)]);
-    node.add_row(["address", &text(&status.node_ip.map(|ip| ip.to_string()))]);
-    node.add_row(["public key", &text(&status.public_key)]);
+    node.add_row(["interface", &or_dash(&status.interface)]);
+    node.add_row(["address", &or_dash(&status.node_ip.map(|ip| ip.to_string()))]);
+    node.add_row(["public key", &or_dash(&status.public_key)]);
     // Without an overlay the snapshot carries the range that the next one would get.
     let cluster = status.interface.as_ref().and(status.overlay_cidr.clone());
-    node.add_row(["cluster", &text(&cluster)]);
-    node.add_row(["slice", &text(&status.slice_cidr)]);
+    node.add_row(["cluster", &or_dash(&cluster)]);
+    node.add_row(["slice", &or_dash(&status.slice_cidr)]);
     node.add_row(["peers", &status.peer_count.to_string()]);
     node.add_row(["services", &status.service_count.to_string()]);
     let mut parts = vec![trimmed(&node)];
@@ -36,6 +35,10 @@ pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
         parts.push(dedicated(&status.dedicated_services));
     }
     parts.join("\n\n")
+}
+
+fn or_dash(value: &Option<String>) -> String {
+    value.clone().unwrap_or_else(|| "-".into())
 }
 
 /// One line a peer.

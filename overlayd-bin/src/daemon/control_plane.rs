@@ -64,12 +64,12 @@ impl ControlPlane {
     /// The socket is claimed before the engine touches the host, and answers only after the engine has caught up with it.
     pub(super) async fn start(daemon: &DaemonProcess, source: ListenerSource) -> Result<Self> {
         let lock = InstanceLock::acquire(&daemon.data_dir)?;
-        let config = || listener_config(daemon.socket.clone(), &daemon.settings);
+        let config = listener_config(daemon.socket.clone(), &daemon.settings);
         let listener = match source {
-            ListenerSource::New => Arc::new(ClientListener::bind(config()).await?),
+            ListenerSource::New => Arc::new(ClientListener::bind(config).await?),
             ListenerSource::Inherited(bundle) => {
                 handover::inherit(daemon.backends()?, bundle.devices).await?;
-                Arc::new(ClientListener::inherit(config(), bundle.listener)?)
+                Arc::new(ClientListener::inherit(config, bundle.listener)?)
             }
             ListenerSource::Kept(listener) => listener,
         };
@@ -82,8 +82,12 @@ impl ControlPlane {
     fn serve(engine: Arc<Engine>, listener: Arc<ClientListener>, lock: InstanceLock) -> Self {
         let (gate, requests) = UpgradeGate::new(Arc::clone(&engine));
         let closing = CancellationToken::new();
-        let (at, handler, until) = (Arc::clone(&listener), Arc::clone(&gate), closing.clone());
-        let serving = tokio::spawn(async move { at.serve(handler, until).await });
+        let serving = tokio::spawn({
+            let listener = Arc::clone(&listener);
+            let gate = Arc::clone(&gate);
+            let closing = closing.clone();
+            async move { listener.serve(gate, closing).await }
+        });
         let alive = tokio::spawn(watchdog::feed(Arc::clone(&engine))).abort_handle();
         Self { engine, gate, requests, listener, serving, closing, alive, lock }
     }
@@ -105,7 +109,9 @@ impl ControlPlane {
         alive.abort();
         closing.cancel();
         gate.retire();
-        let (ended, remembered) = (engine.ended(), Arc::downgrade(&engine));
+        let ended = engine.ended();
+        // Requests under way hold the engine; the last one of them closes the store.
+        let remembered = Arc::downgrade(&engine);
         drop(engine);
         if timeout(patience, ended).await.is_err()
             && let Some(engine) = remembered.upgrade()

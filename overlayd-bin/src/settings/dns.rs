@@ -129,11 +129,15 @@ impl DnsSettings {
 }
 
 fn is_name(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
-    };
-    text.len() <= 253 && text.split('.').all(label)
+    // The longest name in text form; on the wire it takes two bytes more (RFC 1035, section 2.3.4).
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+fn is_label(text: &str) -> bool {
+    // Capitals would never match: names are compared in lower case.
+    let mut bytes = text.bytes();
+    (1..=63).contains(&text.len())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
 }
 
 #[cfg(test)]

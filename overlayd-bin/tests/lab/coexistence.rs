@@ -1,4 +1,4 @@
-//! The daemon beside what else is on a host: its networks, its uplink, its network managers.
+//! The daemon next to what else is on a host: its networks, its uplink, its network managers.
 //!
 //! ```text
 //!   host 0 ─ eth0 192.0.2.1/24, 2001:db8:0:2::1/64 ════ switch, which has the default gateways

@@ -65,7 +65,7 @@ fn gateway(host: &Host) -> IpAddr {
     block.hosts().next().expect("a block has hosts")
 }
 
-/// Attaches all containers by several clients, kills the daemon meanwhile, and returns what was answered before.
+/// Attaches all containers by several clients, kills the daemon while they run, and returns what was answered before.
 fn attach_until_killed(host: &mut Host, containers: &[Namespace], moment: Duration) -> BTreeMap<u32, IpAddr> {
     let answered = Mutex::new(BTreeMap::new());
     let clients: Vec<lab::Client> = (0..CLIENTS).map(|_| host.client()).collect();

@@ -1,5 +1,5 @@
 //! The real daemon ends at every crash point of every operation: before and after each change of the kernel, of a file and
-//! of the store. Every second time its successor ends, too, while it starts or when the request is repeated. Another one
+//! of the store. Every second time its successor ends as well, while it starts or when the request is repeated. Another one
 //! starts, the request is repeated, and the host has to look as if nothing had happened; after a shutdown, as if there never
 //! had been a daemon.
 //!
@@ -50,7 +50,7 @@ mod of_devices {
     }
 }
 
-/// Operations that do the same to the host and to a device, whatever that is made of.
+/// Operations that do the same to the host and to a device of either kind.
 mod of_all_else {
     use super::{play, script::Script};
 
@@ -128,7 +128,7 @@ impl<'a> Stage<'a> {
         first
     }
 
-    /// Ends the daemon at this point, and sees to it that nobody can tell. Whether there is such a point.
+    /// Ends the daemon at this point, and sees to it that no trace of that is left. Whether there is such a point.
     fn end_at(&mut self, number: usize) -> bool {
         let mut client = self.set_up(("OVERLAYD_CRASH_AT", &number.to_string()));
         let mut ends = |request: &Request| client.as_mut().is_none_or(|client| client.call(request.clone()).is_err());

@@ -41,7 +41,7 @@ fn a_hundred_containers_attach_and_detach_by_eight_clients() {
     let before = settled(host);
     let containers: Vec<Namespace> = (0..CONTAINERS).map(|_| container()).collect();
     let asked = while_status_is_asked(host, || come_and_go(host, &containers, &before));
-    assert!(asked.len() > CLIENTS, "status was answered only {} times meanwhile", asked.len());
+    assert!(asked.len() > CLIENTS, "status was answered only {} times in that time", asked.len());
     let (median, worst) = (asked[asked.len() / 2], asked[asked.len() - 1]);
     println!("status was answered {} times, median {median:?}, worst {worst:?}", asked.len());
     let status = host.client().status();

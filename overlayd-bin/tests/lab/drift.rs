@@ -1,4 +1,4 @@
-//! Somebody changes what is ours behind the daemon's back, and it is put right at once.
+//! Another program changes what the daemon made, and it is put right at once.
 //!
 //! ```text
 //!   container ── web bridge ── host 0 ════ switch ════ host 1 ── web bridge ── container
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// What the one line says that each healing logs.
 const LINE: &str = "the host was changed by somebody else";
 
-/// One act of somebody else's: what to run, and what shows that it is undone.
+/// One change by another program: what to run, and what shows that it is undone.
 struct Act {
     what: String,
     run: Vec<String>,
@@ -53,7 +53,7 @@ struct World {
 
 fn at_work(cluster: Cluster) -> World {
     let mut lab = crate::lab(2, &Underlay::default());
-    // Where the daemon holds its rules, nobody else can take them away in the first place.
+    // Where the daemon holds its rules, no other program can take them away in the first place.
     let data_dir = lab.hosts[0].data_dir();
     std::fs::create_dir_all(&data_dir).expect("a data directory");
     std::fs::write(data_dir.join("overlayd.toml"), "rules = \"common\"\n").expect("a settings file");
@@ -136,7 +136,7 @@ impl World {
 
     fn table(&self) -> String {
         let said = self.host().run(&["nft", "list", "tables", "inet"]);
-        said.split_whitespace().find(|word| word.starts_with("overlayd_")).expect("a table of ours").to_owned()
+        said.split_whitespace().find(|word| word.starts_with("overlayd_")).expect("a table of the daemon").to_owned()
     }
 
     /// The chain that has what is dropped on its way.
@@ -243,7 +243,7 @@ fn what_the_daemon_does_itself_is_no_drift() {
         }
     }
     client.ok(Request::TeardownServiceOverlay { service: "db".into() });
-    // Somebody else's links and rules are none of ours.
+    // Links and rules of other programs are not the daemon's affair.
     host.run(&["ip", "link", "add", "theirs", "type", "bridge"]);
     host.run(&["ip", "link", "set", "theirs", "up"]);
     host.run(&["ip", "link", "delete", "theirs"]);

@@ -71,7 +71,7 @@ impl Yard {
         peers
     }
 
-    /// The edge reaches what it was granted and nothing else, whatever it routes to the node itself.
+    /// The edge reaches what it was granted and nothing else, for all that it routes to the node itself.
     fn keeps_to_its_grants(&self, edge: &Namespace) {
         for name in ["w", "d2", "d3"] {
             assert!(reaches(edge, self.ip(name)), "the edge does not reach {name}");

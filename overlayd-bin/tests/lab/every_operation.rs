@@ -1,4 +1,4 @@
-//! All operations of the protocol and all of ours, each twice as an orchestrator that reconnects would send it, and then a
+//! All operations of the published protocol and all additions, each twice as an orchestrator that reconnects would send it, and then a
 //! host that is as it was.
 //!
 //! ```text

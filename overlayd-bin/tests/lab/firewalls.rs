@@ -1,4 +1,4 @@
-//! Firewalls of others on the same host: what they would drop is told, and a flush of theirs takes nothing of ours away.
+//! Other firewalls on the same host: what they would drop is reported, and their flush takes none of the daemon's rules away.
 //!
 //! ```text
 //!   a ── web bridge ── host 0 (with a firewall of its own) ── db bridge ── b
@@ -14,7 +14,7 @@ use overlayd_testkit::lab::{
 
 use crate::container;
 
-/// The firewall of somebody who has not heard of the overlay.
+/// A firewall that was written without the overlay in mind.
 const SITE: &str = r#"
 table inet site {
     chain input { type filter hook input priority filter; policy drop; iifname "eth0" accept; iifname "lo" accept; }

@@ -1,4 +1,4 @@
-//! Clients and strangers that mean harm, against the real daemon; beside them an honest client goes on with its work.
+//! Clients and strangers that mean harm, against the real daemon; next to them an honest client goes on with its work.
 //!
 //! ```text
 //!   slow, greedy and mute clients ──┐

@@ -25,7 +25,7 @@ const ALWAYS: [(&[&str], &[&str]); 4] = [
     (&["n", "d"], &["rn", "node 1", "n", "d"]),
 ];
 const NEVER: [(&[&str], &[&str]); 3] = [
-    (&["m1", "m3", "g"], &["x", "n", "d", "rn", "rm", "node 1", "nobody"]),
+    (&["m1", "m3", "g"], &["x", "n", "d", "rn", "rm", "node 1", "stranger"]),
     (&["x"], &["m1", "m3", "g by eth1", "rm"]),
     (&["rm"], &["m1", "m3", "node 0", "n"]),
 ];

@@ -48,8 +48,8 @@ impl Conversation {
             assert!(talk.lost.is_empty(), "datagrams were lost: {talk:?}");
             answered += talk.answered;
         }
-        assert!(answered > 100, "only {answered} datagrams were exchanged meanwhile");
-        println!("{answered} datagrams were exchanged meanwhile");
+        assert!(answered > 100, "only {answered} datagrams were exchanged in that time");
+        println!("{answered} datagrams were exchanged in that time");
     }
 }
 
@@ -106,7 +106,7 @@ fn key(number: u8) -> String {
     PrivateKey::from_bytes([number.wrapping_add(7); 32]).public_key().to_base64()
 }
 
-/// A peer that never speaks, at an address of the underlay where nobody is.
+/// A peer that never speaks, at an address of the underlay that no host has.
 fn stranger(number: u8) -> Request {
     Request::AddPeer {
         peer: PeerSpec {

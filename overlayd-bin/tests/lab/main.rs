@@ -62,7 +62,7 @@ fn container() -> Namespace {
 /// How long a program may take for what it is to do. Far more than it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until it holds, for what announces itself to nobody.
+/// Waits until it holds, for what sends no event.
 #[track_caller]
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -72,7 +72,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A program of somebody else's that runs until this is dropped.
+/// A program that is not the daemon's, and runs until this is dropped.
 struct Program(Child);
 
 impl Program {

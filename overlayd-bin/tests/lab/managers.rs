@@ -1,7 +1,7 @@
-//! The daemon beside the real network managers, which would take every link for theirs.
+//! The daemon next to the real network managers, which would take every link for theirs.
 //!
 //! ```text
-//!   one, two, three ── web bridge ── host 0 (overlayd, a manager) ── free0, a link of nobody's
+//!   one, two, three ── web bridge ── host 0 (overlayd, a manager) ── free0, an unrelated link
 //! ```
 
 use overlayd_core::protocol::{AttachContainer, OverlayMode, PeerScope, PeerSpec, Request};

@@ -1,5 +1,5 @@
 //! The random sequences of the engine's tests, fewer and shorter, with the real daemon: clients that ask at the same time,
-//! kill -9 in the middle of a request, containers that die, links that somebody deletes. Replies and records have to be those
+//! kill -9 in the middle of a request, containers that die, links that are deleted. Replies and records have to be those
 //! of the model, and nothing may be left in the end.
 //!
 //! ```text
@@ -139,11 +139,11 @@ impl<'a> World<'a> {
         services.into_iter().map(|service| (service.service, service.attachments as usize)).collect()
     }
 
-    /// Somebody deletes the link, and the daemon puts it back.
+    /// The link is deleted by hand, and the daemon puts it back.
     fn vanishes(&self, link: &str) {
-        // One that the kernel has made over meanwhile is as good as deleted.
+        // One that the kernel has replaced in between is as good as deleted.
         drop(self.host.namespace.try_run(&["ip", "link", "delete", link]));
-        until(&format!("{link}, which somebody deleted, is back, or is nobody's any more"), || {
+        until(&format!("{link}, which was deleted, is back, or belongs to no container any more"), || {
             let services = self.host.client().status().services;
             let is_wanted = !link.ends_with("-b") || services.iter().any(|service| service.name == link);
             !is_wanted || self.host.namespace.try_run(&["ip", "link", "show", link]).is_ok()

@@ -1,4 +1,4 @@
-//! The daemon ends and starts again; containers, leases and peers are where they were, and nobody has to repeat anything.
+//! The daemon ends and starts again; containers, leases and peers are where they were, and no request has to be repeated.
 //!
 //! ```text
 //!   container ── web bridge ── host 0 (ends, starts) ════ switch ════ host 1 ── web bridge ── container

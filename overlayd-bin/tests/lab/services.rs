@@ -1,4 +1,4 @@
-//! Services of all modes side by side, and the pruning of what nobody uses.
+//! Services of all modes side by side, and the pruning of what is not in use.
 //!
 //! ```text
 //!   a ── web bridge ─┐                    ┌─ web bridge ── far

@@ -1,4 +1,4 @@
-//! Everything comes and goes for a while beside a steady stream, and nothing grows.
+//! Everything comes and goes for a while next to a steady stream, and nothing grows.
 //!
 //! ```text
 //!   containers that come, go and die ── web bridge ── host 0 ════ switch, 1 % lost ════ host 1 ── web bridge ── container

@@ -1,4 +1,4 @@
-//! Containers of two services on two hosts reach each other, encrypted, whatever the families and the MTU.
+//! Containers of two services on two hosts reach each other, encrypted, for all families and MTUs.
 //!
 //! ```text
 //!   web.0 web.1 web.2   db.0 db.1 db.2        web.0 web.1 web.2   db.0 db.1 db.2

@@ -1,4 +1,4 @@
-//! The daemon is replaced while packets flow, and nobody notices.
+//! The daemon is replaced while packets flow, and none is lost.
 //!
 //! ```text
 //!   container ── web bridge ── host 0 (replaced) ════ switch ════ host 1 ── web bridge ── container
@@ -77,7 +77,7 @@ fn exchangeable(directory: &Path) -> PathBuf {
     program
 }
 
-/// What must be as before, whoever tells it.
+/// What must be as before, in the answer of either process.
 fn essence(status: StatusSnapshot) -> impl PartialEq + std::fmt::Debug {
     let peers: Vec<_> =
         status.peers.iter().cloned().map(|peer| (peer.public_key, peer.endpoint, peer.allowed_ips)).collect();
@@ -158,7 +158,7 @@ fn a_client_waits_at_the_socket_and_is_never_refused() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         asking.join().expect("no connection was refused")
     });
-    println!("{asked} requests were answered meanwhile");
+    println!("{asked} requests were answered in that time");
     assert!(asked > 0);
 }
 
@@ -194,7 +194,7 @@ fn fill(client: &mut lab::Client) -> u64 {
             if asked.elapsed() > LONG {
                 return before;
             }
-            // What arrives behind something unread announces itself to nobody.
+            // What arrives behind something unread causes no event.
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -265,7 +265,7 @@ fn has_ended(pid: Pid) -> bool {
     stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
-/// Whether packets go through the kernel, whoever the daemon is.
+/// Whether packets go through the kernel, with either daemon.
 fn in_kernel() -> bool {
     std::env::var_os("OVERLAYD_WIREGUARD").is_some_and(|choice| choice == "kernel")
 }

@@ -38,7 +38,7 @@ pub(super) fn settled(host: &Host, containers: &[Namespace]) -> HostFacts {
     let start = Instant::now();
     let mut last = facts(host, containers);
     loop {
-        // Links that were given up are deleted a grace period later, of which nobody tells.
+        // Links that were given up are deleted a grace period later, without an event.
         thread::sleep(QUIET);
         let now = facts(host, containers);
         if now == last || start.elapsed() > PATIENCE {

@@ -19,7 +19,7 @@ pub(super) struct Script {
     pub(super) before: Vec<Request>,
     /// What is asked while the daemon ends.
     pub(super) requests: Vec<Request>,
-    /// Whether the shutdown afterwards is a matter of this script, too.
+    /// Whether the shutdown afterwards is a matter of this script as well.
     pub(super) shutdown_counts: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Handshakes of somebody who knows the node's public key and nothing else, faster than anyone could answer them.
+//! Handshakes of a sender that knows the node's public key and nothing else, faster than anyone could answer them.
 
 use std::{
     fs,
@@ -34,11 +34,11 @@ fn a_flood_of_handshakes_is_answered_by_cookies_and_harms_no_session() {
     let spent = cpu_time(pid) - before;
     let heard = pulse.end();
     println!(
-        "{} bad handshakes in {FLOOD:?}: {} cookies, {} responses, {spent:?} of processor time; beside them {heard:?}",
+        "{} bad handshakes in {FLOOD:?}: {} cookies, {} responses, {spent:?} of processor time; of other senders {heard:?}",
         flood.sent, flood.cookies, flood.responses
     );
     assert_eq!(flood.responses, 0, "a bad handshake was answered");
-    assert!(flood.cookies > 0, "nobody had to prove himself");
+    assert!(flood.cookies > 0, "no sender had to prove its address");
     assert!(flood.cookies < flood.sent, "the flood was doubled");
     let lost = heard.sent - heard.answered;
     assert!(lost * 3 < heard.sent, "{heard:?}");
@@ -73,7 +73,7 @@ fn flood(from: &Namespace, to: SocketAddr, key: &[u8; 32], duration: Duration) -
                 flood.sent += 1;
             }
             if flood.sent.is_multiple_of(BURST) {
-                // Whoever floods here takes the processor that the daemon runs on.
+                // The flood takes the processor that the daemon runs on.
                 thread::sleep(Duration::from_millis(1));
             }
             while let Ok((length, _)) = socket.recv_from(&mut answer) {

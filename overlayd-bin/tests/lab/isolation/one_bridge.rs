@@ -1,4 +1,4 @@
-//! Networks that share a service's bridge: nothing gets across, whatever its hardware address.
+//! Networks that share a service's bridge: nothing gets across, for any hardware address.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -54,14 +54,14 @@ fn frames(cluster: Cluster) {
         sender.run(&["ip", "neighbour", "replace", &at.to_string(), "lladdr", mac.trim(), "dev", "eth0"]);
         let capture = Capture::start(receiver, &MARKER);
         let socket = sender.enter(|| UdpSocket::bind((unspecified(at), 0))).expect("a socket");
-        // No ear of the receiver's is needed: the capture sees whatever comes in.
+        // No ear of the receiver's is needed: the capture sees all that comes in.
         socket.send_to(&MARKER, (at, PORT)).expect("a packet");
         std::thread::sleep(MOMENT);
         assert_eq!(capture.end().with_marker > 0, arrives, "what {to} saw of m1");
     }
 }
 
-/// Everybody listens to the group; what a member says is heard by members alone, and members hear nobody else.
+/// All listen to the group; what a member sends is heard by members alone, and members hear members alone.
 fn groups(cluster: Cluster) {
     if !lab::available() {
         return;
@@ -86,7 +86,7 @@ fn groups(cluster: Cluster) {
     }
 }
 
-/// A socket that hears the group and whatever is for everybody.
+/// A socket that hears the group, and broadcasts.
 fn listener((namespace, own): (&Namespace, IpAddr)) -> UdpSocket {
     namespace.enter(|| {
         let socket = UdpSocket::bind((unspecified(own), PORT)).expect("a socket");

@@ -25,7 +25,7 @@ fn a_fence_that_cannot_be_put_up_fails_the_attach_and_nothing_is_plugged_in() {
     join(&mut client, &first, "web", Some("job"), false);
     let at = join(&mut client, &second, "web", None, false);
     if !tables_are_held(host) {
-        println!("SKIPPED: before Linux 6.9 nobody can keep the daemon from its tables in this way");
+        println!("SKIPPED: before Linux 6.9 no process can keep the daemon from its tables in this way");
         return;
     }
     host.kill();
@@ -44,7 +44,7 @@ fn a_fence_that_cannot_be_put_up_fails_the_attach_and_nothing_is_plugged_in() {
     assert!(pings(&late, client.status().node_ip.expect("a node address")));
 }
 
-/// Somebody deletes the tables that the daemon left when it was killed, and holds empty ones in their place.
+/// Another process deletes the tables that the daemon left when it was killed, and holds empty ones in their place.
 #[test]
 fn a_container_whose_fence_is_lost_for_good_is_unplugged_until_it_has_one_again() {
     if !lab::available() {
@@ -58,7 +58,7 @@ fn a_container_whose_fence_is_lost_for_good_is_unplugged_until_it_has_one_again(
     join(&mut client, &fenced, "web", Some("job"), false);
     let at = join(&mut client, &open, "web", None, false);
     if !tables_are_held(host) {
-        println!("SKIPPED: before Linux 6.9 nobody can keep the daemon from its tables in this way");
+        println!("SKIPPED: before Linux 6.9 no process can keep the daemon from its tables in this way");
         return;
     }
     let table = table(host);
@@ -78,7 +78,7 @@ fn a_container_whose_fence_is_lost_for_good_is_unplugged_until_it_has_one_again(
     }
     drop(thief);
     assert_eq!(legs(&host.wait_until(|facts| legs(facts) == 2)), 2);
-    assert!(pings(&open, client.status().node_ip.expect("a node address")), "nobody needs to ask for it");
+    assert!(pings(&open, client.status().node_ip.expect("a node address")), "it works without a request");
     assert!(is_cut_off(&fenced, &open, at, Way::Udp) && reaches(&open, &open, at, Way::Udp));
 }
 

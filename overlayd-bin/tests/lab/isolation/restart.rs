@@ -30,7 +30,7 @@ fn killed(cluster: Cluster) {
     let ip = join(&mut client, &late, "web", Some("job"), false);
     let (m1, at) = town.who("m1");
     assert!(overlayd_testkit::lab::probe::pings(m1, ip) && overlayd_testkit::lab::probe::pings(&late, at));
-    holds(&town, "after somebody joined");
+    holds(&town, "after another joined");
     let pid = m1.pid();
     client.ok(Request::DetachContainer { handle: AttachHandle::LinuxPid { pid } });
     assert_eq!(town.not_reached(&["m2"], &["m3"]), [""; 0]);

@@ -73,9 +73,9 @@ impl Town {
         let block: ipnet::IpNet = web.subnet.parse().expect("a block");
         let v4 = self.cluster == Cluster::V4;
         // An address of the overlay that no node has; the outside pretends to.
-        let nobody: IpAddr = if v4 { "10.77.255.9" } else { "fd77:0:0:ffff::9" }.parse().expect("an address");
+        let stranger: IpAddr = if v4 { "10.77.255.9" } else { "fd77:0:0:ffff::9" }.parse().expect("an address");
         let bits = if v4 { 32 } else { 128 };
-        self.lab.core.run(&["ip", "address", "add", &format!("{nobody}/{bits}"), "dev", "lo"]);
+        self.lab.core.run(&["ip", "address", "add", &format!("{stranger}/{bits}"), "dev", "lo"]);
         let outside = if v4 { OUTSIDE.into() } else { OUTSIDE_V6.into() };
         let underlay = if v4 { self.lab.hosts[1].v4() } else { self.lab.hosts[1].v6() };
         vec![
@@ -85,16 +85,16 @@ impl Town {
             ("g by eth1", second_address(self.who("g").0)),
             ("outside", outside),
             ("host 1", underlay),
-            ("nobody", nobody),
+            ("stranger", stranger),
         ]
     }
 
-    /// Somebody's network namespace and address.
+    /// The network namespace and address of one place.
     pub(super) fn who(&self, name: &str) -> (&Namespace, IpAddr) {
         if let Some(person) = self.people.iter().find(|person| person.name == name) {
             return (&person.namespace, person.ip);
         }
-        let (_, at) = self.places.iter().find(|(place, _)| *place == name).expect("somebody of this town");
+        let (_, at) = self.places.iter().find(|(place, _)| *place == name).expect("a place of this town");
         let namespace = match name {
             "node 0" | "gateway" => &self.lab.hosts[0].namespace,
             "node 1" | "host 1" => &self.lab.hosts[1].namespace,

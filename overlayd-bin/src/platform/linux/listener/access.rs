@@ -62,7 +62,8 @@ impl PeerCredentials {
     /// What the kernel recorded when the peer connected.
     pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
-        let (uid, gid) = (credentials.uid(), credentials.gid());
+        let uid = credentials.uid();
+        let gid = credentials.gid();
         let mut groups: BTreeSet<u32> = peer_groups(stream)?.into_iter().collect();
         groups.insert(gid);
         Ok(Self { identity: Identity::Unix { uid, gid, pid: credentials.pid().unwrap_or(0) }, uid, groups })

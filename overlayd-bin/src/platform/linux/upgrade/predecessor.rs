@@ -73,7 +73,7 @@ impl PredecessorProcess {
         }
     }
 
-    /// Resolves when the older daemon has ended, and everything it had is ours; never without one.
+    /// Resolves when the older daemon has ended, and everything it had is here; never without one.
     pub(crate) async fn end_of(older: Option<&Self>) {
         let Some(Self { channel }) = older else { return std::future::pending().await };
         while let Ok(Some(_)) = channel.receive().await {}
