@@ -56,14 +56,16 @@ const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services", 
 
 /// Runs the daemon until it is told to end.
 pub(crate) fn run(location: &DaemonLocation, flags: &DaemonFlags) -> Result<()> {
+    // Before any key is read.
     keep_memory_private()?;
-    // Never in a release build.
+    // Never in a release build: without the feature no crash can be ordered.
     if overlayd_core::crash::is_ordered() {
         overlayd_netlink::steps::tell(overlayd_core::crash::step);
     }
     let data_dir = location.data_dir();
     let settings = Settings::load(&data_dir, flags).inspect_err(upgrade::refuse)?;
     logging::start(settings.log_format)?;
+    // Looked up now: after a package has replaced the file, /proc/self/exe reads as "… (deleted)".
     let program = std::env::current_exe().context("could not find out where this program is")?;
     let daemon = DaemonProcess { data_dir, socket: location.socket(), settings, program, backends: OnceLock::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
@@ -86,6 +88,7 @@ struct DaemonProcess {
 
 impl DaemonProcess {
     async fn serve(&self) -> Result<()> {
+        // First of all: a signal that came before would end the process with its socket left behind.
         let mut signals = TerminationSignals::catch().context("could not catch signals")?;
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, build = env!("OVERLAYD_BUILD_ID"), data_dir = %self.data_dir.display(), "starting");
@@ -94,6 +97,7 @@ impl DaemonProcess {
             None => ControlPlane::start(self, ListenerSource::New).await?,
             Some(older) => self.succeed(older).await?,
         };
+        // A successor says so only when it is alone: the service manager then takes it for the main process.
         if predecessor.is_none() {
             ServiceManager.ready();
         }
@@ -113,6 +117,7 @@ impl DaemonProcess {
                     predecessor = None;
                     ServiceManager.ready();
                 }
+                // Not while an older process is there: its devices may still be on their way.
                 Some(request) = plane.requests.recv(), if predecessor.is_none() => {
                     let replaced = tokio::select! {
                         outcome = self.be_replaced(plane, request) => outcome?,
@@ -138,6 +143,7 @@ impl DaemonProcess {
         let plane = match ControlPlane::start(self, ListenerSource::Inherited(bundle)).await {
             Ok(plane) => plane,
             Err(error) => {
+                // It waits for an answer, and goes on itself as soon as it has one.
                 older.unable(&error).await;
                 return Err(error);
             }

@@ -157,6 +157,7 @@ impl Settings {
         let path = data_dir.join(FILE);
         let settings = match std::fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text),
+            // A file that exists and cannot be read is an error: the defaults might open what it closes.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e.into()),
         };

@@ -28,6 +28,7 @@ impl RemoteDaemon {
     pub(crate) async fn ask(&self, request: Request) -> Result<Response, CommandFailure> {
         match self.client.call(request).await {
             Ok(reply) => Ok(reply),
+            // Printed by `call` as the reply it is.
             Err(ClientError::Refused(message)) => Ok(Response::Err { message }),
             Err(ClientError::Unreachable { source, .. }) => {
                 Err(CommandFailure::NoDaemon { socket: self.socket.clone(), reason: source.to_string() })

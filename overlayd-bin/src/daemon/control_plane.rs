@@ -1,3 +1,5 @@
+//! The control plane: it can end and begin again while the process, its backends and its socket stay.
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -63,6 +65,7 @@ impl RetiredPlane {
 impl ControlPlane {
     /// The socket is claimed before the engine touches the host, and answers only after the engine has caught up with it.
     pub(super) async fn start(daemon: &DaemonProcess, source: ListenerSource) -> Result<Self> {
+        // Before the socket: of two daemons with one data directory, the second must not touch the first one's socket.
         let lock = InstanceLock::acquire(&daemon.data_dir)?;
         let config = listener_config(daemon.socket.clone(), &daemon.settings);
         let listener = match source {
@@ -94,6 +97,7 @@ impl ControlPlane {
 
     /// Lets clients have the replies they wait for, and ends.
     pub(super) async fn end(self) -> Result<()> {
+        // The watchdog asks for the status, which would count as a request under way.
         self.alive.abort();
         self.closing.cancel();
         let connections = self.serving.await.context("the listener ended badly")?;
@@ -105,6 +109,7 @@ impl ControlPlane {
     /// they do not end in time, everything is as it was. The connection of the caller is still open.
     pub(super) async fn retire(self, patience: Duration) -> Result<RetiredPlane, Box<Self>> {
         let Self { engine, gate, listener, serving, closing, alive, lock, requests } = self;
+        // A request to be replaced that comes from now on is refused, since one is under way.
         drop(requests);
         alive.abort();
         closing.cancel();

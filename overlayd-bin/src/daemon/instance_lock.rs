@@ -1,3 +1,5 @@
+//! One daemon to one data directory.
+
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},

@@ -1,3 +1,5 @@
+//! What clients speak to: the engine, and the daemon itself where it is to be replaced.
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -29,6 +31,7 @@ impl UpgradeRequest {
 impl UpgradeGate {
     /// Requests go to `engine`, those to be replaced into the queue.
     pub(crate) fn new(engine: Arc<Engine>) -> (Arc<Self>, mpsc::Receiver<UpgradeRequest>) {
+        // Room for one: a second caller is told at once that the daemon is being replaced.
         let (requests, queue) = mpsc::channel(1);
         (Arc::new(Self { engine: Mutex::new(Some(engine)), requests }), queue)
     }
@@ -75,6 +78,7 @@ impl Handler for UpgradeGate {
         if request == Request::Upgrade {
             return self.upgrade(caller).await;
         }
+        // Not held while the request runs: a request that lasts would keep others out.
         let engine = self.slot().clone();
         match engine {
             Some(engine) => engine.handle(caller, request, turn).await,

@@ -1,3 +1,5 @@
+//! Keeps private keys in this process's memory away from other users.
+
 use anyhow::{Context as _, Result};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 

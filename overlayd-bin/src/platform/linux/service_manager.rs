@@ -1,3 +1,5 @@
+//! What the service manager is told.
+
 use sd_notify::NotifyState;
 
 /// The service manager, where one started this process (`sd_notify(3)`); without one, nothing is sent.

@@ -1,3 +1,5 @@
+//! Signals that end the daemon.
+
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -1,3 +1,5 @@
+//! The service manager's watchdog: fed as long as requests are answered.
+
 use std::{sync::Arc, time::Duration};
 
 use overlayd_core::{
@@ -14,6 +16,7 @@ const PER_PERIOD: u32 = 3;
 pub(crate) async fn feed(engine: Arc<Engine>) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut beat = tokio::time::interval(period / PER_PERIOD);
+    // After a standstill one sign of life is due, not all that were missed.
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;

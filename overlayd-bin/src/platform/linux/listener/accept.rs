@@ -1,3 +1,5 @@
+//! Accepts connections: who is admitted, how many at once, and what happens when accepting fails.
+
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -68,6 +70,7 @@ impl ClientListener {
     pub(crate) fn inherit(config: ListenerConfig, socket: OwnedFd) -> anyhow::Result<Self> {
         let group = config.group.as_deref();
         let access = AccessPolicy::new(group).with_context(|| format!("could not look up group {group:?}"))?;
+        // The flag belongs to the open file, which both processes share, but tokio wants it said.
         let socket = std::os::unix::net::UnixListener::from(socket);
         socket.set_nonblocking(true).context("could not use the socket of the older daemon")?;
         let socket = UnixListener::from_std(socket).context("could not use the socket of the older daemon")?;
@@ -98,6 +101,7 @@ impl ClientListener {
         let mut failures = AcceptFailures::default();
         loop {
             let accepted = tokio::select! {
+                // A daemon that ends must not take one more client because both are ready.
                 biased;
                 () = shutdown.cancelled() => break,
                 accepted = socket.accept() => accepted,
@@ -154,6 +158,7 @@ impl<H: Handler> ConnectionGate<H> {
         if let Some(reason) = self.access.refusal(&peer) {
             counters.refused.add(1);
             tracing::warn!(caller = %peer.identity, connection, "connection refused: the caller is not admitted");
+            // Bounded: strangers must not be able to use up the descriptors that admitted clients need.
             if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
                 let told = refuse(stream, Caller { connection, identity: peer.identity }, reason);
                 connections.spawn(async move {

@@ -1,3 +1,5 @@
+//! Who may use the socket, by what the kernel says about the peer.
+
 use std::{collections::BTreeSet, io};
 
 use nix::unistd::Group;
@@ -64,6 +66,7 @@ impl PeerCredentials {
         let credentials = stream.peer_cred()?;
         let uid = credentials.uid();
         let gid = credentials.gid();
+        // The option lists supplementary groups only, and the primary group counts for access as well.
         let mut groups: BTreeSet<u32> = peer_groups(stream)?.into_iter().collect();
         groups.insert(gid);
         Ok(Self { identity: Identity::Unix { uid, gid, pid: credentials.pid().unwrap_or(0) }, uid, groups })

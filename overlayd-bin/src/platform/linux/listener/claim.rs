@@ -1,3 +1,5 @@
+//! Takes a path for the socket: a stale one is replaced, everything else is left alone.
+
 use std::{
     fs::{File, Metadata, Permissions, TryLockError},
     io::{self, ErrorKind},
@@ -99,6 +101,7 @@ pub(super) async fn claim(path: &Path, group: Option<u32>) -> Result<(UnixListen
     let listener = UnixListener::bind(path).map_err(|source| ClaimError::of_step("listen on", path, source))?;
     let metadata = path.symlink_metadata().map_err(|source| ClaimError::of_step("inspect", path, source))?;
     let file = SocketFile { path: path.to_owned(), identity: identity(&metadata), left: AtomicBool::new(false) };
+    // Between bind and here the mode is the umask's, which may be wider; the kernel's word on the peer is checked anyway.
     restrict(path, group);
     drop(turn);
     Ok((listener, file))
@@ -165,6 +168,7 @@ impl Drop for SocketFile {
         if self.left.load(Ordering::Relaxed) {
             return;
         }
+        // Another daemon may have taken the path over: its socket has another inode.
         let ours = self.path.symlink_metadata().is_ok_and(|metadata| identity(&metadata) == self.identity);
         if ours && let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(%error, path = %self.path.display(), "could not remove the socket");

@@ -1,3 +1,4 @@
+//! The groups of a peer, by a socket option.
 #![allow(unsafe_code, reason = "no safe wrapper knows SO_PEERGROUPS")]
 
 use std::{

@@ -1,3 +1,5 @@
+//! How a caller that may not use the socket is told so.
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

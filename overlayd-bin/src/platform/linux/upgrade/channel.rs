@@ -1,3 +1,5 @@
+//! The socket pair between a daemon and its successor: messages, with file descriptors that go along (unix(7), `SCM_RIGHTS`).
+
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
@@ -27,6 +29,7 @@ pub(super) type ReceivedMessage = (UpgradeMessage, Vec<OwnedFd>);
 impl UpgradeChannel {
     /// Ours, and the other one.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+        // SEQPACKET keeps messages apart, as datagrams do, and has an end of file, as streams do.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok((Self::new(ours)?, theirs))
@@ -72,6 +75,7 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<ReceivedMessage>> {
         Err(rustix::io::Errno::CONNRESET) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
+    // No message is empty, so nothing read is the end of file.
     if got.bytes == 0 {
         return Ok(None);
     }

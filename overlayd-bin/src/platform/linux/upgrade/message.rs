@@ -1,3 +1,5 @@
+//! What a daemon and its successor send each other.
+
 use serde::{Deserialize, Serialize};
 
 /// Which hand-over this program speaks; raised with every change that an older one would not understand.

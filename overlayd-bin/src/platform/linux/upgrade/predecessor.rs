@@ -1,3 +1,5 @@
+//! The successor's side: what it says to the daemon that started it, and what it is given.
+
 use std::{
     fs::File,
     os::fd::{AsFd, OwnedFd},
@@ -34,6 +36,7 @@ impl PredecessorProcess {
         if !was_started_by_one() {
             return Ok(None);
         }
+        // Standard input is freed for good: a second reader of the channel would take messages away from this one.
         let null = File::open("/dev/null").context("could not open /dev/null")?;
         let socket = std::io::stdin().as_fd().try_clone_to_owned().context("could not take the channel")?;
         nix::unistd::dup2_stdin(null).context("could not close standard input")?;
@@ -76,6 +79,7 @@ impl PredecessorProcess {
     /// Resolves when the older daemon has ended, and everything it had is here; never without one.
     pub(crate) async fn end_of(older: Option<&Self>) {
         let Some(Self { channel }) = older else { return std::future::pending().await };
+        // An error of the channel means the same as its end: nothing more comes from there.
         while let Ok(Some(_)) = channel.receive().await {}
     }
 
@@ -95,6 +99,7 @@ pub(crate) fn refuse(reason: &anyhow::Error) {
 }
 
 fn unable(reason: &anyhow::Error) -> UpgradeMessage {
+    // A message is one datagram, and an error chain has no bound of its own.
     const LONGEST: usize = 2000;
     UpgradeMessage::Unable { reason: format!("{reason:#}").chars().take(LONGEST).collect() }
 }

@@ -1,3 +1,5 @@
+//! The older process's side: it starts its successor, gives it everything, and lets it go.
+
 use std::{
     os::fd::AsFd,
     path::Path,
@@ -37,6 +39,7 @@ impl SuccessorProcess {
         #[expect(clippy::disallowed_methods, reason = "the daemon's own program, as its own successor")]
         let mut command = Command::new(program);
         command.args(std::env::args_os().skip(1)).stdin(theirs);
+        // The PID guards against a variable that is inherited further, by a program that the successor starts.
         command.env(VARIABLE, std::process::id().to_string()).env_remove(WATCHDOG_PID);
         let child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
         // The other end of the channel would stay open in `command`, and its end unseen.
@@ -69,6 +72,7 @@ impl SuccessorProcess {
 
     /// Gives it the listening socket and the devices, and waits until it serves.
     pub(crate) async fn take_over(&mut self, listener: impl AsFd, devices: Vec<HandoverPart>) -> Result<()> {
+        // The listener goes first: it is the one part without which the successor could do nothing at all.
         const LOST: &str = "could not hand over to the successor";
         self.channel.send(&UpgradeMessage::Listener, &[listener.as_fd()]).await.context(LOST)?;
         for device in devices {
