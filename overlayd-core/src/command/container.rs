@@ -1,3 +1,5 @@
+//! Which container a request means.
+
 use std::path::PathBuf;
 
 use crate::{

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use super::{Engine, Error, ShutdownState, areas::Areas, edges::EdgeRequest, locks::Entered};
+use super::{Engine, Error, ShutdownState, areas::Areas, locks::Entered};
 use crate::{
+    command::{Command, RequestedContainer},
     ipc::{Caller, Handler, Turn},
-    protocol::{AttachHandle, Event, Request, Response},
+    protocol::{Event, Request, Response},
 };
 
 #[async_trait]
@@ -30,7 +31,11 @@ impl Engine {
 
     async fn answer_in_turn(&self, request: Request, turn: Turn) -> Response {
         let op = request.op();
-        match self.dispatch(request, turn).await {
+        let outcome = match Command::try_from(request) {
+            Ok(command) => self.dispatch(command, turn).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        match outcome {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(op, code = error.code(), %error, "a request was refused");
@@ -41,59 +46,48 @@ impl Engine {
 
     /// What changes something enters through the gate, which a teardown closes.
     #[expect(clippy::cognitive_complexity, reason = "one arm for each kind of request")]
-    async fn dispatch(&self, request: Request, turn: Turn) -> Result<Response, Error> {
+    async fn dispatch(&self, command: Command, turn: Turn) -> Result<Response, Error> {
         let Areas { overlay, peers, services, attachments, edges, names, leases, traversal } = &*self.areas;
         let gate = &self.context.gate;
-        match request {
-            Request::Status => Ok(Response::Status(self.status.status().await)),
-            Request::Hello(hello) => self.status.hello(&hello).map(Response::Hello),
-            Request::SetLocalNodeId { node_id } => overlay.set_local_node_id(node_id).await,
-            Request::SetLocalWgPubkey { pubkey } => overlay.set_local_wg_pubkey(pubkey).await,
-            Request::SetupGlobalOverlay(request) => overlay.set_up(&mut gate.enter().await, request).await,
-            Request::TeardownGlobalOverlay => self.tear_down().await,
-            Request::SetupServiceOverlay { service, mode } => {
-                services.set_up(&mut gate.enter().await, service, mode).await
+        match command {
+            Command::Status => Ok(Response::Status(self.status.status().await)),
+            Command::Hello => Ok(Response::Hello(self.status.hello())),
+            Command::SetNodeId(node_id) => overlay.set_local_node_id(node_id).await,
+            Command::SetAnnouncedKey(key) => overlay.set_local_wg_pubkey(key).await,
+            Command::SetUpOverlay(command) => overlay.set_up(&mut gate.enter().await, command).await,
+            Command::TearDownOverlay => self.tear_down().await,
+            Command::SetUpService { service, mode } => services.set_up(&mut gate.enter().await, service, mode).await,
+            Command::TearDownService(service) => services.tear_down(&mut gate.enter().await, &service).await,
+            Command::AllocateAddress(service) => leases.allocate(&gate.enter().await, service).await,
+            Command::ReleaseAddress(ip) => leases.release(&gate.enter().await, ip).await,
+            Command::Attach(command) => attachments.attach(&mut gate.enter().await, command).await,
+            Command::Detach(container) => self.detach(&mut gate.enter().await, container).await,
+            Command::PublishPorts(container, ports) => {
+                attachments.publish_ports(&mut gate.enter().await, &container.id(), ports).await
             }
-            Request::TeardownServiceOverlay { service } => services.tear_down(&mut gate.enter().await, &service).await,
-            Request::AllocateIp { service, .. } => leases.allocate(&gate.enter().await, service).await,
-            Request::ReleaseIp { ip } => leases.release(&gate.enter().await, ip).await,
-            Request::AttachContainer(request) => attachments.attach(&mut gate.enter().await, request).await,
-            Request::DetachContainer { handle } => self.detach(&mut gate.enter().await, handle).await,
-            Request::PublishPorts { handle, ports } => {
-                attachments.publish_ports(&mut gate.enter().await, handle, ports).await
-            }
-            Request::AddPeer { peer, scope } => peers.add(&mut gate.enter().await, turn, peer, scope).await,
-            Request::RemovePeer { pubkey, scope } => peers.remove(&mut gate.enter().await, turn, &pubkey, scope).await,
-            Request::AddAllowedIp { pubkey, cidr, scope } => {
-                peers.add_allowed_ip(&mut gate.enter().await, turn, (&pubkey, &cidr), scope).await
-            }
-            Request::RemoveAllowedIp { pubkey, cidr, scope } => {
-                peers.remove_allowed_ip(&mut gate.enter().await, turn, (&pubkey, &cidr), scope).await
-            }
-            Request::RegisterDns { name, ip } => names.register(&mut gate.enter().await, turn, &name, ip).await,
-            Request::UnregisterDns { name } => names.unregister(&mut gate.enter().await, turn, &name).await,
-            Request::NatTick => traversal.tick().await,
-            Request::NatStatus => Ok(traversal.status()),
-            Request::Shutdown => self.shut_down().await,
-            Request::WriteScopedResolver { .. } | Request::RemoveScopedResolver { .. } => {
+            Command::AddPeer(command) => peers.add(&mut gate.enter().await, turn, command).await,
+            Command::RemovePeer(scope, key) => peers.remove(&mut gate.enter().await, turn, scope, key).await,
+            Command::AddRange(command) => peers.add_allowed_ip(&mut gate.enter().await, turn, command).await,
+            Command::RemoveRange(command) => peers.remove_allowed_ip(&mut gate.enter().await, turn, command).await,
+            Command::RegisterName(name, ip) => names.register(&mut gate.enter().await, turn, &name, ip).await,
+            Command::UnregisterName(name) => names.unregister(&mut gate.enter().await, turn, &name).await,
+            Command::TickTraversal => traversal.tick().await,
+            Command::TraversalStatus => Ok(traversal.status()),
+            Command::ShutDown => self.shut_down().await,
+            Command::WriteScopedResolver | Command::RemoveScopedResolver => {
                 Err(Error::Unsupported("scoped resolver is macOS-only".into()))
             }
-            Request::MintEdgePeer { name, ttl_secs, allow, node_endpoint } => {
-                let asked = EdgeRequest { name, ttl_secs, allow, node_endpoint };
-                edges.mint(&mut gate.enter().await, asked).await
-            }
-            Request::RevokeEdgePeer { name } => edges.revoke(&mut gate.enter().await, &name).await,
-            Request::ListEdgePeers => Ok(edges.list()),
-            Request::PruneOrphanBridges { live_bridge_names } => {
-                services.prune(&mut gate.enter().await, live_bridge_names).await
-            }
-            Request::Upgrade => Err(Error::Unsupported("this daemon cannot replace itself; restart it".into())),
+            Command::MintEdge(command) => edges.mint(&mut gate.enter().await, command).await,
+            Command::RevokeEdge(name) => edges.revoke(&mut gate.enter().await, &name).await,
+            Command::ListEdges => Ok(edges.list()),
+            Command::PruneBridges(live) => services.prune(&mut gate.enter().await, live).await,
+            Command::Upgrade => Err(Error::Unsupported("this daemon cannot replace itself; restart it".into())),
         }
     }
 
     /// A service goes with the last of its ephemeral containers.
-    async fn detach(&self, entered: &mut Entered<'_>, handle: AttachHandle) -> Result<Response, Error> {
-        if let Some(service) = self.areas.attachments.detach(entered, handle).await? {
+    async fn detach(&self, entered: &mut Entered<'_>, container: RequestedContainer) -> Result<Response, Error> {
+        if let Some(service) = self.areas.attachments.detach(entered, container).await? {
             self.areas.services.remove_if_left(entered, &service).await?;
         }
         Ok(Response::Ok)

@@ -3,7 +3,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::{
-    contract, ipam::BlockError, keyring::KeyringError, keys::InvalidKey, names::InvalidLinkName, store::StoreError,
+    command::InvalidRequest, contract, ipam::BlockError, keyring::KeyringError, names::InvalidLinkName,
+    store::StoreError,
 };
 
 /// Why a request was refused. The text is what the caller reads: it says what, where and what to do.
@@ -63,13 +64,15 @@ pub enum Error {
     },
 }
 
+impl From<InvalidRequest> for Error {
+    fn from(InvalidRequest { member, reason }: InvalidRequest) -> Self {
+        Self::Invalid { member, reason }
+    }
+}
+
 impl Error {
     pub(super) fn invalid(member: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Invalid { member, reason: reason.to_string() }
-    }
-
-    pub(super) fn key(member: &'static str, error: InvalidKey) -> Self {
-        Self::invalid(member, error)
     }
 
     /// A stable word for the kind of failure, for logs and metrics.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Error, context::Context, locks::Entered, parse};
+use super::{Error, context::Context, locks::Entered};
 use crate::{
     desired::{Change, Desired},
     protocol::Response,
@@ -21,7 +21,6 @@ impl AddressLeases {
 
     /// Leases an address of the service's block, or of the slice where there is no such service.
     pub(super) async fn allocate(&self, _entered: &Entered<'_>, service: String) -> Result<Response, Error> {
-        parse::name("service", &service)?;
         let now = self.context.now();
         let (_, ip) = self
             .context

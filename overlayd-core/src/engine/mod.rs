@@ -27,7 +27,6 @@ mod names;
 mod networks;
 mod observer;
 mod overlay;
-mod parse;
 mod peer_sync;
 mod peers;
 mod reconcile;

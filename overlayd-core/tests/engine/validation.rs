@@ -181,7 +181,7 @@ async fn a_container_that_cannot_be_named_is_refused_and_leaves_nothing() {
         json!({"op":"attach_container","handle":{"platform":"linux_pid","pid":7},"service":"web","join_global":false});
     let rows = [
         ("handle", json!({"platform":"linux_pid","pid":0}), Refused("0 is no process")),
-        ("handle", json!({"platform":"linux_pid","pid":u32::MAX}), Refused("is no process")),
+        ("handle", json!({"platform":"linux_pid","pid":u32::MAX}), Refused("the container is gone")),
         ("handle", json!({"platform":"linux_pid","pid":4_194_304}), Refused("gone")),
         ("handle", json!({"platform":"linux_netns","id":"c1","path":"run/netns/c1"}), Refused("no absolute path")),
         ("handle", json!({"platform":"linux_netns","id":"","path":"/run/netns/c1"}), Refused("names nothing")),

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::AttachmentPlugger;
 use crate::{
+    command::AttachCommand,
     contract::{AttachmentId, Target},
     desired::{
         AttachmentRecord, Change, Desired, DeviceScope, EndpointSpec, Origin, OverlayRecord, PeerId, PeerRecord, Phase,
@@ -15,7 +16,7 @@ use crate::{
         peer_sync::PeerSync,
     },
     keys::{PrivateKey, PublicKey},
-    protocol::{AttachContainer, GuestOverlayConfig, PeerSpec, Response},
+    protocol::{GuestOverlayConfig, PeerSpec, Response},
 };
 
 /// Seconds between keepalives in every config that is handed out.
@@ -39,13 +40,13 @@ impl GuestAttachments {
         &self,
         id: &str,
         known: Option<AttachmentRecord>,
-        request: AttachContainer,
+        command: &AttachCommand,
     ) -> Result<Response, Error> {
         let handle = AttachmentId::Guest(id.to_owned());
         let key = self.context.identity.guest_key(id)?;
         let record = match known {
             Some(known) => known,
-            None => match self.let_in(id, &handle, key.public_key(), &request).await {
+            None => match self.let_in(id, &handle, key.public_key(), command).await {
                 Ok(record) => record,
                 Err(error) => {
                     // One that could not be withdrawn is still on record, and needs its key until it is.
@@ -66,7 +67,7 @@ impl GuestAttachments {
         id: &str,
         handle: &AttachmentId,
         public_key: PublicKey,
-        request: &AttachContainer,
+        command: &AttachCommand,
     ) -> Result<AttachmentRecord, Error> {
         let now = self.context.now();
         let issued = PeerId { scope: DeviceScope::Global, public_key };
@@ -78,7 +79,7 @@ impl GuestAttachments {
                 // Not of the service's block: that is on the bridge, where no one would answer for a guest.
                 let ip = pick_slice_ip(desired, now)?;
                 let id = AttachmentId::Guest(id.to_owned());
-                let record = at_address(id, ip, request, Some(issued.clone()));
+                let record = at_address(id, ip, command, Some(issued.clone()));
                 let mut changes = end_rest(desired, ip);
                 changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
                 changes.push(Change::Peer(issued.clone(), Some(issued_peer(ip))));
@@ -141,16 +142,16 @@ pub(in crate::engine) fn issued_peer(ip: IpAddr) -> PeerRecord {
 pub(super) fn at_address(
     id: AttachmentId,
     ip: IpAddr,
-    request: &AttachContainer,
+    command: &AttachCommand,
     issued: Option<PeerId>,
 ) -> AttachmentRecord {
     AttachmentRecord {
         id,
         target: Target::Address(ip),
-        service: request.service.clone(),
+        service: command.service.clone(),
         service_ip: ip,
         global_ip: None,
-        isolation: request.isolation_network.clone(),
+        isolation: command.isolation.clone(),
         ports: vec![],
         issued,
         identity: None,

@@ -8,6 +8,7 @@ use super::{
     reply,
 };
 use crate::{
+    command::AttachCommand,
     contract::AttachmentId,
     desired::Change,
     engine::{
@@ -15,7 +16,7 @@ use crate::{
         context::Context,
         leases::{end_rest, pick_slice_ip},
     },
-    protocol::{AttachContainer, Response},
+    protocol::Response,
 };
 
 /// Attaches processes of the host.
@@ -31,7 +32,7 @@ impl HostProcesses {
     }
 
     /// The fence stands before the address is on the device.
-    pub(super) async fn attach(&self, id: &str, request: AttachContainer) -> Result<Response, Error> {
+    pub(super) async fn attach(&self, id: &str, command: &AttachCommand) -> Result<Response, Error> {
         let handle = AttachmentId::Host(id.to_owned());
         let now = self.context.now();
         let (undo, record) = self
@@ -40,7 +41,7 @@ impl HostProcesses {
             .decide(|desired| {
                 require_overlay(desired, "host-shared")?;
                 let ip = pick_slice_ip(desired, now)?;
-                let record = at_address(AttachmentId::Host(id.to_owned()), ip, &request, None);
+                let record = at_address(AttachmentId::Host(id.to_owned()), ip, command, None);
                 let mut changes = end_rest(desired, ip);
                 changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
                 Ok((changes, record))

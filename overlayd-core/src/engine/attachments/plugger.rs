@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
+    command::AttachCommand,
     contract::{self, AttachPlan, Attached, AttachmentId, Target, TargetIdentity},
     desired::{AttachmentRecord, Change, Desired, Phase},
     engine::{
@@ -16,7 +17,6 @@ use crate::{
         peer_sync::PeerSync,
     },
     plan,
-    protocol::AttachContainer,
 };
 
 /// Makes the host agree with the record of an attachment. Callers hold the attachment's lock.
@@ -46,30 +46,30 @@ impl AttachmentPlugger {
     /// Attaches a container in a namespace of its own: the leases are on record before the host is touched.
     pub(super) async fn plug_new(
         &self,
-        handle: AttachmentId,
-        target: Target,
-        request: AttachContainer,
+        id: &AttachmentId,
+        target: &Target,
+        command: &AttachCommand,
     ) -> Result<AttachmentRecord, Error> {
         let now = self.context.now();
         let (undo, record) = self
             .context
             .ledger
             .decide(|desired| {
-                let record = lease(desired, (handle.clone(), target.clone()), &request, now)?;
+                let record = lease(desired, (id, target), command, now)?;
                 let mut changes: Vec<Change> = leases(&record).flat_map(|ip| end_rest(desired, ip)).collect();
-                changes.push(Change::Attachment(handle.clone(), Some(record.clone())));
+                changes.push(Change::Attachment(id.clone(), Some(record.clone())));
                 Ok((changes, record))
             })
             .await?;
         match self.plug(&record).await {
             Ok(attached) => {
-                let record = self.note_identity(&handle, attached).unwrap_or(record);
-                tracing::info!(%handle, service = record.service, ip = %record.service_ip, "attached");
+                let record = self.note_identity(id, attached).unwrap_or(record);
+                tracing::info!(handle = %id, service = record.service, ip = %record.service_ip, "attached");
                 Ok(record)
             }
             Err(error) => {
                 let cleaned = self.context.host.networks.detach(&record.id).await;
-                self.withdraw(&handle, undo, cleaned).await?;
+                self.withdraw(id, undo, cleaned).await?;
                 Err(error)
             }
         }
@@ -182,23 +182,23 @@ impl AttachmentPlugger {
 
 fn lease(
     desired: &mut Desired,
-    (id, target): (AttachmentId, Target),
-    request: &AttachContainer,
+    (id, target): (&AttachmentId, &Target),
+    command: &AttachCommand,
     now: u64,
 ) -> Result<AttachmentRecord, Error> {
-    if desired.service(&request.service).is_none() {
-        return Err(no_service(&request.service));
+    if desired.service(&command.service).is_none() {
+        return Err(no_service(&command.service));
     }
-    let service_ip = pick_service_ip(desired, &request.service, now)?;
-    let global = request.join_global && desired.overlay().is_some();
+    let service_ip = pick_service_ip(desired, &command.service, now)?;
+    let global = command.join_global && desired.overlay().is_some();
     let global_ip = if global { Some(pick_slice_ip(desired, now)?) } else { None };
     Ok(AttachmentRecord {
-        id,
-        target,
-        service: request.service.clone(),
+        id: id.clone(),
+        target: target.clone(),
+        service: command.service.clone(),
         service_ip,
         global_ip,
-        isolation: request.isolation_network.clone(),
+        isolation: command.isolation.clone(),
         ports: vec![],
         issued: None,
         identity: None,

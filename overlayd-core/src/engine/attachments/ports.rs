@@ -6,12 +6,9 @@ use super::AttachmentPlugger;
 use crate::{
     contract::{AttachmentId, PortPlan, PortProtocol},
     desired::{AttachmentRecord, Change, Desired},
-    engine::{Error, context::Context, parse},
-    protocol::{PortSpec, Response},
+    engine::{Error, context::Context},
+    protocol::Response,
 };
-
-/// Most entries of one attachment; a range is one.
-const MOST_PORTS: usize = 1024;
 
 /// Publishes ports.
 #[derive(Debug)]
@@ -53,33 +50,6 @@ impl PublishedPorts {
                 Err(error)
             }
         }
-    }
-}
-
-/// The ports as the host is told, if every entry makes sense by itself.
-pub(super) fn checked(ports: Vec<PortSpec>) -> Result<Vec<PortPlan>, Error> {
-    parse::at_most("ports", MOST_PORTS, ports.len())?;
-    ports.into_iter().map(port).collect()
-}
-
-fn port(spec: PortSpec) -> Result<PortPlan, Error> {
-    let last = spec.host_port_end.unwrap_or(spec.host_port);
-    let count = last.checked_sub(spec.host_port);
-    match count {
-        None => Err(Error::invalid("ports", format_args!("{}-{last} ends before it starts", spec.host_port))),
-        Some(_) if spec.host_port == 0 || spec.container_port == 0 => {
-            Err(Error::invalid("ports", "port 0 cannot be published"))
-        }
-        Some(count) if spec.container_port.checked_add(count).is_none() => Err(Error::invalid(
-            "ports",
-            format_args!("{} ports from {} on do not fit below 65536", u32::from(count) + 1, spec.container_port),
-        )),
-        Some(_) => Ok(PortPlan {
-            protocol: spec.protocol,
-            host_ip: spec.host_ip,
-            host_ports: (spec.host_port, last),
-            container_port: spec.container_port,
-        }),
     }
 }
 

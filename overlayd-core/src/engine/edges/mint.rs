@@ -4,46 +4,29 @@ use ipnet::IpNet;
 
 use super::Edges;
 use crate::{
+    command::{EdgeCommand, EdgeGrant, RequestedAccess},
     contract::AttachmentId,
-    desired::{Change, Desired, DeviceScope, EdgeAccess, EdgeRecord, EndpointSpec, GrantedRanges, PeerId},
+    desired::{Change, Desired, DeviceScope, EdgeAccess, EdgeRecord, GrantedRanges, PeerId},
     engine::{
         Error,
         attachments::{KEEPALIVE_SECS, issued_peer},
         leases::{end_rest, pick_slice_ip},
         ledger::Undo,
         locks::Entered,
-        parse,
     },
     keys::PrivateKey,
     plan,
     protocol::{EdgeConfig, PeerSpec, Response},
 };
 
-/// Most entries of what one edge may reach.
-const MOST_GRANTS: usize = 1024;
-
-/// An edge peer as it was asked for.
-pub(in crate::engine) struct EdgeRequest {
-    pub(in crate::engine) name: String,
-    pub(in crate::engine) ttl_secs: u64,
-    pub(in crate::engine) allow: Vec<String>,
-    pub(in crate::engine) node_endpoint: String,
-}
-
 impl Edges {
     /// The fence stands before the edge's key is let in.
     pub(in crate::engine) async fn mint(
         &self,
         entered: &mut Entered<'_>,
-        asked: EdgeRequest,
+        asked: EdgeCommand,
     ) -> Result<Response, Error> {
-        let name = asked.name.trim().to_owned();
-        if name.is_empty() {
-            return Err(Error::invalid("name", "edge peer name must not be empty"));
-        }
-        parse::name("name", &name)?;
-        parse::at_most("allow", MOST_GRANTS, asked.allow.len())?;
-        check_endpoint(&asked.node_endpoint)?;
+        let EdgeCommand { name, ttl_secs, access, node_endpoint } = asked;
         let _edge = self.context.locks.edge(entered, &name).await;
         let key = PrivateKey::generate();
         let issued = PeerId { scope: DeviceScope::Global, public_key: key.public_key() };
@@ -52,7 +35,7 @@ impl Edges {
             .context
             .ledger
             .decide(|desired| {
-                let edge = new_edge(desired, &name, &asked, &key, now)?;
+                let edge = new_edge(desired, &name, ttl_secs, &access, &key, now)?;
                 let mut changes = end_rest(desired, edge.ip);
                 changes.push(Change::Edge(name.clone(), Some(edge.clone())));
                 changes.push(Change::Peer(issued.clone(), Some(issued_peer(edge.ip))));
@@ -65,7 +48,7 @@ impl Edges {
         }
         self.minted.notify_one();
         tracing::info!(edge = name, ip = %edge.ip, expires_at = edge.expires_at, "an edge peer is let in");
-        Ok(Response::EdgeConfig(self.config(name, &edge, &key, asked.node_endpoint)))
+        Ok(Response::EdgeConfig(self.config(name, &edge, &key, node_endpoint)))
     }
 
     async fn let_in(&self, name: &str, edge: &EdgeRecord, issued: &PeerId) -> Result<(), Error> {
@@ -117,7 +100,8 @@ impl Edges {
 fn new_edge(
     desired: &mut Desired,
     name: &str,
-    asked: &EdgeRequest,
+    ttl_secs: u64,
+    access: &RequestedAccess,
     key: &PrivateKey,
     now: u64,
 ) -> Result<EdgeRecord, Error> {
@@ -128,48 +112,31 @@ fn new_edge(
         return Err(Error::Missing("edge peers require the global overlay; call setup_global_overlay() first".into()));
     }
     Ok(EdgeRecord {
-        access: grants(desired, &asked.allow)?,
+        access: granted(desired, access)?,
         ip: pick_slice_ip(desired, now)?,
         public_key: key.public_key(),
         minted_at: now,
-        expires_at: now.saturating_add(asked.ttl_secs),
+        expires_at: now.saturating_add(ttl_secs),
     })
 }
 
-/// CIDRs and addresses as they are, services as their blocks. A list that names nothing grants nothing, which is an
-/// error rather than the whole overlay.
-fn grants(desired: &Desired, allow: &[String]) -> Result<EdgeAccess, Error> {
-    if allow.is_empty() {
-        return Ok(EdgeAccess::WholeOverlay);
-    }
-    let cluster = desired.cluster().trunc();
-    let mut ranges: Vec<IpNet> = Vec::new();
-    for entry in allow.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
-        let range = match (parse::allowed_ip("allow", entry), desired.service(entry)) {
-            (_, Some(service)) => service.block,
-            (Ok(range), None) => range,
-            (Err(_), None) => {
-                let reason = format_args!("`{entry}` is neither a CIDR, nor an address, nor a service of this node");
-                return Err(Error::invalid("allow", reason));
-            }
-        };
-        if !cluster.contains(&range) {
-            return Err(Error::invalid("allow", format_args!("`{entry}` is not inside the cluster range {cluster}")));
-        }
-        ranges.push(range);
-    }
-    GrantedRanges::new(ranges)
-        .map(EdgeAccess::Only)
-        .ok_or_else(|| Error::invalid("allow", "the list names nothing; leave it out to grant the whole overlay"))
+/// CIDRs and addresses as they are, services as their blocks.
+fn granted(desired: &Desired, access: &RequestedAccess) -> Result<EdgeAccess, Error> {
+    let RequestedAccess::Only(grants) = access else { return Ok(EdgeAccess::WholeOverlay) };
+    let ranges = grants.iter().map(|grant| range_of(desired, grant)).collect::<Result<Vec<IpNet>, _>>()?;
+    let ranges = GrantedRanges::new(ranges);
+    ranges.map(EdgeAccess::Only).ok_or_else(|| Error::invalid("allow", "the list names nothing"))
 }
 
-fn check_endpoint(text: &str) -> Result<(), Error> {
-    match parse::endpoint(text.trim()) {
-        Ok(EndpointSpec::Address(_) | EndpointSpec::Name { .. }) => Ok(()),
-        Ok(EndpointSpec::Roaming) => {
-            Err(Error::invalid("node_endpoint", format_args!("`{text}` is nowhere to send to")))
-        }
-        Err(Error::Invalid { reason, .. }) => Err(Error::Invalid { member: "node_endpoint", reason }),
-        Err(error) => Err(error),
+fn range_of(desired: &Desired, EdgeGrant { text, range }: &EdgeGrant) -> Result<IpNet, Error> {
+    let cluster = desired.cluster().trunc();
+    let range = desired.service(text).map(|service| service.block).or(*range).ok_or_else(|| {
+        let reason = format_args!("`{text}` is neither a CIDR, nor an address, nor a service of this node");
+        Error::invalid("allow", reason)
+    })?;
+    if cluster.contains(&range) {
+        Ok(range)
+    } else {
+        Err(Error::invalid("allow", format_args!("`{text}` is not inside the cluster range {cluster}")))
     }
 }

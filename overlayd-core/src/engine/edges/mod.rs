@@ -11,7 +11,6 @@ use std::{
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
 use self::expiry::ExpiryReason;
-pub(super) use self::mint::EdgeRequest;
 use super::{
     Engine, Error,
     context::Context,

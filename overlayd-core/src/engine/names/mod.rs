@@ -5,8 +5,8 @@ mod answers;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(super) use self::answers::NameAnswers;
-use super::{Error, context::Context, global_device::GlobalDevice, locks::Entered, parse};
-use crate::{desired::Change, ipc::Turn, plan::MOST_ADDRESSES, protocol::Response};
+use super::{Error, context::Context, global_device::GlobalDevice, locks::Entered};
+use crate::{command::parse::at_most, desired::Change, ipc::Turn, plan::MOST_ADDRESSES, protocol::Response};
 
 /// The names that were registered.
 #[derive(Debug)]
@@ -36,9 +36,8 @@ impl NameRegistry {
         name: &str,
         ip: IpAddr,
     ) -> Result<Response, Error> {
-        let name = parse::dns_name(name)?;
-        self.answers.check_zone(&name)?;
-        self.change(entered, turn, &name, |addresses| with_address(addresses, ip)).await
+        self.answers.check_zone(name)?;
+        self.change(entered, turn, name, |addresses| with_address(addresses, ip)).await
     }
 
     pub(super) async fn unregister(
@@ -47,8 +46,7 @@ impl NameRegistry {
         turn: Turn,
         name: &str,
     ) -> Result<Response, Error> {
-        let name = parse::dns_name(name)?;
-        self.change(entered, turn, &name, |addresses| {
+        self.change(entered, turn, name, |addresses| {
             Ok(if addresses.is_some() { NameChange::Forget } else { NameChange::Keep })
         })
         .await
@@ -98,7 +96,7 @@ impl NameRegistry {
 fn with_address(addresses: Option<&BTreeSet<IpAddr>>, ip: IpAddr) -> Result<NameChange, Error> {
     let mut addresses = addresses.cloned().unwrap_or_default();
     let is_new = addresses.insert(ip);
-    parse::at_most("ip", MOST_ADDRESSES, addresses.len())?;
+    at_most("ip", MOST_ADDRESSES, addresses.len())?;
     Ok(if is_new { NameChange::Set(addresses) } else { NameChange::Keep })
 }
 

@@ -4,8 +4,6 @@ mod teardown;
 
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use super::{
     Error,
     context::Context,
@@ -15,13 +13,13 @@ use super::{
     names::NameAnswers,
     networks::ServiceNetworks,
     observer::DeviceObserver,
-    parse,
     peer_sync::PeerSync,
 };
 use crate::{
+    command::OverlayCommand,
     desired::{Change, Desired, DeviceScope, NodeRecord, OverlayRecord},
     names::interface_name,
-    protocol::{Response, SetupGlobalOverlay},
+    protocol::Response,
 };
 
 /// Who this node is, and the overlay that it is part of.
@@ -64,23 +62,18 @@ impl Overlay {
     }
 
     pub(super) async fn set_local_wg_pubkey(&self, pubkey: String) -> Result<Response, Error> {
-        parse::name("pubkey", &pubkey)?;
         self.change_node(|node| node.announced_pubkey = Some(pubkey)).await
     }
 
     /// Sets the overlay up, or changes the port and the NAT settings of one that is set up.
-    pub(super) async fn set_up(
-        &self,
-        entered: &mut Entered<'_>,
-        request: SetupGlobalOverlay,
-    ) -> Result<Response, Error> {
+    pub(super) async fn set_up(&self, entered: &mut Entered<'_>, command: OverlayCommand) -> Result<Response, Error> {
         let mut held = self.context.locks.overlay(entered).await;
         let _coming_up = self.device.begin_set_up();
         let (undo, overlay) = self
             .context
             .ledger
             .decide(|desired| {
-                let overlay = asked(desired, request)?;
+                let overlay = recorded(desired, command)?;
                 let is_known = check_against(desired, &overlay)?;
                 let changes = if is_known { vec![] } else { vec![Change::Overlay(Some(overlay.clone()))] };
                 Ok((changes, overlay))
@@ -135,41 +128,19 @@ impl Overlay {
     }
 }
 
-fn asked(desired: &Desired, request: SetupGlobalOverlay) -> Result<OverlayRecord, Error> {
-    parse::name("deployment", &request.deployment)?;
-    parse::name("instance_id", &request.instance_id)?;
-    if request.wg_port == 0 {
-        return Err(Error::invalid("wg_port", "port 0 is none that other nodes could send to"));
-    }
-    let cluster = parse::overlay_range("cluster CIDR", &request.cluster_cidr)?;
-    let slice = request.slice_cidr.as_deref().map(|slice| parse::range("slice CIDR", slice)).transpose()?;
-    check_slice(cluster, slice.unwrap_or(cluster))?;
-    let device = interface_name(&[&request.deployment, &request.instance_id], "g")?;
+/// The record of the overlay as it is asked for. What the command leaves out stays as it is on record.
+fn recorded(desired: &Desired, command: OverlayCommand) -> Result<OverlayRecord, Error> {
+    let device = interface_name(&[&command.deployment, &command.instance_id], "g")?;
     let known = desired.overlay().filter(|known| known.device == device);
     Ok(OverlayRecord {
-        deployment: request.deployment,
-        instance_id: request.instance_id,
-        cluster,
-        slice: slice.or_else(|| known.and_then(|known| known.slice)),
-        port: request.wg_port,
-        nat: request.nat.or_else(|| known.and_then(|known| known.nat.clone())),
+        slice: command.slice.or_else(|| known.and_then(|known| known.slice)),
+        nat: command.nat.or_else(|| known.and_then(|known| known.nat.clone())),
+        deployment: command.deployment,
+        instance_id: command.instance_id,
+        cluster: command.cluster,
+        port: command.port,
         device,
     })
-}
-
-fn check_slice(cluster: IpNet, slice: IpNet) -> Result<(), Error> {
-    if !cluster.contains(&slice.network()) || slice.prefix_len() < cluster.prefix_len() {
-        return Err(Error::invalid(
-            "slice CIDR",
-            format_args!("{slice} does not lie inside the cluster range {cluster}"),
-        ));
-    }
-    let room = slice.max_prefix_len() - slice.prefix_len();
-    if room < 2 {
-        let member = if slice == cluster { "cluster CIDR" } else { "slice CIDR" };
-        return Err(Error::invalid(member, format_args!("{slice} has no room for this node and its containers")));
-    }
-    Ok(())
 }
 
 /// Whether the overlay is set up exactly so already. One that would contradict what is set up is refused.

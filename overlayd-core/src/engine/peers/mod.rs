@@ -15,14 +15,18 @@ use super::{
     locks::{Entered, PeerHeld},
     networks::ServiceNetworks,
     overlay::Overlay,
-    parse::{self, MOST_RANGES},
     peer_sync::PeerSync,
 };
 use crate::{
+    command::{
+        PeerCommand, RangeCommand,
+        parse::{MOST_RANGES, at_most},
+    },
     contract,
     desired::{Change, Desired, DeviceScope, EndpointSpec, Origin, PeerId, PeerRecord},
     ipc::Turn,
-    protocol::{PeerScope, PeerSpec, Response},
+    keys::PublicKey,
+    protocol::Response,
 };
 
 /// Requests about peers.
@@ -63,17 +67,10 @@ impl Peers {
         &self,
         entered: &mut Entered<'_>,
         turn: Turn,
-        spec: PeerSpec,
-        scope: PeerScope,
+        command: PeerCommand,
     ) -> Result<Response, Error> {
-        let record = PeerRecord {
-            endpoint: parse::endpoint(&spec.endpoint)?,
-            allowed_ips: parse::allowed_ips(&spec.allowed_ips)?,
-            keepalive: parse::keepalive(spec.persistent_keepalive_secs)?,
-            candidates: parse::candidates(spec.candidates),
-            origin: Origin::Asked,
-        };
-        let id = self.peer_id(&spec.public_key, scope)?;
+        let PeerCommand { scope, public_key, record } = command;
+        let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
         if let EndpointSpec::Name { host, port } = &record.endpoint {
             self.resolver.resolve_at_once(&id, host, *port).await;
@@ -85,10 +82,10 @@ impl Peers {
         &self,
         entered: &mut Entered<'_>,
         turn: Turn,
-        pubkey: &str,
-        scope: PeerScope,
+        scope: DeviceScope,
+        public_key: PublicKey,
     ) -> Result<Response, Error> {
-        let id = self.peer_id(pubkey, scope)?;
+        let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
         self.change(&mut peer, turn, &id, |desired| {
             Ok(desired.peer(&id).map(|_| Change::Peer(id.clone(), None)).into_iter().collect())
@@ -100,22 +97,23 @@ impl Peers {
         &self,
         entered: &mut Entered<'_>,
         turn: Turn,
-        (pubkey, cidr): (&str, &str),
-        scope: PeerScope,
+        command: RangeCommand,
     ) -> Result<Response, Error> {
-        let range = parse::allowed_ip("CIDR", cidr)?;
-        let id = self.peer_id(pubkey, scope)?;
+        let RangeCommand { scope, public_key, range } = command;
+        let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
         self.change(&mut peer, turn, &id, |desired| {
             let known = desired.peer(&id).ok_or_else(|| {
-                Error::Missing(format!("cannot add allowed_ip {range} to unknown peer {pubkey}; call add_peer first"))
+                Error::Missing(format!(
+                    "cannot add allowed_ip {range} to unknown peer {public_key}; call add_peer first"
+                ))
             })?;
             let mut record = (**known).clone();
             if record.allowed_ips.contains(&range) {
                 return Ok(vec![]);
             }
             record.allowed_ips.push(range);
-            parse::at_most("allowed_ips", MOST_RANGES, record.allowed_ips.len())?;
+            at_most("allowed_ips", MOST_RANGES, record.allowed_ips.len())?;
             Ok(put(desired, &id, record))
         })
         .await
@@ -125,11 +123,10 @@ impl Peers {
         &self,
         entered: &mut Entered<'_>,
         turn: Turn,
-        (pubkey, cidr): (&str, &str),
-        scope: PeerScope,
+        command: RangeCommand,
     ) -> Result<Response, Error> {
-        let range = parse::allowed_ip("CIDR", cidr)?;
-        let id = self.peer_id(pubkey, scope)?;
+        let RangeCommand { scope, public_key, range } = command;
+        let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
         self.change(&mut peer, turn, &id, |desired| {
             let held = desired.peer(&id).filter(|known| known.allowed_ips.contains(&range));
@@ -208,15 +205,12 @@ impl Peers {
         }
     }
 
-    fn peer_id(&self, pubkey: &str, scope: PeerScope) -> Result<PeerId, Error> {
-        let public_key = parse::public_key("public key", pubkey)?;
-        match scope {
-            PeerScope::Service { service } => Ok(PeerId { scope: DeviceScope::Service(service.into()), public_key }),
-            PeerScope::Global if public_key == *self.context.identity.public_key() => {
-                Err(Error::invalid("public key", format_args!("{pubkey} is this node's own key")))
-            }
-            PeerScope::Global => Ok(PeerId { scope: DeviceScope::Global, public_key }),
+    /// This node is no peer of its own on the global device. A dedicated device has a key of its own.
+    fn peer_id(&self, scope: DeviceScope, public_key: PublicKey) -> Result<PeerId, Error> {
+        if scope == DeviceScope::Global && public_key == *self.context.identity.public_key() {
+            return Err(Error::invalid("public key", format_args!("{public_key} is this node's own key")));
         }
+        Ok(PeerId { scope, public_key })
     }
 }
 

@@ -12,7 +12,6 @@ use super::{
     context::Context,
     locks::{Entered, ServiceHeld},
     networks::ServiceNetworks,
-    parse,
 };
 use crate::{
     contract::AttachmentId,
@@ -44,10 +43,6 @@ impl Services {
         name: String,
         mode: OverlayMode,
     ) -> Result<Response, Error> {
-        if name == SHARED_SERVICE {
-            return Err(Error::invalid("service", format_args!("`{name}` is a reserved name")));
-        }
-        parse::name("service", &name)?;
         let mut bridge = match mode {
             // They have a bridge in common, so they are set up one at a time.
             OverlayMode::Shared => self.context.locks.shared_bridge(entered).await,

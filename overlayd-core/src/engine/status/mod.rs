@@ -5,18 +5,13 @@ mod listing;
 use std::sync::Arc;
 
 use self::listing::PeerListing;
-use super::{Error, context::Context, health::EngineHealth, observer::DeviceObserver, parse};
+use super::{context::Context, health::EngineHealth, observer::DeviceObserver};
 use crate::{
     contract::Finding,
     desired::{Desired, DeviceScope, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
-    protocol::{
-        DedicatedServiceStatus, Hello, HelloReply, ListedPeers, PROTOCOL_VERSION, ServiceStatus, StatusSnapshot,
-    },
+    protocol::{DedicatedServiceStatus, HelloReply, ListedPeers, PROTOCOL_VERSION, ServiceStatus, StatusSnapshot},
 };
-
-/// Most events that a connection may ask for by name; there are not as many.
-const MOST_EVENTS: usize = 64;
 
 /// Answers `status` and `hello`.
 #[derive(Debug)]
@@ -53,15 +48,13 @@ impl StatusReader {
         snapshot
     }
 
-    pub(super) fn hello(&self, hello: &Hello) -> Result<HelloReply, Error> {
-        parse::name("client", hello.client.as_deref().unwrap_or_default())?;
-        parse::at_most("events", MOST_EVENTS, hello.events.len())?;
-        Ok(HelloReply {
+    pub(super) fn hello(&self) -> HelloReply {
+        HelloReply {
             version: PROTOCOL_VERSION,
             build: self.context.config.build.version.clone(),
             features: self.context.config.build.features.clone(),
             backend: Some(self.context.host.devices.backend_name().to_owned()),
-        })
+        }
     }
 
     /// What the records say, without the peers.

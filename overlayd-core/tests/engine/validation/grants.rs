@@ -22,7 +22,7 @@ async fn an_edge_gets_what_it_was_granted_or_nothing() {
         ("allow", json!(["192.0.2.0/24"]), Refused("not inside the cluster range")),
         ("allow", json!(vec!["web"; 1025]), Refused("1025 entries")),
         ("node_endpoint", json!(""), Refused("node_endpoint")),
-        ("node_endpoint", json!("0.0.0.0:0"), Refused("nowhere to send to")),
+        ("node_endpoint", json!("0.0.0.0:0"), Refused("cannot be sent to")),
         ("node_endpoint", json!("203.0.113.80:0"), Refused("port 0")),
         ("node_endpoint", json!("203.0.113.80"), Refused("host:port")),
         ("node_endpoint", json!("a b:51820"), Refused("neither an address nor a name")),

@@ -1,4 +1,4 @@
-//! The door: texts of the wire become types here, or a clear error.
+//! Texts of the wire become types here, or a refusal that says which member is wrong and why.
 
 use std::{
     collections::HashSet,
@@ -8,11 +8,13 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::Error;
+use super::InvalidRequest;
 use crate::{desired::EndpointSpec, keys::PublicKey, names::is_dns_name, protocol::NatCandidateWire};
 
-pub(super) fn range(member: &'static str, text: &str) -> Result<IpNet, Error> {
-    text.trim().parse().map_err(|_| Error::invalid(member, format_args!("`{text}` is no CIDR such as 10.77.0.0/16")))
+pub(crate) fn range(member: &'static str, text: &str) -> Result<IpNet, InvalidRequest> {
+    text.trim()
+        .parse()
+        .map_err(|_| InvalidRequest::new(member, format_args!("`{text}` is no CIDR such as 10.77.0.0/16")))
 }
 
 /// Ranges that no overlay can have: unspecified, loopback, link-local, multicast and IPv4-mapped addresses, and what is
@@ -30,13 +32,16 @@ const UNUSABLE: [&str; 9] = [
 ];
 
 /// A range that nodes and containers can have addresses of.
-pub(super) fn overlay_range(member: &'static str, text: &str) -> Result<IpNet, Error> {
+pub(crate) fn overlay_range(member: &'static str, text: &str) -> Result<IpNet, InvalidRequest> {
     let asked = range(member, text)?;
     let unusable = UNUSABLE.iter().filter_map(|text| text.parse::<IpNet>().ok());
     let mut met = unusable.filter(|net| net.contains(&asked.trunc()) || asked.contains(net));
     match met.next() {
         None => Ok(asked),
-        Some(net) => Err(Error::invalid(member, format_args!("{asked} meets {net}, which is no range for hosts"))),
+        Some(net) => Err(InvalidRequest::new(
+            member,
+            format_args!("{asked} overlaps {net}, which hosts cannot have addresses of"),
+        )),
     }
 }
 
@@ -44,63 +49,68 @@ pub(super) fn overlay_range(member: &'static str, text: &str) -> Result<IpNet, E
 const LONGEST_NAME: usize = 255;
 
 /// Most AllowedIPs of a peer.
-pub(super) const MOST_RANGES: usize = 16_384;
+pub(crate) const MOST_RANGES: usize = 16_384;
 /// Most candidates that are kept of a peer.
 const MOST_CANDIDATES: usize = 64;
 
-/// Refuses longer lists than anybody has a use for.
-pub(super) fn at_most(member: &'static str, most: usize, count: usize) -> Result<(), Error> {
+/// Refuses a list that is longer than any caller needs, and would take memory for ever.
+pub(crate) fn at_most(member: &'static str, most: usize, count: usize) -> Result<(), InvalidRequest> {
     if count <= most {
         Ok(())
     } else {
-        Err(Error::invalid(member, format_args!("{count} entries are more than {most}")))
+        Err(InvalidRequest::new(member, format_args!("{count} entries are more than {most}")))
     }
 }
 
 /// A name of the caller's choice; any text will do, the empty one too.
-pub(super) fn name<'a>(member: &'static str, text: &'a str) -> Result<&'a str, Error> {
+pub(crate) fn name(member: &'static str, text: String) -> Result<String, InvalidRequest> {
+    check_name(member, &text).map(|()| text)
+}
+
+/// Whether a text is short enough for a name.
+pub(crate) fn check_name(member: &'static str, text: &str) -> Result<(), InvalidRequest> {
     match text.len() {
-        0..=LONGEST_NAME => Ok(text),
-        bytes => Err(Error::invalid(member, format_args!("{bytes} bytes are more than {LONGEST_NAME}"))),
+        0..=LONGEST_NAME => Ok(()),
+        bytes => Err(InvalidRequest::new(member, format_args!("{bytes} bytes are more than {LONGEST_NAME}"))),
     }
 }
 
 /// A search domain; the empty text names none.
-pub(super) fn domain(text: &str) -> Result<Option<String>, Error> {
+pub(crate) fn domain(text: &str) -> Result<Option<String>, InvalidRequest> {
     match text.strip_suffix('.').unwrap_or(text) {
         "" => Ok(None),
         domain if is_dns_name(domain) => Ok(Some(text.to_owned())),
-        _ => Err(Error::invalid("dns_domain", format_args!("`{text}` is no DNS name"))),
+        _ => Err(InvalidRequest::new("dns_domain", format_args!("`{text}` is no DNS name"))),
     }
 }
 
 /// The address of a resolver.
-pub(super) fn resolver(ip: IpAddr) -> Result<IpAddr, Error> {
+pub(crate) fn resolver(ip: IpAddr) -> Result<IpAddr, InvalidRequest> {
     if ip.is_unspecified() || ip.is_multicast() {
-        return Err(Error::invalid("dns_server", format_args!("{ip} is no address to ask")));
+        return Err(InvalidRequest::new("dns_server", format_args!("{ip} is no address to ask")));
     }
     Ok(ip)
 }
 
 /// The first of the candidates that can be understood: a kind that is known, and an address that can be sent to.
-pub(super) fn candidates(all: Vec<NatCandidateWire>) -> Vec<NatCandidateWire> {
+pub(crate) fn candidates(all: Vec<NatCandidateWire>) -> Vec<NatCandidateWire> {
     let known = |kind: &str| ["host", "server-reflexive", "relay"].contains(&kind);
     let is_place = |text: &str| matches!(endpoint(text), Ok(EndpointSpec::Address(_)));
     let usable = all.into_iter().filter(|found| known(&found.candidate_type) && is_place(&found.address));
     usable.take(MOST_CANDIDATES).collect()
 }
 
-/// The public key of a peer. Nobody has the private half of nothing but zeros.
-pub(super) fn public_key(member: &'static str, text: &str) -> Result<PublicKey, Error> {
-    let key = PublicKey::from_base64(text).map_err(|error| Error::key(member, error))?;
-    if key == PublicKey::from_bytes([0; 32]) {
-        return Err(Error::invalid(member, "nothing but zeros is nobody's key"));
+/// The public key of a peer. The key of zeros has no private half, and the kernel reads it as "no key".
+pub(crate) fn public_key(member: &'static str, text: &str) -> Result<PublicKey, InvalidRequest> {
+    let key = PublicKey::from_base64(text).map_err(|error| InvalidRequest::new(member, error))?;
+    if key.is_zero() {
+        return Err(InvalidRequest::new(member, "the key of zeros belongs to no peer"));
     }
     Ok(key)
 }
 
 /// A comma-separated list of CIDRs; a bare address stands for itself. Host bits are dropped and repetitions too.
-pub(super) fn allowed_ips(text: &str) -> Result<Vec<IpNet>, Error> {
+pub(crate) fn allowed_ips(text: &str) -> Result<Vec<IpNet>, InvalidRequest> {
     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
     at_most("allowed_ips", MOST_RANGES, items.clone().count())?;
     let mut seen = HashSet::new();
@@ -110,21 +120,21 @@ pub(super) fn allowed_ips(text: &str) -> Result<Vec<IpNet>, Error> {
 }
 
 /// One CIDR or bare address, without host bits.
-pub(super) fn allowed_ip(member: &'static str, text: &str) -> Result<IpNet, Error> {
+pub(crate) fn allowed_ip(member: &'static str, text: &str) -> Result<IpNet, InvalidRequest> {
     let text = text.trim();
     let range = text.parse::<IpNet>().or_else(|_| text.parse().map(|ip: std::net::IpAddr| IpNet::from(ip)));
     range
         .map(|range| range.trunc())
-        .map_err(|_| Error::invalid(member, format_args!("`{text}` is neither a CIDR nor an address")))
+        .map_err(|_| InvalidRequest::new(member, format_args!("`{text}` is neither a CIDR nor an address")))
 }
 
 /// `address:port`, `[address]:port` or `name:port`. A wildcard address with port 0 means that the peer is not known
 /// yet.
-pub(super) fn endpoint(text: &str) -> Result<EndpointSpec, Error> {
+pub(crate) fn endpoint(text: &str) -> Result<EndpointSpec, InvalidRequest> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match (address.ip().is_unspecified(), address.port()) {
             (true, 0) => Ok(EndpointSpec::Roaming),
-            (true, _) => Err(bad_endpoint(text, "the wildcard address is nowhere to send to")),
+            (true, _) => Err(bad_endpoint(text, "the wildcard address cannot be sent to")),
             (false, 0) => Err(bad_endpoint(text, "port 0 cannot be sent to")),
             (false, _) => Ok(EndpointSpec::Address(address)),
         };
@@ -142,25 +152,25 @@ pub(super) fn endpoint(text: &str) -> Result<EndpointSpec, Error> {
     Ok(EndpointSpec::Name { host: host.to_ascii_lowercase(), port })
 }
 
-pub(super) fn keepalive(secs: u64) -> Result<Option<NonZeroU16>, Error> {
-    u16::try_from(secs)
-        .map(NonZeroU16::new)
-        .map_err(|_| Error::invalid("persistent_keepalive_secs", format_args!("{secs} is more than 65535 seconds")))
+pub(crate) fn keepalive(secs: u64) -> Result<Option<NonZeroU16>, InvalidRequest> {
+    u16::try_from(secs).map(NonZeroU16::new).map_err(|_| {
+        InvalidRequest::new("persistent_keepalive_secs", format_args!("{secs} is more than 65535 seconds"))
+    })
 }
 
 /// A name to register: labels of letters, digits, `-` and `_`, lowercase, a final dot kept as the sign of an absolute
 /// name (RFC 1035 sizes).
-pub(super) fn dns_name(text: &str) -> Result<String, Error> {
+pub(crate) fn dns_name(text: &str) -> Result<String, InvalidRequest> {
     let name = text.to_ascii_lowercase();
     if is_dns_name(name.strip_suffix('.').unwrap_or(&name)) {
         Ok(name)
     } else {
-        Err(Error::invalid("name", format_args!("`{text}` is no DNS name")))
+        Err(InvalidRequest::new("name", format_args!("`{text}` is no DNS name")))
     }
 }
 
-fn bad_endpoint(text: &str, why: &str) -> Error {
-    Error::invalid("endpoint", format_args!("invalid peer endpoint `{text}`: {why}"))
+fn bad_endpoint(text: &str, why: &str) -> InvalidRequest {
+    InvalidRequest::new("endpoint", format_args!("invalid peer endpoint `{text}`: {why}"))
 }
 
 #[cfg(test)]
