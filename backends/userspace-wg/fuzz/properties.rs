@@ -29,7 +29,7 @@ pub(crate) fn uapi(data: &[u8]) {
     }
 }
 
-/// Whatever reaches a device, only what its peer sent comes out of it, one packet a datagram at most, and the replies
+/// Of all that reaches a device, only what its peer sent comes out of it, one packet a datagram at most, and the replies
 /// fit. The input is a list of steps: what to do, a length, and so many bytes.
 pub(crate) fn datagrams(mut data: &[u8]) {
     let mut pair = Pair::new();
@@ -44,7 +44,7 @@ pub(crate) fn datagrams(mut data: &[u8]) {
     }
 }
 
-/// Whatever bytes a frame and its header have, it is refused or cut into packets that it has room for; and whatever packets
+/// A frame of any bytes is refused or cut into packets that it has room for; and packets
 /// arrive, what is put together is cut into the same again. The input is a header, how it is used, and bytes.
 pub(crate) fn frames(data: &[u8]) {
     let Some((header, rest)) = data.split_first_chunk::<VNET_HEADER>() else { return };
@@ -71,7 +71,7 @@ pub(crate) fn frames(data: &[u8]) {
     }
 }
 
-/// The packets of a frame; whoever gets one writes over what lies behind it.
+/// The packets of a frame; the test writes over what lies behind each.
 fn cut(header: &[u8; VNET_HEADER], frame: &[u8]) -> Option<Vec<Vec<u8>>> {
     let cut = FrameSplit::of(&FrameOffload::parse(header)?, frame)?;
     let mut slot = frame.to_vec();
@@ -183,7 +183,7 @@ fn checked(tunnel: &mut Tunnel, now: CurrentTime, datagram: &[u8]) -> Vec<Vec<u8
         DatagramClass::Other => tunnel.count_drops(DropReason::NotWireGuard, 1),
     }
     for packet in taken(&packets) {
-        assert_eq!(packet, PACKET, "something came out that nobody sent");
+        assert_eq!(packet, PACKET, "something came out that was not sent");
     }
     taken(&replies)
 }

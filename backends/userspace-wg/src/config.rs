@@ -32,7 +32,7 @@ pub struct Config {
     pub limits: HandshakeLimits,
     /// What may be used of the kernel's offloads.
     pub offloads: KernelOffloads,
-    /// Who hears that somebody changed a device through its control socket.
+    /// Told when a program changes a device through its control socket.
     pub drift: DriftSignal,
     /// The record of what this process changes, which all backends of the host share.
     pub own_changes: OwnChanges,
@@ -48,6 +48,7 @@ impl Config {
             instance,
             uapi_dir: Self::WG_DIR.into(),
             at_exit: AtExit::default(),
+            // Tests and tools have no network manager to keep off.
             managers: None,
             fwmark: None,
             limits: HandshakeLimits::default(),

@@ -80,7 +80,7 @@ struct TunnelBuffers {
     delivered: PacketBatch,
 }
 
-/// One packet from `a` to `b` and whatever it brings about between them.
+/// One packet from `a` to `b` and everything that follows from it.
 fn carry(a: &mut Node, b: &mut Node, buffers: &mut TunnelBuffers) {
     let slot = buffers.packets.next_slot();
     slot[..1400].fill(0);

@@ -127,7 +127,7 @@ impl Here {
 fn wait_for_forks() {
     let start = Instant::now();
     while UdpSocket::bind(("::", PORT)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(10), "somebody holds port {PORT}");
+        assert!(start.elapsed() < Duration::from_secs(10), "another process holds port {PORT}");
         std::thread::yield_now();
     }
 }

@@ -1,4 +1,4 @@
-//! Devices of ours under the conditions of real hosts.
+//! Devices of this backend under the conditions of real hosts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
@@ -120,7 +120,7 @@ fn a_node_under_load_asks_for_a_cookie_and_the_peer_still_connects() {
     assert!(b.dropped("cookie_sent") >= 1);
 }
 
-/// An initiation to `node` by nobody it knows, good but for that.
+/// An initiation to `node` by no peer of it, good but for that.
 fn strangers_initiation(node: &Node) -> Vec<u8> {
     let private = x25519::StaticSecret::from(*PrivateKey::generate().as_bytes());
     let mut tunnel = Tunn::new(private, x25519::PublicKey::from(*node.public().as_bytes()), None, None, 1, None);

@@ -1,4 +1,4 @@
-//! Two devices of ours carry packets between two namespaces.
+//! Two devices of this backend carry packets between two namespaces.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

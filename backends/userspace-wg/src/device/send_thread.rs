@@ -53,6 +53,7 @@ pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
         }
         if buffers.tasks.is_empty() {
             drop(reading);
+            // Counted since the last wait: a stream keeps both threads, single packets leave it to one.
             if packets > FEW_PACKETS {
                 shared.saw_many()
             } else {
@@ -71,10 +72,11 @@ pub(super) fn run(shared: &SharedDevice) -> io::Result<()> {
 }
 
 /// Passes on the few frames that are there, for a thread with other work. Where there are more, or they would have to wait,
-/// the outward thread is to.
+/// the send thread is to.
 pub(super) fn pass_few(shared: &SharedDevice, sockets: &UdpSockets, buffers: &mut SendBuffers) -> io::Result<()> {
     let Some(_reading) = shared.tun_gate().enter() else { return Ok(()) };
     let mut packets = 0;
+    // A full socket would make this thread wait, and it has the timers and the other direction to serve.
     while packets < FEW_PACKETS && sockets.have_room()? {
         fill(shared, buffers, 1)?;
         if buffers.tasks.is_empty() {
@@ -124,6 +126,7 @@ fn process_batch(shared: &SharedDevice, buffers: &mut SendBuffers) {
             ageing = Some(send_session.clone());
         }
         cut.each(frames.padded_mut(place).0, |slot, len| {
+            // A frame of 64 KiB in small segments has more datagrams than fit, so they are sent in between.
             if datagrams.room() == 0 {
                 shared.send(&sockets, datagrams);
             }

@@ -22,6 +22,7 @@ impl DeviceThreads {
     }
 
     fn spawn(&mut self, name: &str, way: &'static str, run: fn(&SharedDevice) -> io::Result<()>) -> io::Result<()> {
+        // Made before the thread, so that its end is reported in any case: a panic unwinds through it.
         let guard = ThreadGuard { shared: self.shared.clone(), device: name.to_owned(), way, outcome: None };
         let thread = Builder::new().name(format!("{name}-{way}"));
         self.handles.push(thread.spawn(move || {
@@ -34,6 +35,7 @@ impl DeviceThreads {
 
 impl Drop for DeviceThreads {
     fn drop(&mut self) {
+        // Both threads wait on a waker, so they see it at once.
         self.shared.stop();
         for handle in self.handles.drain(..) {
             // A panic has been reported by the thread's guard.
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_with_the_engine_in_hand_hangs_nobody() {
+    fn a_thread_that_panics_with_the_tunnel_locked_hangs_no_other() {
         let why = failure_of(|shared| shared.with_tunnel(|_| panic!("on purpose")));
         assert_eq!(why, "its `broken` thread panicked");
     }

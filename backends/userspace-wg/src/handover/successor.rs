@@ -41,7 +41,7 @@ pub(crate) fn attach(channel: &HandoverChannel) -> io::Result<Vec<ExportedPeer>>
                 return Err(io::Error::other(format!("{other:?} came before the last peer")));
             }
             ChannelEvent::Timeout => return Err(io::ErrorKind::TimedOut.into()),
-            // The older process ended. What it has said is as true as before, and the engine adds the other peers.
+            // The older process ended. What it has said is as true as before, and the tunnel adds the other peers.
             ChannelEvent::Closed => return Ok(peers),
         }
     }

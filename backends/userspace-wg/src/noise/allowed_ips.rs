@@ -16,12 +16,13 @@ impl AllowedIps {
     /// Gives `range` to `peer`; returns who held it before. Host bits are ignored.
     pub(crate) fn insert(&mut self, range: IpNet, peer: PeerId) -> Option<PeerId> {
         match range {
+            // Truncated, as `wg set` takes 10.0.0.1/24 for 10.0.0.0/24, and the trie compares whole keys.
             IpNet::V4(net) => self.v4.insert(net.trunc(), peer),
             IpNet::V6(net) => self.v6.insert(net.trunc(), peer),
         }
     }
 
-    /// Takes exactly this range from whoever holds it.
+    /// Takes exactly this range from the peer that holds it.
     pub(crate) fn remove(&mut self, range: IpNet) {
         match range {
             IpNet::V4(net) => self.v4.remove(&net.trunc()),

@@ -34,7 +34,10 @@ impl PacketBatch {
 
     /// An empty batch for up to `slots` packets in `bytes` bytes, which are at least [`PacketBatch::SLOT`].
     pub fn with_room(slots: usize, bytes: usize) -> Self {
+        // A caller asks for room before each packet, and a batch without room for one would be asked for ever.
         assert!(bytes >= Self::SLOT, "a batch takes at least one packet");
+        // Zeroed memory of this size comes from the kernel page by page as it is touched: slots that no packet reaches are
+        // never resident.
         Self { store: vec![0; bytes], filled: Vec::with_capacity(slots), slots, gap: 0 }
     }
 
@@ -56,6 +59,7 @@ impl PacketBatch {
     /// Packets of any size that still fit.
     pub fn room(&self) -> usize {
         let by_number = self.slots - self.filled.len();
+        // Reckoned with the largest packet, as its length is known only once it is read.
         by_number.min((self.store.len() - self.end()) / Self::SLOT)
     }
 
@@ -94,6 +98,7 @@ impl PacketBatch {
 
     /// The bytes of `count` packets from `first` on, which lie next to each other in a batch without gaps.
     pub(crate) fn span(&self, first: usize, count: usize) -> &[u8] {
+        // UDP_SEGMENT takes one block of memory, so nothing may lie between the datagrams.
         debug_assert!(self.gap == 0, "there is padding in between");
         let last = self.filled[first + count - 1];
         &self.store[self.filled[first].start..last.start + last.len]
@@ -122,6 +127,7 @@ impl PacketBatch {
         for place in first..self.filled.len() {
             let filled = self.filled[place];
             if keep(&self.store[filled.start..filled.start + filled.len]) {
+                // Only the entry moves. The bytes stay where they are, which is cheaper than closing the gap.
                 self.filled[kept] = filled;
                 kept += 1;
             }

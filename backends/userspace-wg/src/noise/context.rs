@@ -33,6 +33,7 @@ pub(crate) struct TunnelContext {
 impl TunnelContext {
     pub(crate) fn new(private: [u8; 32], mtu: u16, limits: HandshakeLimits) -> Self {
         let identity = DeviceIdentity::new(private);
+        // The checker holds hashes of the public key, so it is made anew with each identity.
         let checker = CookieChecker::new(identity.public.as_bytes());
         Self {
             identity,

@@ -23,7 +23,7 @@ type Cookie = [u8; 16];
 
 /// The responder's side: checks the MACs of handshake messages and hands out cookies.
 ///
-/// A cookie covers the sender's address *and port*. The library's own rate limiter covers the address alone, which
+/// A cookie covers the sender's address *and port*. boringtun's own rate limiter covers the address alone, which
 /// lets everything behind one NAT share a cookie, so its limiter is set to never interfere and this one decides.
 pub(crate) struct CookieChecker {
     mac1_key: [u8; 32],
@@ -47,6 +47,7 @@ impl CookieChecker {
     /// Whether the sender of this handshake message knows our public key.
     pub(crate) fn mac1_fits(&self, message: &[u8]) -> bool {
         let (body, macs) = message.split_at(message.len() - 32);
+        // MAC1 comes first and costs two hashes: a sender that does not know our public key is refused before any Diffie-Hellman.
         same(&mac(&self.mac1_key, &[body]), &macs[..16])
     }
 
@@ -67,6 +68,7 @@ impl CookieChecker {
     ) -> usize {
         let mac1 = &message[message.len() - 32..message.len() - 16];
         let mut nonce = [0; 24];
+        // XChaCha20 has a nonce of 24 bytes, so that random ones do not repeat under a flood of demands.
         OsRng.fill_bytes(&mut nonce);
         let sealed = XChaCha20Poly1305::new(&self.cookie_key.into())
             .encrypt(&nonce.into(), Payload { msg: &self.cookie(now, from), aad: mac1 })
@@ -79,6 +81,7 @@ impl CookieChecker {
     }
 
     fn cookie(&mut self, now: SteadyTime, from: SocketAddr) -> Cookie {
+        // The secret changes on use, not by a timer: a device that is not under load never draws one.
         if self.secret_since.is_none_or(|since| now.since(since) >= COOKIE_LIFE) {
             OsRng.fill_bytes(&mut self.secret);
             self.secret_since = Some(now);
@@ -110,6 +113,7 @@ impl CookieJar {
         let (body, mac2) = message.split_at_mut(message.len() - 16);
         match self.cookie {
             Some((cookie, since)) if now.since(since) < COOKIE_LIFE => mac2.copy_from_slice(&mac(&cookie, &[body])),
+            // Zeros are what the whitepaper has in the place of a MAC2 without a cookie (section 5.4.4).
             _ => mac2.fill(0),
         }
         let mac1 = body[body.len() - 16..].try_into().expect("16 bytes were taken");
@@ -120,12 +124,14 @@ impl CookieJar {
     pub(crate) fn keep(&mut self, now: SteadyTime, peer: &[u8; 32], reply: &[u8]) -> bool {
         let Some(cookie) = self.open(peer, reply) else { return false };
         self.cookie = Some((cookie, now));
+        // One reply for each message that was sent: a replayed reply cannot put an old cookie back.
         self.last = None;
         true
     }
 
     fn open(&self, peer: &[u8; 32], reply: &[u8]) -> Option<Cookie> {
         let sent = self.last.as_ref()?;
+        // The index ties the reply to our last message before anything is decrypted.
         if reply.len() != COOKIE_REPLY || reply[4..8] != sent.index.to_le_bytes() {
             return None;
         }

@@ -12,6 +12,7 @@ pub(crate) struct DeadlineQueue(BinaryHeap<Reverse<(SteadyTime, PeerId)>>);
 impl DeadlineQueue {
     /// Wakes `peer` at `at`.
     pub(crate) fn add(&mut self, at: SteadyTime, peer: PeerId) {
+        // The heap has the greatest entry on top; `Reverse` makes that the earliest.
         self.0.push(Reverse((at, peer)));
     }
 

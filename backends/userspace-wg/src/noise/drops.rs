@@ -77,11 +77,13 @@ impl DropCounts {
 
     /// Adds what was counted elsewhere.
     pub(crate) fn merge(&mut self, other: &Self) {
+        // A run counts by itself, without the lock of the tunnel, and is added once at its end.
         self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
     }
 
     /// The reasons that occurred.
     pub(crate) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
+        // Reasons that never occurred are left out: status stays short, and a reason that appears is news.
         ALL.iter().map(|(reason, name)| (*name, self.0[*reason as usize])).filter(|(_, count)| *count > 0).collect()
     }
 }

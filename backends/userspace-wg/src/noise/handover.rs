@@ -45,6 +45,7 @@ impl Tunnel {
                 if let Some(pending) = sessions.pending.take() {
                     self.context.indices.release(pending.index);
                 }
+                // The successor sends these packets, in this order, before any that come later.
                 self.context.staged -= sessions.staged.len();
                 traffic.extend(sessions.staged.drain(..).map(SuccessorTraffic::Packet));
             }
@@ -71,6 +72,7 @@ impl Tunnel {
     /// The successor is gone: this tunnel carries everything again. Peers may by now hold a session with the successor,
     /// so a handshake begins at once with each that has one.
     pub fn cancel_handover(&mut self, now: SteadyTime) {
+        // The successor may have begun a handshake a moment ago, and the peer would ignore this one.
         let now = now.after(Self::HANDSHAKE_SPACING);
         if self.context.handover.take().is_none() {
             return;
@@ -100,6 +102,7 @@ impl Tunnel {
         peer.rx_bytes = exported.rx_bytes;
         peer.tx_bytes = exported.tx_bytes;
         peer.last_handshake = exported.last_handshake;
+        // Without it an initiation captured before would be answered once more by this process.
         peer.last_timestamp = exported.last_timestamp;
     }
 

@@ -28,12 +28,14 @@ impl Tunnel {
         out: &mut PacketBatch,
     ) -> Result<(), DropReason> {
         let TunnelContext { checker, load, .. } = &mut self.context;
+        // The order is that of cost: two hashes, then a count, then a cookie, and the Diffie-Hellman only after all of them.
         if !checker.mac1_fits(message) {
             return Err(DropReason::BadMac);
         }
         if !load.needs_proof(now, from.ip()) {
             return Ok(());
         }
+        // A valid cookie proves the address but not good intent, hence a limit of its own.
         if checker.mac2_fits(now, from, message) {
             return if load.proved_may_pass(now, from.ip()) { Ok(()) } else { Err(DropReason::RateLimited) };
         }
@@ -55,19 +57,24 @@ impl Tunnel {
     ) -> Result<(), DropReason> {
         let identity = &self.context.identity;
         let opened = OpenedInitiation::open(&identity.private, &identity.public, message).ok_or(DropReason::BadAuth)?;
+        // The key is known after one Diffie-Hellman. For a key that is no peer the second one is saved.
         let id = self.peers.find(&opened.peer).ok_or(DropReason::UnknownPeer)?;
         let timestamp = opened.timestamp(&identity.private).ok_or(DropReason::BadAuth)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
+        // Only a time stamp that is proved to be the peer's counts, and only a later one: a captured initiation is useless.
         if timestamp <= peer.last_timestamp {
             return Err(DropReason::Replay);
         }
+        // After the replay check, so that replays do not keep the peer from being answered.
         if peer.last_answered.is_some_and(|last| now.steady.since(last) < ANSWER_PAUSE) {
             return Err(DropReason::RateLimited);
         }
         peer.answer(&mut self.context, id, now.steady, message, out)?;
+        // Kept only now that the answer is written: a failure before must not burn the time stamp.
         peer.last_timestamp = timestamp;
         peer.last_answered = Some(now.steady);
         peer.rx_bytes += message.len() as u64;
+        // The source of an authentic message is where the peer is now (whitepaper, section 2.1).
         peer.roam(from);
         if let Some((len, _)) = out.last() {
             peer.tx_bytes += len as u64;
@@ -91,6 +98,7 @@ impl Tunnel {
         let sessions = peer.sessions.as_mut().ok_or(DropReason::UnknownIndex)?;
         let pending =
             sessions.pending.as_mut().filter(|pending| pending.index == receiver).ok_or(DropReason::UnknownIndex)?;
+        // The pending handshake stays if this fails: a forged response must not end a handshake that the peer may still answer.
         let len = pending.complete(message, out.next_slot())?;
         if let Some(pending) = sessions.pending.take() {
             sessions.install_as_initiator(&mut self.context, pending.into_keypair(now.steady));
@@ -101,7 +109,7 @@ impl Tunnel {
         peer.timers.keys_derived(now.steady);
         peer.timers.handshake_complete();
         peer.timers.anything_received(now.steady, peer.keepalive);
-        // Whatever waits confirms the session as well as the keepalive that the library wrote.
+        // Packets that wait confirm the session as well as the keepalive that boringtun wrote, and save a datagram.
         if peer.sessions.as_ref().is_some_and(|sessions| !sessions.staged.is_empty()) {
             peer.flush(&mut self.context, id, now.steady, out);
         } else {
@@ -118,6 +126,7 @@ impl Tunnel {
         let id = self.context.indices.owner(receiver).ok_or(DropReason::UnknownIndex)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
         peer.rx_bytes += message.len() as u64;
+        // The endpoint is left alone: the cookie is sealed with a public value, so any host that sees our message can make one.
         let key = *peer.key.as_bytes();
         if peer.sessions().cookies.keep(now, &key, message) { Ok(()) } else { Err(DropReason::BadAuth) }
     }
@@ -134,6 +143,7 @@ impl Peer {
     ) -> Result<(), DropReason> {
         let seed = context.indices.take(id);
         let slot = out.next_slot();
+        // The index is taken first, as the response carries it, and goes back when there is no response.
         let answered = Keypair::respond(&context.identity, &self.key, self.psk.as_ref(), seed, now, message, slot);
         let (keypair, len) = answered.inspect_err(|_| context.indices.release(seed.index()))?;
         let sessions = self.sessions();
@@ -160,6 +170,7 @@ impl Peer {
         };
         let sessions = self.sessions();
         sessions.cookies.sign(now, pending.index, &mut slot[..len]);
+        // The new initiation has another ephemeral key, so an answer to the earlier one would not fit any more.
         if let Some(abandoned) = sessions.pending.replace(pending) {
             context.indices.release(abandoned.index);
         }

@@ -97,6 +97,7 @@ impl Tunnel {
     /// # Panics
     /// When `packets` is not what the run has left it as: a packet could pass without its source having been looked at.
     pub fn end_run(&mut self, now: CurrentTime, run: ReceiveRun, packets: &mut PacketBatch, replies: &mut PacketBatch) {
+        // A packet that moved would escape the check of its source below, which is what AllowedIPs promise.
         assert_eq!(run.first + run.packets as usize, packets.len(), "packets of a run were moved");
         self.context.drops.merge(&run.drops);
         if run.messages == 0 {
@@ -126,6 +127,7 @@ impl Tunnel {
         let Some(peer) = self.peers.get_mut(run.peer) else { return false };
         let Some(sessions) = peer.sessions.as_mut() else { return false };
         let Some(keypair) = sessions.keypair(index) else { return false };
+        // Only the initiator renews, so that both sides do not begin at the same moment (whitepaper, section 6.2).
         let ageing =
             keypair.role == HandshakeRole::Initiator && now.steady.since(keypair.created) >= KEEP_FRESH_ON_RECEIVE;
         let confirmed = sessions.confirm(&mut self.context, index);
@@ -133,6 +135,7 @@ impl Tunnel {
         peer.roam(run.from);
         self.context.note_received(now.steady);
         peer.timers.anything_received(now.steady, peer.keepalive);
+        // The first message on a session that answers an initiation proves that the initiator has the keys as well.
         if confirmed {
             peer.last_handshake = Some(now.wall);
             peer.timers.handshake_complete();

@@ -10,11 +10,12 @@ use super::peer_id::PeerId;
 pub(crate) struct IndexTable(FnvHashMap<u32, PeerId>);
 
 impl IndexTable {
-    /// Takes a free index for `peer`, as the 24 bits that the library asks for.
+    /// Takes a free index for `peer`, as the 24 bits that boringtun asks for.
     ///
-    /// The library appends a cyclic byte, which is 1 for the first and only handshake of each of our tunnels.
+    /// boringtun appends a cyclic byte, which is 1 for the first and only handshake of each of our tunnels.
     pub(crate) fn take(&mut self, peer: PeerId) -> IndexSeed {
         loop {
+            // A collision is found by the entry and drawn again; with 24 bits that is rare up to thousands of sessions.
             let seed = IndexSeed(OsRng.next_u32() >> 8);
             if let std::collections::hash_map::Entry::Vacant(free) = self.0.entry(seed.index()) {
                 free.insert(peer);

@@ -15,7 +15,7 @@ pub(crate) type Timestamp = [u8; 12];
 
 /// Who asks for a handshake, read before any state of a peer is touched.
 ///
-/// The library keeps the last time stamp of a peer inside a `Tunn` that we drop with its session; reading it
+/// boringtun keeps the last time stamp of a peer inside a `Tunn` that we drop with its session; reading it
 /// here lets a peer keep it for as long as the peer exists, so that an old initiation is never taken for a new one.
 pub(crate) struct OpenedInitiation<'a> {
     /// The initiator's key, not yet proved.
@@ -30,11 +30,13 @@ impl<'a> OpenedInitiation<'a> {
     pub(crate) fn open(private: &x25519::StaticSecret, public: &x25519::PublicKey, datagram: &'a [u8]) -> Option<Self> {
         let ephemeral: [u8; 32] = datagram.get(8..40)?.try_into().ok()?;
         let sealed_static = datagram.get(40..88)?;
+        // The steps and their names are those of the whitepaper, section 5.4.2.
         let chain = hash(&[CONSTRUCTION]);
         let transcript = hash(&[&hash(&[&hash(&[&chain, IDENTIFIER]), public.as_bytes()]), &ephemeral]);
         let chain = next_chain(&chain, &ephemeral);
         let shared = private.diffie_hellman(&x25519::PublicKey::from(ephemeral));
         let (chain, key) = next_key(&chain, shared.as_bytes());
+        // Until the time stamp is opened this is a claim: anyone can seal another peer's public key.
         let peer: [u8; 32] = unseal(&key, sealed_static, &transcript)?.try_into().ok()?;
         let transcript = hash(&[&transcript, sealed_static]);
         Some(Self { peer: PublicKey::from_bytes(peer), chain, hash: transcript, datagram })
@@ -60,5 +62,6 @@ fn next_key(chain: &[u8; 32], input: &[u8]) -> ([u8; 32], [u8; 32]) {
 }
 
 fn unseal(key: &[u8; 32], sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
+    // The nonce is zero: each key here seals one message only (whitepaper, section 5.4.2).
     ChaCha20Poly1305::new(key.into()).decrypt(&[0; 12].into(), Payload { msg: sealed, aad }).ok()
 }

@@ -12,6 +12,7 @@ pub(crate) fn source(packet: &[u8]) -> Option<IpAddr> {
 
 fn address(packet: &[u8], v4_at: usize, v6_at: usize) -> Option<IpAddr> {
     match packet.first()? >> 4 {
+        // The version is the first nibble; what the length fields say is not asked, as only the addresses matter here.
         4 if packet.len() >= 20 => {
             let bytes: [u8; 4] = packet[v4_at..v4_at + 4].try_into().ok()?;
             Some(Ipv4Addr::from(bytes).into())
@@ -27,6 +28,7 @@ fn address(packet: &[u8], v4_at: usize, v6_at: usize) -> Option<IpAddr> {
 /// Length to which a packet of `len` bytes is padded: a multiple of 16, but never beyond the device's MTU
 /// (WireGuard whitepaper, section 5.4.6).
 pub(crate) fn padded(len: usize, mtu: usize) -> usize {
+    // Padding hides the exact length. Beyond the MTU it would make the datagram too large for the path.
     len.next_multiple_of(16).min(mtu.max(len))
 }
 

@@ -34,7 +34,7 @@ pub(crate) enum HandshakeRole {
 pub(crate) struct DeviceIdentity {
     pub(crate) private: x25519::StaticSecret,
     pub(crate) public: x25519::PublicKey,
-    /// The library's limiter with a limit that is never reached; ours decides before it is asked.
+    /// boringtun's limiter with a limit that is never reached; ours decides before it is asked.
     limiter: Arc<RateLimiter>,
 }
 
@@ -42,6 +42,7 @@ impl DeviceIdentity {
     pub(crate) fn new(private: [u8; 32]) -> Self {
         let private = x25519::StaticSecret::from(private);
         let public = x25519::PublicKey::from(&private);
+        // boringtun would answer a flood with cookies by its own count. The limit is out of reach, so `HandshakeLoad` decides.
         let limiter = Arc::new(RateLimiter::new(&public, u64::MAX));
         Self { private, public, limiter }
     }
@@ -49,6 +50,7 @@ impl DeviceIdentity {
     fn tunn(&self, peer: &PublicKey, psk: Option<&PresharedKey>, seed: IndexSeed) -> Box<Tunn> {
         let peer = x25519::PublicKey::from(*peer.as_bytes());
         let psk = psk.map(|key| *key.as_bytes());
+        // No persistent keepalive here: the timers of the peer send it.
         Box::new(Tunn::new(self.private.clone(), peer, psk, None, seed.bits(), Some(self.limiter.clone())))
     }
 }
@@ -69,6 +71,7 @@ impl PendingHandshake {
         out: &mut [u8],
     ) -> Option<(Self, usize)> {
         let mut tunn = identity.tunn(peer, psk, seed);
+        // `false`: an initiation that is under way in this object would be repeated; there is none, as the object is new.
         match tunn.format_handshake_initiation(out, false) {
             TunnResult::WriteToNetwork(message) => {
                 let len = message.len();
@@ -90,13 +93,14 @@ impl PendingHandshake {
 
     /// The session of a completed handshake.
     pub(crate) fn into_keypair(self, now: SteadyTime) -> Keypair {
+        // One message was sent on it: the keepalive that confirms the handshake.
         Keypair::new(Session::new(self.tunn, self.index, 1), now, HandshakeRole::Initiator)
     }
 }
 
 /// A session, and what decides whether it is used.
 ///
-/// The library can hold eight sessions and their timers in one `Tunn`, but it then neither lets a pre-shared key
+/// boringtun can hold eight sessions and their timers in one `Tunn`, but it then neither lets a pre-shared key
 /// change, nor tells which session it uses, nor keeps time on its own. One `Tunn` for each handshake leaves those
 /// decisions to us.
 pub(crate) struct Keypair {
@@ -134,6 +138,7 @@ impl Keypair {
 
     /// Whether the session may still carry messages.
     pub(crate) fn is_usable(&self, now: SteadyTime) -> bool {
+        // Both limits are the whitepaper's (section 6.1); the counter one leaves room for the window of late messages.
         now.since(self.created) < REJECT_AFTER_TIME && self.session.sent() < REJECT_AFTER_MESSAGES
     }
 

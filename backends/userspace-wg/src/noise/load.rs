@@ -6,7 +6,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Addresses counted one by one; what comes from more of them only counts towards the total.
 const MOST_SOURCES: usize = 8192;
 
-/// Handshake messages per second that are answered without more ado.
+/// Handshake messages per second that are answered without a cookie.
 #[derive(Debug, Clone, Copy)]
 pub struct HandshakeLimits {
     /// From one address (IPv6: one /64) before it must prove itself with a cookie.
@@ -31,7 +31,7 @@ pub(crate) struct HandshakeLoad {
     limits: HandshakeLimits,
     since: SteadyTime,
     total: u32,
-    /// Whoever sends chooses these keys, so they are hashed with a secret.
+    /// Senders choose these keys, so they are hashed with a secret (the standard hasher).
     sources: HashMap<IpAddr, SourceCounts>,
 }
 
@@ -51,6 +51,7 @@ impl HandshakeLoad {
     pub(crate) fn needs_proof(&mut self, now: SteadyTime, from: IpAddr) -> bool {
         self.roll(now);
         let limit = self.limits.unproved_per_source;
+        // Counted for the address first: a flood of one address must not use up what all others share.
         let over_own_limit = self.source(from).is_some_and(|source| {
             source.unproved = source.unproved.saturating_add(1);
             source.unproved > limit
@@ -72,7 +73,7 @@ impl HandshakeLoad {
     }
 
     /// Counts a demand for a proof; `false` when this address has had enough of them, so that a flood costs no more than
-    /// looking at it, and we flood nobody whose address was forged.
+    /// looking at it, and a victim whose address was forged is not flooded by this host.
     pub(crate) fn may_demand_proof(&mut self, now: SteadyTime, from: IpAddr) -> bool {
         self.roll(now);
         let limit = self.limits.demands_per_source;
@@ -83,6 +84,7 @@ impl HandshakeLoad {
     }
 
     fn roll(&mut self, now: SteadyTime) {
+        // One window for all addresses, so that a second costs one clear and no timer for each of them.
         if now.since(self.since) >= WINDOW {
             self.since = now;
             self.total = 0;
@@ -92,6 +94,7 @@ impl HandshakeLoad {
 
     fn source(&mut self, from: IpAddr) -> Option<&mut SourceCounts> {
         let key = prefix(from);
+        // A flood from forged addresses must not fill the memory. Addresses beyond the limit count towards the total alone.
         if self.sources.len() >= MOST_SOURCES && !self.sources.contains_key(&key) {
             return None;
         }
@@ -103,6 +106,7 @@ impl HandshakeLoad {
 fn prefix(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
+        // One customer holds a whole /64 and could send from 2^64 addresses.
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
     }
 }

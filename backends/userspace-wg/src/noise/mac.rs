@@ -33,6 +33,7 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 /// Compares in time that does not depend on where the difference is.
 pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
+    // No early end: the time until a difference shows would let a sender guess a MAC byte by byte.
     left.len() == right.len() && left.iter().zip(right).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 

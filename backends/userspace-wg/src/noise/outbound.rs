@@ -24,7 +24,8 @@ pub struct SendBurst {
     pub last: usize,
 }
 
-/// A session that packets may be sent on, and where to. It needs no engine, so that another thread can have it meanwhile.
+/// A session that packets may be sent on, and where to. It needs no tunnel, so that encryption runs without the
+/// tunnel's lock.
 #[derive(Clone)]
 pub struct SendSession {
     session: Arc<Session>,
@@ -42,8 +43,7 @@ impl SendBurst {
 
     /// Bytes on the wire, without UDP and IP.
     fn sealed(&self, mtu: usize) -> u64 {
-        let sealed = |len| (ip::padded(len, mtu) + DATA_OVERHEAD) as u64;
-        (self.packets as u64 - 1) * sealed(self.len) + sealed(self.last)
+        (self.packets as u64 - 1) * sealed_len(self.len, mtu) + sealed_len(self.last, mtu)
     }
 }
 
@@ -84,7 +84,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The lane for packets to where `packet`, the first of them, goes to. They count as sent. `None` when there is no
+    /// The session for packets to where `packet`, the first of them, goes to. They count as sent. `None` when there is no
     /// session yet, or others wait for one: give each packet to [`Tunnel::packet`] then.
     pub fn send_session(
         &mut self,
@@ -94,14 +94,16 @@ impl Tunnel {
     ) -> Result<Option<SendSession>, DropReason> {
         let (peer, endpoint) = self.route(packet)?;
         let Some(found) = self.peers.get_mut(peer) else { return Ok(None) };
+        // While packets wait for a session, later ones queue behind them; otherwise they would overtake.
         let Some((session, ageing)) = found.open_session(now.steady) else { return Ok(None) };
         let mtu = self.context.mtu;
+        // Counted before the encryption, which runs without the lock of the tunnel. A failure there is counted as a drop.
         found.sent(now.steady, MessageContent::Data, burst.sealed(mtu));
         self.context.watch(peer, &mut found.timers);
         Ok(Some(SendSession { session, peer, endpoint, mtu, ageing }))
     }
 
-    /// Begins a handshake, by one datagram in `out`, with the peer of a lane that is ageing.
+    /// Begins a handshake, by one datagram in `out`, with the peer of a session that is ageing.
     pub fn renew(&mut self, now: CurrentTime, send_session: &SendSession, out: &mut PacketBatch) {
         if let Some(peer) = self.peers.get_mut(send_session.peer) {
             peer.timers.handshake_wanted();
@@ -128,6 +130,7 @@ impl Tunnel {
         let (id, _) = self.route(&slot[..len])?;
         let Some(peer) = self.peers.get_mut(id) else { return Err(DropReason::NoRoute) };
         let packet = pad(slot, len, self.context.mtu);
+        // Padded before it is kept, as the memory behind the packet belongs to the caller.
         let staged = peer.stage(&mut self.context, packet);
         if staged.is_ok() {
             peer.timers.handshake_wanted();
@@ -145,8 +148,14 @@ enum MessageContent {
     Keepalive,
 }
 
+/// Length of the message that holds a packet of `len` bytes.
+fn sealed_len(len: usize, mtu: usize) -> u64 {
+    (ip::padded(len, mtu) + DATA_OVERHEAD) as u64
+}
+
 fn pad(slot: &mut [u8], len: usize, mtu: usize) -> &[u8] {
     let padded = ip::padded(len, mtu);
+    // The scratch holds bytes of other packets, which must not go to this peer.
     slot[len..padded].fill(0);
     &slot[..padded]
 }
@@ -201,6 +210,7 @@ impl Peer {
         let staged = &mut self.sessions().staged;
         let mut result = Ok(());
         if staged.len() >= MOST_STAGED {
+            // The oldest packet has waited longest and is the least use to its sender by now.
             staged.pop_front();
             context.staged -= 1;
             result = Err(DropReason::QueueFull);
@@ -219,6 +229,7 @@ impl Peer {
     /// Sends what waited for a session.
     pub(crate) fn flush(&mut self, context: &mut TunnelContext, id: PeerId, now: SteadyTime, out: &mut PacketBatch) {
         let Some(endpoint) = self.endpoint else { return };
+        // Room for two: sealing may ask for a new handshake, which is a datagram of its own.
         while out.room() > 1 {
             let Some(packet) = self.sessions.as_mut().and_then(|sessions| sessions.staged.pop_front()) else { return };
             context.staged -= 1;

@@ -80,6 +80,7 @@ impl Peer {
     pub(crate) fn drop_sessions(&mut self, context: &mut TunnelContext) {
         self.drop_staged(context);
         let Some(sessions) = self.sessions.take() else { return };
+        // Taken apart, so that a session that is added to the struct cannot be forgotten here.
         let PeerSessions { current, previous, next, pending, .. } = *sessions;
         for keypair in [current, previous, next].into_iter().flatten() {
             keypair.retire(&mut context.indices);
@@ -108,7 +109,7 @@ impl Peer {
 }
 
 impl PeerSessions {
-    /// The session of ours with this index.
+    /// The session whose receiver index is this one.
     pub(crate) fn keypair(&self, index: u32) -> Option<&Keypair> {
         [&self.current, &self.next, &self.previous].into_iter().flatten().find(|keypair| keypair.index == index)
     }
@@ -129,6 +130,7 @@ impl PeerSessions {
 
     /// Takes the session that the peer's initiation led to; it is used once the peer has.
     pub(crate) fn install_as_responder(&mut self, context: &mut TunnelContext, new: Keypair) {
+        // An initiation proves nothing about the older sessions: the current one stays until the peer uses the new one.
         retire(context, self.previous.take());
         retire(context, self.next.replace(new));
     }
@@ -138,6 +140,7 @@ impl PeerSessions {
         if self.next.as_ref().is_none_or(|next| next.index != index) {
             return false;
         }
+        // The one before is kept for messages that were under way.
         let next = self.next.take();
         let before = std::mem::replace(&mut self.current, next);
         retire(context, std::mem::replace(&mut self.previous, before));

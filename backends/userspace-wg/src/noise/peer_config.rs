@@ -40,7 +40,7 @@ pub enum PeerEdit {
     Keepalive(Option<NonZeroU16>),
     /// Takes all ranges from the peer.
     ClearAllowedIps,
-    /// Gives the range to the peer, whoever held it before.
+    /// Gives the range to the peer, also where another one holds it.
     AddAllowedIp(IpNet),
     /// Takes the range from the peer, if it holds it.
     RemoveAllowedIp(IpNet),
@@ -60,6 +60,7 @@ impl Tunnel {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let surplus: Vec<IpNet> = peer.allowed_ips.difference(&wanted).copied().collect();
         let missing: Vec<IpNet> = wanted.difference(&peer.allowed_ips).copied().collect();
+        // Added before the surplus goes, so that a range that only changes its prefix length is never without a holder.
         for range in missing {
             self.edit(now, id, &PeerEdit::AddAllowedIp(range));
         }
@@ -84,6 +85,7 @@ impl Tunnel {
         let Some(id) = self.peers.find(key) else { return };
         let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.endpoint.is_some() {
+            // Without an endpoint there is nowhere to send it; the first packet of the peer brings one.
             peer.timers.request_handshake(now);
             self.context.watch(id, &mut peer.timers);
         }
@@ -116,9 +118,11 @@ impl Tunnel {
     pub fn set_private_key(&mut self, private: [u8; 32]) {
         for (_, peer) in self.peers.iter_mut() {
             peer.drop_sessions(&mut self.context);
+            // A timer of an old session would begin handshakes under the new key for peers that nothing is to be sent to.
             peer.timers.stop();
         }
         self.context.set_identity(private);
+        // A device is no peer of itself: packets to it would circle.
         self.remove_peer(&self.public_key());
     }
 
@@ -166,6 +170,7 @@ impl Tunnel {
         if let Some(before) = self.allowed_ips.insert(range, id).filter(|before| *before != id)
             && let Some(peer) = self.peers.get_mut(before)
         {
+            // An AllowedIP has one holder (whitepaper, section 2), so the earlier one loses it.
             peer.allowed_ips.remove(&range);
         }
         if let Some(peer) = self.peers.get_mut(id) {
@@ -177,6 +182,7 @@ impl Tunnel {
 fn set_endpoint(peer: &mut Peer, now: SteadyTime, endpoint: SocketAddr) {
     if peer.endpoint != Some(endpoint) {
         peer.endpoint = Some(endpoint);
+        // What was sent to the old place may never be answered, so the next initiation need not wait for it.
         peer.timers.endpoint_changed(now);
         if peer.keepalive.is_some() {
             peer.timers.persistent_changed(now, peer.keepalive);

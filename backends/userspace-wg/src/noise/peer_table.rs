@@ -24,6 +24,8 @@ impl PeerTable {
     }
 
     pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        // Counted for the borrow, not for a change: whether something is changed by it is not known here, and a version that
+        // grows too often costs one comparison of lists.
         self.version += 1;
         self.places.get_mut(id.0 as usize)?.as_deref_mut()
     }
@@ -39,6 +41,7 @@ impl PeerTable {
             self.places.push(None);
             PeerId(u32::try_from(self.places.len() - 1).expect("a device has fewer than 2^32 peers"))
         });
+        // A place that was freed is used again, so ids stay small; sessions of the earlier peer are gone with it.
         self.by_key.insert(peer.key, id);
         self.places[id.0 as usize] = Some(Box::new(peer));
         id

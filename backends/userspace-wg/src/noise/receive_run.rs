@@ -10,7 +10,7 @@ use crate::datagram::DATA_OVERHEAD;
 
 /// Messages of one session that arrived one after the other from one address.
 ///
-/// It begins and ends with the engine ([`Tunnel::begin_run`](super::Engine::begin_run),
+/// It begins and ends with the tunnel ([`Tunnel::begin_run`](super::Engine::begin_run),
 /// [`Tunnel::end_run`](super::Engine::end_run)); the work in between needs none, so that another thread can have it.
 pub struct ReceiveRun {
     pub(super) from: SocketAddr,
@@ -47,6 +47,7 @@ impl ReceiveRun {
     /// Whether the datagram goes on with this run.
     pub fn goes_on_with(&self, from: SocketAddr, datagram: &[u8]) -> bool {
         const DATA: [u8; 4] = [4, 0, 0, 0];
+        // The bytes are compared as they are, which costs less than parsing each header of a long run.
         from == self.from
             && datagram.len() >= DATA_OVERHEAD
             && datagram[..4] == DATA
@@ -69,6 +70,7 @@ impl ReceiveRun {
                 self.packets += 1;
             }
         }
+        // A keepalive has returned above: it must not start the timer that answers data with a keepalive.
         self.contents += 1;
     }
 }

@@ -1,12 +1,13 @@
 use std::{
     net::IpAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use boringtun::noise::{Tunn, TunnResult, errors::WireGuardError};
+use overlayd_core::sync::lock;
 
 use super::drops::DropReason;
 use crate::datagram::{DATA_OVERHEAD, MessageHeader};
@@ -14,9 +15,9 @@ use crate::datagram::{DATA_OVERHEAD, MessageHeader};
 /// After as many messages a session carries nothing any more, long before a nonce could repeat.
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The keys of a session: one `Tunn` of the library that went through one handshake.
+/// The keys of a session: one `Tunn` of boringtun that went through one handshake.
 ///
-/// It can be held on to and used without the engine's lock. The library wants its object exclusively for each message, so
+/// It can be held on to and used without the tunnel's lock. boringtun wants its object exclusively for each message, so
 /// there is a lock in here, held for as long as one message takes.
 pub(crate) struct Session {
     tunn: Mutex<Box<Tunn>>,
@@ -56,6 +57,7 @@ impl Session {
             TunnResult::WriteToNetwork(message) if message.len() == packet.len() + DATA_OVERHEAD => {
                 let counter = u64::from_le_bytes(message[8..16].try_into().ok()?);
                 let len = message.len();
+                // Two threads may seal at once and store in the other order; the highest counter is what the limits are about.
                 self.sent.fetch_max(counter.saturating_add(1), Ordering::Relaxed);
                 (counter < REJECT_AFTER_MESSAGES).then_some(len)
             }
@@ -66,6 +68,7 @@ impl Session {
     /// Decrypts a transport message into `out`, which is at least as long. The window of accepted counters is the
     /// library's (the last 1,024).
     pub(crate) fn open(&self, message: &[u8], out: &mut [u8]) -> Result<OpenedMessage, DropReason> {
+        // Checked before decryption: boringtun knows no such limit, and a nonce near the end of the range must not be accepted.
         match MessageHeader::parse(message) {
             Some(MessageHeader::Data { counter, .. }) if counter < REJECT_AFTER_MESSAGES => {}
             Some(MessageHeader::Data { .. }) => return Err(DropReason::Expired),
@@ -88,7 +91,7 @@ impl Session {
 
     /// A thread that panicked with it in hand has ended its device.
     fn tunn(&self) -> MutexGuard<'_, Box<Tunn>> {
-        self.tunn.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tunn)
     }
 
     /// Pretends that `sent` messages were sent.
@@ -98,7 +101,7 @@ impl Session {
     }
 }
 
-/// Why the library refused a message.
+/// Why boringtun refused a message.
 pub(super) fn reason(error: &WireGuardError) -> DropReason {
     match error {
         WireGuardError::InvalidCounter

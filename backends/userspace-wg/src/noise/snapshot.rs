@@ -86,7 +86,7 @@ impl Tunnel {
         TunnelSnapshot { public_key: self.public_key(), peers: peers.collect(), dropped: self.dropped() }
     }
 
-    /// Counts packets that were lost outside, between the engine and the host.
+    /// Counts packets that were lost outside, between the tunnel and the host.
     pub fn count_drops(&mut self, reason: super::DropReason, packets: u64) {
         self.context.drops.add(reason, packets);
     }
@@ -94,6 +94,7 @@ impl Tunnel {
 
 fn status(peer: &Peer) -> PeerStatus {
     PeerStatus {
+        // Without the pre-shared key: a status goes to every client.
         public_key: peer.key,
         endpoint: peer.endpoint,
         allowed_ips: peer.allowed_ips.iter().copied().collect(),

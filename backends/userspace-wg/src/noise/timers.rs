@@ -8,7 +8,7 @@ pub(crate) const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Initiations without an answer before a peer is left alone: 90 seconds' worth.
 const MOST_ATTEMPTS: u8 = 18;
-/// Attempts to greet a peer that nobody has anything to say to.
+/// Attempts at a handshake that no packet waits for.
 const GREETINGS: u8 = 3;
 /// After this long without a new handshake the keys of a peer are wiped.
 const WIPE_AFTER: Duration = Duration::from_secs(3 * 180);
@@ -18,7 +18,7 @@ const WIPE_AFTER: Duration = Duration::from_secs(3 * 180);
 pub(crate) enum TimerAction {
     /// Send another initiation: the last one was not answered.
     Retry,
-    /// Nobody answers: drop what waits for the peer.
+    /// The peer does not answer: drop what waits for it.
     GiveUp,
     /// Send a keepalive.
     Keepalive,
@@ -91,6 +91,7 @@ impl PeerTimers {
     pub(crate) fn take_due(&mut self, now: SteadyTime) -> Option<TimerAction> {
         let slots =
             [TimerKind::Retry, TimerKind::Keepalive, TimerKind::Silence, TimerKind::Wipe, TimerKind::Persistent];
+        // One at a time: what a timer leads to may stop or set the others.
         let slot = slots.into_iter().find(|slot| self.armed[*slot as usize].is_some_and(|at| at <= now))?;
         self.disarm(slot);
         Some(match slot {
@@ -137,6 +138,7 @@ impl PeerTimers {
 
     /// A handshake is wanted at once although nothing waits for it, but not for long.
     pub(crate) fn request_handshake(&mut self, now: SteadyTime) {
+        // A few attempts are left, as no packet waits: a peer that is gone must not be called for 90 seconds.
         self.attempts = MOST_ATTEMPTS - GREETINGS;
         self.arm(TimerKind::Retry, now);
     }
@@ -167,6 +169,7 @@ impl PeerTimers {
     /// A packet with content was sent. `jitter` is asked for only where a timer starts by that.
     pub(crate) fn data_sent(&mut self, now: SteadyTime, jitter: impl FnOnce() -> Duration) {
         let silence = &mut self.armed[TimerKind::Silence as usize];
+        // Counted from the first packet without an answer. Later packets must not put it off, or silence would never show.
         silence.get_or_insert_with(|| now.after(KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter()));
     }
 
@@ -183,6 +186,7 @@ impl PeerTimers {
     pub(crate) fn anything_sent(&mut self, now: SteadyTime, keepalive: Option<NonZeroU16>) {
         self.disarm(TimerKind::Keepalive);
         self.again = KeepaliveRepeat::No;
+        // Anything authentic keeps the mapping of a NAT on the way open, so a keepalive is due only after a pause.
         self.put_off_persistent(now, keepalive);
     }
 

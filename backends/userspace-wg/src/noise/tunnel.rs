@@ -14,6 +14,7 @@ impl Tunnel {
     /// A device with this private key and no peers.
     pub fn new(private: [u8; 32], mtu: u16, limits: HandshakeLimits) -> Self {
         Self {
+            // Three parts, so that a peer can be borrowed while what all peers share is changed.
             context: TunnelContext::new(private, mtu, limits),
             peers: PeerTable::default(),
             allowed_ips: AllowedIps::default(),

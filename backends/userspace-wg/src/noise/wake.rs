@@ -19,6 +19,7 @@ impl Tunnel {
     pub fn wake(&mut self, now: CurrentTime, out: &mut PacketBatch) {
         while out.room() >= Self::STEP {
             let Some((at, id)) = self.context.deadlines.take_due(now.steady) else { return };
+            // The entry of a peer that was removed comes up once more and is passed over.
             let Some(peer) = self.peers.get_mut(id) else { continue };
             peer.timers.dequeue(at);
             while out.room() >= Self::STEP
@@ -49,6 +50,7 @@ impl Peer {
             TimerAction::Keepalive => self.send_keepalive(context, id, now, out),
             TimerAction::GiveUp => {
                 tracing::debug!(peer = %self.key, "the peer does not answer");
+                // The senders of these packets have given up long ago; sent later they would only confuse.
                 let dropped = self.drop_staged(context);
                 context.drops.add(DropReason::Unreachable, dropped as u64);
             }

@@ -55,6 +55,7 @@ impl InternetChecksum {
     #[must_use]
     pub(crate) fn protocol(self, protocol: u8, len: usize) -> Self {
         // The length is less than 2^16 for all that a device carries.
+        // RFC 8200 has a length of 32 bits here. The upper half is zero for every packet of a device, and adds nothing.
         self.word(protocol.into()).word(len as u16)
     }
 
@@ -64,6 +65,7 @@ impl InternetChecksum {
         while sum > 0xffff {
             sum = (sum & 0xffff) + (sum >> 16);
         }
+        // The sum does not depend on the byte order it is taken in (RFC 1071, section 2.B), so no word is swapped.
         (sum as u16).to_ne_bytes()
     }
 

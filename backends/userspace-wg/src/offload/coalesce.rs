@@ -78,6 +78,7 @@ impl MergeRun {
         let (next, _) = packets.get(self.first + self.count);
         let transport = kind.layout.transport;
         let payload = next.len().saturating_sub(kind.layout.payload);
+        // A shorter packet ends a frame, as cutting gives all but the last the same length. PSH asks to deliver now.
         let last_is_open = last.len() - kind.layout.payload == kind.size && !pushes(last, &kind.layout);
         let fits = (1..=kind.size).contains(&payload) && kind.len + payload <= LARGEST;
         let follows =
@@ -108,12 +109,14 @@ impl MergeRun {
         let MergeTemplate { layout, len, .. } = *kind;
         let last = packets.get(self.first + self.count - 1).0;
         let flags = if pushes(last, &layout) { PSH } else { 0 };
+        // The kernel cuts the frame again where it is forwarded, and completes the checksum from the pseudo header's sum.
         let header = kind.offload().write(layout.payload as u16);
         let first = packets.get_mut(self.first);
         layout.set_len(first, len, 0);
         if layout.protocol == TransportProtocol::Tcp {
             first[layout.transport + 13] |= flags;
         }
+        // VIRTIO_NET_HDR_F_NEEDS_CSUM: the field holds the sum over the pseudo header alone, not inverted.
         let pseudo = layout.pseudo(first, len).fold();
         first[layout.checksum()].copy_from_slice(&pseudo);
         let mut parts = [IoSlice::new(&[]); MOST + 1];
@@ -149,6 +152,7 @@ fn mergeable(packet: &[u8], merging: MergePolicy) -> Option<MergeTemplate> {
     };
     let protocol = match protocol {
         TCP => TransportProtocol::Tcp,
+        // A kernel before 6.2 refuses UDP frames (`TUN_F_USO4`), so it is never given one.
         UDP if merging >= MergePolicy::TcpAndUdp => TransportProtocol::Udp,
         _ => return None,
     };
@@ -168,6 +172,7 @@ fn is_whole(packet: &[u8], layout: &PacketLayout) -> bool {
         IpVersion::V6 => usize::from(word(packet, 4)) + IPV6_HEADER == packet.len(),
     };
     ip && match layout.protocol {
+        // SYN, FIN, RST and URG change the state of a connection, and ECE and CWR its speed: such segments stay alone.
         TransportProtocol::Tcp => packet[layout.transport + 13] & !PSH == ACK,
         TransportProtocol::Udp => {
             usize::from(word(packet, layout.transport + 4)) == packet.len() - layout.transport
@@ -182,6 +187,7 @@ fn same_flow(first: &[u8], next: &[u8], layout: &PacketLayout, number: usize) ->
     let at = layout.transport;
     let ip = match layout.version {
         IpVersion::V4 => {
+            // With DF the identification means nothing (RFC 6864). Without it the cut packets count up, so these must as well.
             const DO_NOT_FRAGMENT: u8 = 0x40;
             let numbered =
                 first[6] & DO_NOT_FRAGMENT != 0 || word(next, 4) == word(first, 4).wrapping_add(number as u16);
@@ -213,6 +219,7 @@ fn is_intact(packet: &[u8], layout: &PacketLayout) -> bool {
         }
         IpVersion::V6 => true,
     };
+    // A frame cannot say which form of zero a packet had, and cutting must give back the very same bytes.
     let usual = layout.protocol == TransportProtocol::Udp || word(packet, layout.checksum().start) != OTHER_ZERO;
     ip && usual && layout.pseudo(packet, packet.len()).bytes(&packet[layout.transport..]).is_intact()
 }

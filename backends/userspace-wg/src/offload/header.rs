@@ -43,11 +43,12 @@ pub enum SegmentKind {
 impl FrameOffload {
     /// Reads the header; `None` when it asks for something that was never offered to the kernel.
     pub fn parse(bytes: &[u8; VNET_HEADER]) -> Option<Self> {
-        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
-        let checksum = (bytes[0] & NEEDS_CHECKSUM != 0).then(|| PartialChecksum { start: word(6), offset: word(8) });
-        let size = word(4);
+        let checksum =
+            (bytes[0] & NEEDS_CHECKSUM != 0).then(|| PartialChecksum { start: word(bytes, 6), offset: word(bytes, 8) });
+        let size = word(bytes, 4);
         let segments = match bytes[1] & !GSO_ECN {
             GSO_NONE => None,
+            // The size divides the payload when the frame is cut.
             _ if size == 0 => return None,
             GSO_TCP4 => Some(SegmentKind::Tcp4(size)),
             GSO_TCP6 => Some(SegmentKind::Tcp6(size)),
@@ -60,7 +61,6 @@ impl FrameOffload {
     /// Writes the header of a frame whose headers take `headers` bytes.
     pub fn write(&self, headers: u16) -> [u8; VNET_HEADER] {
         let mut bytes = [0; VNET_HEADER];
-        let mut put = |at: usize, word: u16| bytes[at..at + 2].copy_from_slice(&word.to_ne_bytes());
         let (kind, size) = match self.segments {
             None => (GSO_NONE, 0),
             Some(SegmentKind::Tcp4(size)) => (GSO_TCP4, size),
@@ -68,15 +68,26 @@ impl FrameOffload {
             Some(SegmentKind::Udp(size)) => (GSO_UDP, size),
         };
         if self.segments.is_some() {
-            put(2, headers);
-            put(4, size);
+            put(&mut bytes, 2, headers);
+            put(&mut bytes, 4, size);
         }
         if let Some(PartialChecksum { start, offset }) = self.checksum {
-            put(6, start);
-            put(8, offset);
+            put(&mut bytes, 6, start);
+            put(&mut bytes, 8, offset);
+            // `csum_start` and `csum_offset` are read only with this flag.
             bytes[0] = NEEDS_CHECKSUM;
         }
         bytes[1] = kind;
         bytes
     }
+}
+
+#[inline]
+fn word(bytes: &[u8; VNET_HEADER], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline]
+fn put(bytes: &mut [u8; VNET_HEADER], at: usize, word: u16) {
+    bytes[at..at + 2].copy_from_slice(&word.to_ne_bytes());
 }

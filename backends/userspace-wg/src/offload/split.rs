@@ -89,6 +89,7 @@ impl FrameSplit {
         let mut headers = [0; LONGEST_HEADERS];
         let headers = &mut headers[..layout.payload];
         headers.copy_from_slice(&frame[..layout.payload]);
+        // The field holds the pseudo header's sum for the whole frame; each segment has a length, and so a sum, of its own.
         headers[layout.checksum()].fill(0);
         let count = self.count();
         let (len, last) = self.lengths();
@@ -102,6 +103,7 @@ impl FrameSplit {
             let (packet, behind) = slot.split_at_mut(len);
             let sum = layout.pseudo(packet, len).bytes(&packet[layout.transport..]);
             packet[layout.checksum()].copy_from_slice(&never_zero(sum.checksum(), layout.protocol));
+            // Padding and sealing write behind the packet, where the next segment's payload begins. It is put back afterwards.
             let next: [u8; SLACK] = std::array::from_fn(|at| behind[at]);
             each(slot, len);
             slot[len..].copy_from_slice(&next);
@@ -124,9 +126,11 @@ fn adjust(packet: &mut [u8], layout: &PacketLayout, place: &SegmentPosition) {
         let sequence = long(tcp, 4).wrapping_add((place.number * place.size) as u32);
         tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
         if place.number > 0 {
+            // CWR answers one congestion signal and is sent once (RFC 3168, section 6.1.2).
             tcp[13] &= !CWR;
         }
         if place.number + 1 < place.count {
+            // The end of the stream and the push belong to the last byte, which is in the last segment.
             tcp[13] &= !(FIN | PSH);
         }
     }
@@ -163,6 +167,8 @@ fn cut(segments: SegmentKind, checksum: PartialChecksum, frame: &[u8]) -> Option
     };
     let transport = usize::from(checksum.start);
     let layout = PacketLayout::with_transport_at(frame, protocol, transport)?;
+    // The header says where TCP begins, and it comes from the kernel; but options of IPv4 could disagree, and a wrong
+    // place would corrupt the packet.
     let ip_fits = match layout.version {
         IpVersion::V4 => PacketLayout::v4_header(frame)? == transport,
         IpVersion::V6 => transport >= super::transport::IPV6_HEADER,

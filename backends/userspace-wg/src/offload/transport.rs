@@ -75,6 +75,7 @@ impl PacketLayout {
             TransportProtocol::Tcp => usize::from(packet.get(transport + 12)? >> 4) * 4,
             TransportProtocol::Udp => UDP_HEADER,
         };
+        // A data offset below five would have the payload begin inside the header.
         let least = if protocol == TransportProtocol::Tcp { TCP_HEADER } else { UDP_HEADER };
         let payload = transport + header;
         (header >= least && payload <= packet.len()).then_some(Self { version, protocol, transport, payload })
@@ -82,6 +83,7 @@ impl PacketLayout {
 
     /// Bytes of the IPv4 header with its options.
     pub(super) fn v4_header(packet: &[u8]) -> Option<usize> {
+        // The header length counts words of 32 bits; a packet with options has more than five.
         let len = usize::from(packet.first()? & 0xf) * 4;
         (len >= IPV4_HEADER && len <= packet.len()).then_some(len)
     }
@@ -106,6 +108,7 @@ impl PacketLayout {
             IpVersion::V4 => {
                 put(packet, 2, len as u16);
                 put(packet, 4, word(packet, 4).wrapping_add(id));
+                // The checksum covers its own field as zero.
                 put(packet, 10, 0);
                 let header = Self::v4_header(packet).unwrap_or(IPV4_HEADER);
                 let checksum = InternetChecksum::default().bytes(&packet[..header]).checksum();

@@ -60,6 +60,7 @@ impl DeviceRegistry {
 fn offer(name: &LinkName, device: &RunningDevice) -> Result<HandoverPart> {
     let (thread, part) = HandoverThread::offer(name, &device.shared)
         .map_err(|error| Error::host(format!("prepare {name} to be taken over by another process"), error))?;
+    // Only once the thread stands: a device that cannot be offered keeps its control socket.
     drop(lock(&device.control).take());
     *lock(&device.handover) = Some(thread);
     Ok(part)

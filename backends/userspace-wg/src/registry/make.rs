@@ -78,6 +78,7 @@ pub(super) fn take_over(
     let name = &plan.plan.name;
     let found = interfaces.named(name)?.filter(|found| found.is_ours(&config.instance));
     let found = found.ok_or_else(|| Error::NotFound(format!("interface {name}, which the older process gave,")))?;
+    // A failure drops the channel, by which the older process learns that it keeps the device.
     let ReceivedDevice { tun, sockets, channel } = received;
     let peers = handover::attach(&channel)
         .map_err(|error| Error::host(format!("take over {name} from the older process"), error))?;
@@ -95,6 +96,7 @@ pub(super) fn take_over(
     // Closed until the older process says that it no longer reads.
     let parts = DeviceParts { tun, sockets, tunnel, gates: GateState::Closed };
     let running = assemble(interfaces, config, plan, &found, parts, NewPeerPolicy::HandshakeOnDemand)?;
+    // The sockets have the mark that the older process was told, and the settings may have changed.
     running.mark_packets()?;
     let thread = HandoverThread::take_over(name, &running.shared, channel, with_sessions)
         .map_err(|error| Error::host(format!("start a thread of {name}"), error))?;

@@ -90,6 +90,7 @@ impl RunningDevice {
         self.shared.with_tunnel(|tunnel| {
             tunnel.set_mtu(plan.mtu);
             if tunnel.private_key() != plan.plan.private_key {
+                // A new key ends all sessions, so an equal one must not count as new.
                 tunnel.set_private_key(*plan.plan.private_key.as_bytes());
             }
         });
@@ -146,8 +147,11 @@ impl RunningDevice {
             (version != peer_list.version).then(|| (version, tunnel.peer_statuses()))
         });
         if let Some((version, mut peers)) = news {
+            // The tunnel has them in the order of their places, which says nothing to a reader.
             peers.sort_unstable_by_key(|peer| peer.public_key);
             peer_list.version = version;
+            // The version changes with each packet, the list only with what status shows: an equal one keeps its allocation, and
+            // what was made from it.
             if *peer_list.peers != peers {
                 peer_list.peers = Arc::new(peers);
             }

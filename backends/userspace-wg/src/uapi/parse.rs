@@ -90,7 +90,7 @@ fn device_edit(key: &str, value: &str) -> Option<DeviceEdit> {
     Some(match key {
         "private_key" => {
             let key = hex::read(value)?;
-            // A device without a key is one that nobody can talk to; it is not to be had here.
+            // A device without a key can talk to no peer; the backend has none such.
             if key == [0; 32] {
                 return None;
             }
@@ -111,6 +111,7 @@ impl PeerSection {
         let edit = match key {
             "remove" => return is_true(value).map(|()| self.mode = PeerMode::Remove),
             "update_only" => return is_true(value).map(|()| self.set_update_only()),
+            // Version 1 is the only one there is; another one would mean other keys than these.
             "protocol_version" => return (value == "1").then_some(()),
             "preshared_key" => PeerEdit::Psk(preshared(hex::read(value)?)),
             "endpoint" => PeerEdit::EndpointUpdate(value.parse().ok()?),
@@ -131,6 +132,7 @@ impl PeerSection {
 }
 
 fn preshared(key: [u8; 32]) -> Option<PresharedKey> {
+    // Zeros stand for no pre-shared key in the interface.
     (key != [0; 32]).then(|| PresharedKey::from_bytes(key))
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn socket_path(dir: &Path, device: &LinkName) -> PathBuf {
     dir.join(format!("{device}.sock"))
 }
 
-/// Removes the socket that a process which is gone has left; one that somebody listens on stays.
+/// Removes the socket that a process which is gone has left; one that a process listens on stays.
 pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
@@ -62,6 +62,7 @@ impl ControlServer {
     pub(crate) fn start(dir: &Path, device: &LinkName, target: ControlTarget) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = socket_path(dir, device);
+        // bind(2) refuses a path that exists, also where the process that made it is gone.
         remove_stale(&path)?;
         let listener = listen(&path)?;
         let accepting = listener.try_clone()?;
@@ -78,12 +79,13 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
+        // Ends the accept(2) of the thread, which closing the descriptor here would not.
         let stopped = rustix::net::shutdown(&self.listener, Shutdown::Both);
         if let (Ok(()), Some(thread)) = (stopped, self.thread.take()) {
             // A panic there has been printed and ends nothing else.
             let _ = thread.join();
         }
-        // Another process may have put its own socket there meanwhile.
+        // Another process may have put its own socket there, which must stay: the inode tells.
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "could not remove the control socket");
@@ -91,7 +93,7 @@ impl Drop for ControlServer {
     }
 }
 
-/// Listens at `path`. The mode is set on the socket before it gets its name, so that nobody slips in between.
+/// Listens at `path`. The mode is set on the socket before it gets its name, so that no other user connects in between.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket: OwnedFd =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -108,10 +110,12 @@ fn accept(listener: &UnixListener, target: &ControlTarget, stopping: &AtomicBool
             return;
         }
         match client {
+            // Each has a thread of its own, so their number is limited; one that is turned away may come again.
             Ok(client) if clients.load(Ordering::Relaxed) < MOST_CLIENTS => serve_aside(client, target, &clients),
             Ok(_) => tracing::warn!("too many clients on a control socket; one was turned away"),
             Err(error) => {
                 tracing::warn!(%error, "could not accept a client on a control socket");
+                // Out of descriptors, most likely: without a pause the thread would spin until one is free.
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
@@ -120,7 +124,8 @@ fn accept(listener: &UnixListener, target: &ControlTarget, stopping: &AtomicBool
 
 fn serve_aside(client: UnixStream, target: &ControlTarget, clients: &Arc<AtomicUsize>) {
     clients.fetch_add(1, Ordering::Relaxed);
-    let (target, done) = (target.clone(), clients.clone());
+    let target = target.clone();
+    let done = clients.clone();
     let thread = Builder::new().name("wg-ctl-client".to_owned()).spawn(move || {
         if let Err(error) = serve(&client, &target) {
             tracing::debug!(%error, "a client of a control socket left");
@@ -149,6 +154,7 @@ fn serve(client: &UnixStream, target: &ControlTarget) -> io::Result<()> {
 /// One request with its first line, without the empty line at its end; `None` when the client is done.
 fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Zeroizing<String>>> {
     let mut request = Zeroizing::new(String::new());
+    // A client may not make this process hold any amount of memory.
     let mut limited = reader.take(LONGEST);
     loop {
         let before = request.len();

@@ -10,6 +10,7 @@ use crate::noise::{PeerSnapshot, TunnelSnapshot};
 
 /// Writes the answer to `get=1`, up to and without `errno`.
 pub(crate) fn show(private_key: &PrivateKey, listen_port: u16, mark: u32, device: &TunnelSnapshot) -> String {
+    // Reckoned for all peers: a text that grows leaves copies with keys in memory that is not wiped.
     let mut out = String::with_capacity(256 + device.peers.len() * 400);
     key_line(&mut out, "private_key", private_key.as_bytes());
     line(&mut out, "listen_port", listen_port);

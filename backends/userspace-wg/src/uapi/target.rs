@@ -39,6 +39,7 @@ impl ControlTarget {
         let device = self.device()?;
         for edit in &request.device {
             match edit {
+                // A port or a mark can be refused by the host; nothing of the tunnel has changed by then.
                 DeviceEdit::ListenPort(port) => rebind(&device, *port)?,
                 DeviceEdit::Mark(mark) => device.sockets().set_mark(*mark)?,
                 DeviceEdit::PrivateKey(_) | DeviceEdit::ReplacePeers => {}
@@ -79,11 +80,13 @@ fn apply_peer(tunnel: &mut Tunnel, now: SteadyTime, section: &PeerSection) {
     match mode {
         PeerMode::Remove => return tunnel.remove_peer(key),
         PeerMode::Update if !tunnel.has_peer(key) => return,
-        // A device is no peer of itself; the kernel's WireGuard passes over it in silence, too.
+        // A device is no peer of itself. The kernel's WireGuard ignores such a section without an error, and `wg setconf` relies
+        // on that.
         PeerMode::Set | PeerMode::Update if *key == tunnel.public_key() => return,
         PeerMode::Set | PeerMode::Update => tunnel.ensure_peer(key),
     }
     for edit in edits {
+        // In the order given, as replace_allowed_ips comes before the ranges that take their place.
         tunnel.edit_peer(now, key, edit);
     }
 }

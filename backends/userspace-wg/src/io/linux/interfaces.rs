@@ -77,6 +77,7 @@ impl HostInterfaces {
 
     /// Addresses of the interface, without those that the kernel gave it; none when it is gone.
     pub(crate) fn addresses(&self, interface: &Interface) -> Result<Vec<IpNet>> {
+        // Gone between the list and this question: reported without addresses, and missing in the next look.
         let found = device::addresses(&self.rtnl, interface.index()).or_absent().map_err(host_error)?;
         Ok(found.unwrap_or_default())
     }
@@ -108,6 +109,7 @@ impl HostInterfaces {
     /// Refuses a plan whose routes would cut this host off from its own network.
     pub(crate) fn check_overlaps(&self, plan: &DevicePlan) -> Result<()> {
         let ranges: Vec<IpNet> = plan.addresses.iter().chain(&plan.routes).copied().collect();
+        // Looked at before anything is made: a route that takes the underlay's place would cut this host off at once.
         match overlap::check(&self.rtnl, plan.name.as_str(), &ranges).map_err(host_error)? {
             None => Ok(()),
             Some(CutOff { what, by }) => Err(Error::Conflict { what, by }),

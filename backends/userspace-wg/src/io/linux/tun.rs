@@ -55,7 +55,7 @@ impl Tun {
             InterfaceOrigin::New => libc::IFF_TUN_EXCL,
             InterfaceOrigin::Adopted => 0,
         };
-        // The kernel takes the presence of a header from whoever attaches last, so an interface that an earlier
+        // The kernel takes the presence of a header from the process that attaches last, so an interface that an earlier
         // process used without one is no obstacle.
         let headers = if most == TunOffload::None { 0 } else { libc::IFF_VNET_HDR };
         ffi::attach_tun(descriptor.as_fd(), name.as_str(), libc::IFF_TUN | libc::IFF_NO_PI | headers | exclusive)?;
@@ -65,6 +65,7 @@ impl Tun {
 
     /// An interface that another process has opened, and may still read: the frames stay as they are.
     pub(crate) fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        // Frames under way have the form that the other process chose, so it is asked for and not changed.
         let headers = ffi::tun_flags(descriptor.as_fd())? & libc::IFF_VNET_HDR != 0;
         let offload = if headers { negotiate(&descriptor, TunOffload::TcpAndUdp)? } else { TunOffload::None };
         Ok(Self { descriptor, offload })
@@ -78,6 +79,7 @@ impl Tun {
     /// Reads one frame into the batch, without its header.
     pub(crate) fn read(&self, batch: &mut PacketBatch) -> io::Result<TunRead> {
         let slot = batch.next_slot();
+        // The last packet of a frame is padded where it lies, so the bytes behind the frame are kept free.
         let room = slot.len() - SLACK;
         loop {
             let mut header = [0; VNET_HEADER];
@@ -104,6 +106,7 @@ impl Tun {
     pub(crate) fn deliver(&self, packets: &mut PacketBatch) -> u64 {
         let mut refused = 0;
         let mut write = |parts: &[IoSlice<'_>], packets: usize| {
+            // An error concerns this frame alone: the interface may be down, or the kernel out of memory for a moment.
             if rustix::io::writev(&self.descriptor, parts).is_err() {
                 refused += packets as u64;
             }

@@ -1,4 +1,4 @@
-//! Two engines of one device, one after the other: the older stands aside, the younger takes over, and their peer sees
+//! Two tunnels of one device, one after the other: the older hands over, the younger takes over, and their peer sees
 //! nothing but a handshake.
 
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Handover {
         replies
     }
 
-    /// Datagrams of either engine go to `b`, and its answers come back, until there are no more.
+    /// Datagrams of either tunnel go to `b`, and its answers come back, until there are no more.
     fn carry(&mut self, mut to_b: Vec<Vec<u8>>) {
         while !to_b.is_empty() {
             let World { a, b, now, .. } = &mut self.world;
@@ -70,7 +70,7 @@ impl Handover {
 }
 
 #[test]
-fn packets_flow_in_both_directions_before_and_after_the_younger_engine_has_its_session() {
+fn packets_flow_in_both_directions_before_and_after_the_younger_tunnel_has_its_session() {
     let mut both = Handover::begin(World::connected());
     both.b_sends(100);
     both.older_sends(100);
@@ -136,7 +136,7 @@ fn a_captured_initiation_is_of_no_more_use_to_the_younger_engine() {
 }
 
 #[test]
-fn an_engine_that_comes_back_meets_its_peers_again() {
+fn a_tunnel_that_comes_back_meets_its_peers_again() {
     let mut both = Handover::begin(World::connected());
     both.younger_greets();
     both.b_sends(80);

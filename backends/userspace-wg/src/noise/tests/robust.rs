@@ -1,4 +1,4 @@
-//! Input that nobody sane sends.
+//! Input that no correct peer sends.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn no_datagram_makes_the_engine_panic(datagrams in proptest::collection::vec(
+    fn no_datagram_makes_the_tunnel_panic(datagrams in proptest::collection::vec(
         (0u8..6, proptest::collection::vec(any::<u8>(), 0..200)), 1..20)) {
         let mut world = World::connected();
         for (kind, mut datagram) in datagrams {

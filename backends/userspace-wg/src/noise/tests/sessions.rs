@@ -133,7 +133,7 @@ fn a_greeted_peer_gets_a_handshake_at_once_and_is_left_alone_soon() {
         sent += world.a.wake(world.now).len();
         world.pass(Duration::from_millis(100));
     }
-    assert_eq!(sent, 3, "nobody answered");
+    assert_eq!(sent, 3, "there was no answer");
     world.a.tunnel.start_handshake(world.now.steady, &b);
     world.live(Duration::from_secs(1));
     assert!(world.b.tunnel.snapshot().peers[0].last_handshake.is_some());

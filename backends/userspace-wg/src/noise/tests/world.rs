@@ -12,7 +12,7 @@ use crate::noise::{
 
 pub(super) const MTU: u16 = 1420;
 
-/// One engine with its address on the underlay.
+/// One tunnel with its address on the underlay.
 pub(super) struct Node {
     pub(super) tunnel: Tunnel,
     pub(super) key: PublicKey,
@@ -23,7 +23,7 @@ pub(super) struct Node {
     datagrams: PacketBatch,
 }
 
-/// Two engines, a clock and the datagrams between them.
+/// Two tunnels, a clock and the datagrams between them.
 pub(super) struct World {
     pub(super) a: Node,
     pub(super) b: Node,

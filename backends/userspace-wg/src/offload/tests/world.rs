@@ -186,7 +186,7 @@ pub(super) fn assert_intact(packet: &[u8]) {
     }
 }
 
-/// The packets that a frame is cut into, each padded with rubbish by whoever gets it.
+/// The packets that a frame is cut into, each padded with other bytes by the test.
 pub(super) fn cut(header: &[u8; VNET_HEADER], frame: &[u8]) -> Option<Vec<Vec<u8>>> {
     let offload = FrameOffload::parse(header)?;
     let mut slot = frame.to_vec();

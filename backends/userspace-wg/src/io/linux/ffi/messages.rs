@@ -49,6 +49,7 @@ const _: () = {
 /// Sends the first messages, [`MOST_MESSAGES`] at most, and returns how many; an error is that of the first one.
 pub(in crate::io::linux) fn send_many(socket: BorrowedFd<'_>, messages: &[OutgoingMessage<'_>]) -> io::Result<usize> {
     let messages = &messages[..messages.len().min(MOST_MESSAGES)];
+    // Uninitialised: clearing 64 of each for every call would cost more than the call itself takes for one datagram.
     let mut names = [const { MaybeUninit::<SocketName>::uninit() }; MOST_MESSAGES];
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST_MESSAGES];
     let mut controls = [const { MaybeUninit::<ControlBuffer>::uninit() }; MOST_MESSAGES];
@@ -96,6 +97,7 @@ pub(in crate::io::linux) fn receive_many(
         let control = controls[at].write(ControlBuffer([0; CONTROL]));
         let header = headers[at].write(header(name, vector));
         header.msg_hdr.msg_control = (&raw mut *control).cast();
+        // The kernel writes how much of it was used, so it is set again for every call.
         header.msg_hdr.msg_controllen = CONTROL as _;
         most += 1;
     }
@@ -108,6 +110,7 @@ pub(in crate::io::linux) fn receive_many(
     for (header, name) in headers.iter().zip(&names).take(count) {
         // SAFETY: the first `most` of each were initialised above, and `count` is no more than that.
         let (header, name) = unsafe { (header.assume_init_ref(), name.assume_init_ref()) };
+        // UDP_GRO reports the length only where datagrams were put together.
         let segment = segment_of(&header.msg_hdr);
         arrived.push(ReceivedInfo { len: header.msg_len as usize, segment, from: name.address() });
     }
@@ -161,7 +164,8 @@ impl SocketName {
                 }
                 libc::AF_INET6 => {
                     let ip = Ipv6Addr::from(self.v6.sin6_addr.s6_addr);
-                    let (port, scope) = (u16::from_be(self.v6.sin6_port), self.v6.sin6_scope_id);
+                    let port = u16::from_be(self.v6.sin6_port);
+                    let scope = self.v6.sin6_scope_id;
                     Some(SocketAddrV6::new(ip, port, 0, scope).into())
                 }
                 _ => None,

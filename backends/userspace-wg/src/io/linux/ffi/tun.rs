@@ -14,6 +14,7 @@ struct InterfaceRequest {
 /// Attaches the descriptor of `/dev/net/tun` to the interface of this name (`TUNSETIFF`).
 pub(in crate::io::linux) fn attach_tun(tun: BorrowedFd<'_>, name: &str, flags: i32) -> io::Result<()> {
     let mut request = InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: flags as libc::c_short, rest: [0; 22] };
+    // The rest of the name stays zero, which ends it for the kernel.
     request.name[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: the descriptor is open for the call, and the request is a whole, initialised `struct ifreq` of 40 bytes
     // that the kernel reads and writes only during the call; a `LinkName` leaves room for the final zero.

@@ -57,6 +57,7 @@ impl UdpSockets {
     /// Binds `port` on all addresses; 0 finds one that is free in both families. `mark` goes onto every datagram for
     /// policy routing (`fwmark`), 0 for none. `most` is what may be used of the kernel's offloads.
     pub(crate) fn bind(port: u16, mark: u32, most: KernelOffloads) -> io::Result<Self> {
+        // The host chooses a port that is free in IPv4; a socket of another program may have it in IPv6.
         for _ in 1..PORT_ATTEMPTS {
             match Self::try_bind(port, mark, most) {
                 Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
@@ -76,13 +77,15 @@ impl UdpSockets {
         };
         let receive = std::iter::once(&v4).chain(&v6).map(|socket| receive::negotiate(socket, most.receive)).min();
         let offloads = KernelOffloads { receive: receive.unwrap_or(UdpReceive::Single), ..most };
+        // Both families are handled by one implementation in the kernel, so one socket is asked for both.
         let sender = DatagramSender::new(&v4, most.send);
         Ok(Self { v4, v6, port, mark: mark.into(), offloads, sender })
     }
 
     /// Sockets that another process has bound, and may still read: what it receives is left as it is.
     pub(crate) fn from_descriptors(v4: OwnedFd, v6: Option<OwnedFd>) -> io::Result<Self> {
-        let (v4, v6) = (Socket::from(v4), v6.map(Socket::from));
+        let v4 = Socket::from(v4);
+        let v6 = v6.map(Socket::from);
         let port = v4.local_addr()?.as_socket().map_or(0, |address| address.port());
         let mark = v4.mark()?;
         let receive = receive::present(&v4);
@@ -166,8 +169,10 @@ impl UdpSockets {
 fn open(address: SocketAddr, mark: u32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
+        // Without it the IPv6 socket claims the port in IPv4 as well, which the other socket has.
         socket.set_only_v6(true)?;
     }
+    // A blocked neighbour look-up must not hold up the packets of all other peers.
     socket.set_write_timeout(Some(SEND_PATIENCE))?;
     if mark != 0 {
         socket.set_mark(mark)?;
@@ -207,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// Nobody answers at the other end of the cable, so datagrams wait for a neighbour.
+    /// No host answers at the other end of the cable, so datagrams wait for a neighbour.
     #[test]
     fn sockets_say_when_a_datagram_would_have_to_wait() {
         let (here, there) = (Netns::create().unwrap(), Netns::create().unwrap());

@@ -42,7 +42,7 @@ pub(crate) struct ReceivedMessage<'a> {
 impl<'a> ReceivedMessage<'a> {
     /// Its datagrams in order.
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        // An empty datagram is one, too.
+        // `chunks` of nothing gives nothing, but an empty datagram is a datagram.
         let empty = self.bytes.is_empty().then_some(self.bytes);
         self.bytes.chunks(self.segment).chain(empty)
     }
@@ -102,6 +102,7 @@ impl ReceiveBuffer {
         let supply = if count < self.offered { ReceiveProgress::Drained } else { ReceiveProgress::More };
         let bytes: usize = self.messages.iter().map(|message| message.len).sum();
         self.offered = match supply {
+            // More than this has left the cache by the time that it is decrypted.
             _ if bytes > MUCH => self.offered / 2,
             ReceiveProgress::More => self.offered * 2,
             ReceiveProgress::Drained => count,
@@ -117,6 +118,7 @@ impl ReceiveBuffer {
                     let from = from.and_then(|from| SocketAddr::try_from(from).ok());
                     self.messages.push(ffi::ReceivedInfo { len, segment: None, from });
                 }
+                // What arrived before is kept; the error comes again with the next call.
                 Err(_) if !self.messages.is_empty() => return Ok(ReceiveProgress::More),
                 Err(errno) => return Err(errno),
             }
@@ -139,7 +141,7 @@ pub(super) fn negotiate(socket: &Socket, most: UdpReceive) -> UdpReceive {
     }
 }
 
-/// How a socket that somebody else has opened receives.
+/// How a socket that another process has opened receives.
 pub(super) fn present(socket: &Socket) -> UdpReceive {
     match ffi::option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO) {
         Ok(on) if on != 0 => UdpReceive::Coalesced,

@@ -53,11 +53,13 @@ impl DatagramSender {
 
     fn degrade(&self, to: UdpSend, error: &io::Error) {
         tracing::debug!(%error, how = ?to, "datagrams are sent in a plainer way from now on");
+        // Only ever plainer: two threads may find different limits at once.
         self.0.fetch_min(to as u8, Ordering::Relaxed);
     }
 
     pub(super) fn send(&self, sockets: &UdpSockets, batch: &PacketBatch, mut lost: impl FnMut(DropReason, u64)) {
         let how = self.how();
+        // A lone datagram, as most conversations have it, costs less by sendto(2) than by arrays for sendmmsg(2).
         if how == UdpSend::Single || batch.len() == 1 {
             for (datagram, to) in batch.iter() {
                 send_one(sockets, datagram, to, &mut lost);
@@ -81,7 +83,8 @@ impl DatagramSender {
     ) -> usize {
         let mut messages = [OutgoingMessage { bytes: &[], segment: None, to: SocketAddr::from(([0; 4], 0)) }; MESSAGES];
         let mut counts = [0; MESSAGES];
-        let (mut filled, mut place) = (0, first);
+        let mut filled = 0;
+        let mut place = first;
         while filled < MESSAGES
             && let Some(run) = next_run(batch, place, how)
             && (filled == 0 || run.message.to.is_ipv4() == messages[0].to.is_ipv4())
@@ -91,7 +94,9 @@ impl DatagramSender {
             place += run.count;
             filled += 1;
         }
-        let (messages, counts) = (&messages[..filled], &counts[..filled]);
+        let messages = &messages[..filled];
+        let counts = &counts[..filled];
+        // One call has one socket, so a batch of both families is sent in parts.
         let Some(socket) = messages.first().and_then(|message| sockets.for_address(message.to)) else {
             let passed = place - first;
             lost(DropReason::SendFailed, passed as u64);
@@ -99,6 +104,7 @@ impl DatagramSender {
         };
         match ffi::send_many(socket.as_fd(), messages) {
             Ok(sent) => counts[..sent].iter().sum(),
+            // Nothing was sent, so the same messages are tried again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             Err(error) => {
                 if self.is_plainer_better(&error, &messages[0]) {
@@ -134,7 +140,9 @@ fn next_run(batch: &PacketBatch, first: usize, how: UdpSend) -> Option<SegmentRu
     }
     let (datagram, to) = batch.get(first);
     let to = to?;
-    let (size, mut bytes, mut count) = (datagram.len(), datagram.len(), 1);
+    let size = datagram.len();
+    let mut bytes = size;
+    let mut count = 1;
     if how == UdpSend::Segmented && size > 0 {
         while count < MOST_SEGMENTS && first + count < batch.len() {
             let (next, next_to) = batch.get(first + count);
@@ -143,6 +151,7 @@ fn next_run(batch: &PacketBatch, first: usize, how: UdpSend) -> Option<SegmentRu
             }
             count += 1;
             bytes += next.len();
+            // UDP_SEGMENT cuts by one length, so that only the last datagram may be shorter.
             if next.len() < size {
                 break;
             }
