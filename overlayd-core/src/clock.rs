@@ -14,7 +14,7 @@ pub enum Clock {
     /// The host's clock.
     #[default]
     System,
-    /// Unix seconds that somebody moves.
+    /// Unix seconds that a test moves.
     Simulated(Arc<AtomicU64>),
 }
 

@@ -1,7 +1,7 @@
-//! Crash points: steps that somebody outside can see, at each of which a test may end the daemon.
+//! Crash points: steps that can be seen from outside, at each of which a test may end the daemon.
 //!
-//! They exist in debug builds with the feature `crash-points` alone. A release build has none of them, whatever its
-//! features are: there the functions below are empty.
+//! They exist in debug builds with the feature `crash-points` alone. A release build has none of them, even with
+//! that feature: there the functions below are empty.
 //!
 //! A test in the same process runs requests under a [`Plan`]. A daemon of its own is told by the environment:
 //! `OVERLAYD_CRASH_TRACE` names a file that gets one line per point passed, `OVERLAYD_CRASH_AT` the number of the point

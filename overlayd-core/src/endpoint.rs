@@ -19,7 +19,7 @@ const SYSTEM_DATA_DIR: &str = "/var/lib/zlayer";
 /// Endpoint of every daemon on Windows.
 const WINDOWS_PIPE: &str = r"\\.\pipe\zlayer-overlayd";
 
-/// What the rules depend on beside the data directory.
+/// What the rules depend on in addition to the data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Platform {
     /// Linux.

@@ -1,5 +1,5 @@
 //! The durable copy of the desired state: one redb file, one row per record, written by one thread that commits
-//! whatever has queued up while the disk was busy (group commit), so that concurrent requests share a sync.
+//! all that has queued up while the disk was busy (group commit), so that concurrent requests share a sync.
 
 mod file;
 mod format;
@@ -117,7 +117,7 @@ impl Store {
         Pending { path: self.path.clone(), done: waiter }
     }
 
-    /// Queues `changes`, in the same order, that nobody waits for: they share the sync of the next transaction, or have
+    /// Queues `changes`, in the same order, that no request waits for: they share the sync of the next transaction, or have
     /// one of their own a little later.
     pub fn commit_in_passing(&self, changes: &[Change]) {
         self.queue(changes, None);

@@ -176,7 +176,7 @@ pub struct AttachPlan {
 pub struct FencePlan {
     /// The isolation network. All members are given the same `reachable`, `overlay` and `inbound`.
     pub network: String,
-    /// What members reach beside each other: this node's overlay addresses, the resolver, granted ranges.
+    /// What members reach in addition to each other: this node's overlay addresses, the resolver, granted ranges.
     pub reachable: Vec<IpNet>,
     /// The ranges that are closed to members.
     pub overlay: Vec<IpNet>,
@@ -272,7 +272,7 @@ pub struct Attached {
     pub namespace: Option<Guid>,
 }
 
-/// What the host has of ours.
+/// What is on the host with our mark, and what was found there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostNetworks {
     /// Networks with our mark.

@@ -56,7 +56,7 @@ pub struct DnsPlan {
 }
 
 impl Default for DnsPlan {
-    /// Nothing to answer and nobody to ask; five minutes and 4 MiB.
+    /// No names to answer and no server to ask; five minutes and 4 MiB.
     fn default() -> Self {
         Self {
             listen: Vec::new(),
@@ -74,12 +74,12 @@ impl Default for DnsPlan {
 /// Who is asked for names outside of our zones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Upstreams {
-    /// Nobody: such names are refused.
+    /// No server: such names are refused.
     #[default]
     None,
     /// These servers.
     Servers(Vec<SocketAddr>),
-    /// The servers of the first of these files (`resolv.conf(5)`) that names any beside ourselves and a local stub;
+    /// The servers of the first of these files (`resolv.conf(5)`) that names any other than this daemon and a local stub;
     /// changes of the files are followed.
     ResolvConf(Vec<PathBuf>),
 }

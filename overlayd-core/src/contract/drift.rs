@@ -1,4 +1,4 @@
-//! How backends tell that something of ours was changed by another program, so that it is put right at once.
+//! How backends tell that another program changed something that overlayd made, so that it is put right at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,14 +39,14 @@ pub struct Drift {
 /// What another program did, and to what.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DriftReason {
-    /// An interface of ours was changed.
+    /// An interface that carries our mark was changed.
     Interface {
         /// Its name, as the host has it.
         name: String,
         /// What happened to it.
         change: InterfaceChange,
     },
-    /// Rules of ours were changed.
+    /// Rules in our table were changed.
     Rules {
         /// Where they are, as `nftables table inet zl`.
         table: String,

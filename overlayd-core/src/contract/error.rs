@@ -24,7 +24,7 @@ pub enum Error {
     /// The object to act on does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
-    /// Something that is not ours, or something else of ours, is in the way.
+    /// Something else is in the way, made by another program or by this daemon.
     #[error("{what} is taken: {by}")]
     Conflict {
         /// The name, port or range that is taken.

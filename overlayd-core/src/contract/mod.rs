@@ -1,6 +1,6 @@
 //! The four traits: all that the core knows of the host.
 //!
-//! Every implementation keeps these rules, and the contract suites in `overlayd-testkit` check them for mocks, fakes
+//! Every implementation keeps these rules, and the contract suites in `overlayd-testkit` check them for fakes
 //! and real backends alike:
 //!
 //! 1. Saying the same thing twice changes nothing.

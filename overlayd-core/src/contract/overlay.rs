@@ -16,7 +16,7 @@ pub trait OverlayBackend: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Makes the device be as planned: present, up, with this key, port, MTU, addresses and routes. Peers stay as they
-    /// are. Addresses and routes of ours that the plan does not name are removed.
+    /// are. Addresses and routes that an earlier plan named and this one does not are removed.
     async fn ensure_device(&self, plan: &DevicePlan) -> Result<DeviceInfo>;
 
     /// Applies the changes in order, all or none, at a cost of the changes and not of the peers present. Traffic of
@@ -122,8 +122,8 @@ pub struct DeviceStatus {
     pub mtu: u16,
     /// Addresses on the interface.
     pub addresses: Vec<IpNet>,
-    /// Peers in the order of their keys. While nothing about them changes a backend may give the same list again: whoever
-    /// has looked at that one knows it.
+    /// Peers in the order of their keys. While nothing about them changes a backend may give the same list again, so that
+    /// a caller that has read it need not read it twice.
     pub peers: Arc<Vec<PeerStatus>>,
     /// Packets dropped since the device came up, by reason; empty where the backend cannot tell.
     pub dropped: BTreeMap<&'static str, u64>,

@@ -95,7 +95,7 @@ pub async fn point(side: &'static str, what: &'static str) {
     }
 }
 
-/// Whoever polls has the choice who goes on.
+/// The task that polls has the choice which one goes on.
 async fn pause() {
     let mut paused = false;
     poll_fn(|context| {

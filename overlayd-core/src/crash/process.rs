@@ -30,7 +30,7 @@ pub(super) fn reach(side: &str, what: &str) {
     let orders = ORDERS.get_or_init(Orders::read);
     let number = orders.passed.fetch_add(1, Ordering::SeqCst) + 1;
     if let Some(mut trace) = orders.trace.as_ref() {
-        // Whoever asked for the list counts its lines.
+        // The test that asked for the list counts its lines.
         drop(writeln!(trace, "{side} {what}"));
     }
     if orders.at == Some(number) {

@@ -1,5 +1,5 @@
 //! Everything that was asked for: the only thing overlayd remembers. The lease *is* the attachment, so there is one
-//! book of addresses and nothing beside it to leak.
+//! book of addresses and nothing next to it that could leak.
 
 mod ipam;
 mod record;
@@ -24,7 +24,7 @@ use crate::{
     protocol::OverlayMode,
 };
 
-/// The range of an overlay that nobody has described yet.
+/// The range of the overlay until a set-up names one.
 pub const DEFAULT_CLUSTER: &str = "10.200.0.0/16";
 
 /// All records, with the indexes that decisions need. It changes by [`Desired::apply`] alone.
@@ -51,7 +51,7 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// The state that `records` describe, whatever their order.
+    /// The state that `records` describe, in any order.
     pub fn load(records: impl IntoIterator<Item = Change>) -> Self {
         let mut desired = Self::default();
         let (first, then): (Vec<_>, Vec<_>) =

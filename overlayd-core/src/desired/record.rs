@@ -82,7 +82,7 @@ pub struct DedicatedRecord {
 pub enum Lifetime {
     /// Only ephemeral containers have used it so far: it goes with the last of them.
     UntilEmpty,
-    /// The last of its ephemeral containers has left: it is to be removed, unless somebody uses it again first.
+    /// The last of its ephemeral containers has left: it is to be removed, unless another container uses it first.
     Left,
     /// A lasting container has used it: it stays until it is torn down.
     Kept,

@@ -50,7 +50,7 @@ fn attachment(pid: u32, service: &str, ip: IpAddr, global_ip: Option<IpAddr>) ->
 }
 
 #[test]
-fn leases_are_what_the_records_say_whatever_the_order_they_are_read_in() {
+fn leases_are_what_the_records_say_in_any_order_of_reading() {
     let ip = "10.77.78.194".parse().unwrap();
     let global = "10.77.4.2".parse().unwrap();
     let records = [

@@ -20,7 +20,7 @@ pub struct DnsConfig {
     pub serve: ServeDns,
     /// Where to answer.
     pub listen: DnsListen,
-    /// Zones of ours beside `{deployment}.local`, lowercase, without the final dot.
+    /// Zones we answer for in addition to `{deployment}.local`, lowercase, without the final dot.
     pub zones: BTreeSet<String>,
     /// Whether services have names without being registered.
     pub service_names: ServiceNames,
@@ -119,7 +119,7 @@ pub fn dns(desired: &Desired, config: &DnsConfig) -> Option<DnsPlan> {
 /// What names are reckoned with: the zones, and where the names come from.
 #[derive(Debug, Clone, Copy)]
 pub struct Naming<'a> {
-    /// The zones of ours.
+    /// The zones we answer for.
     pub plan: &'a DnsPlan,
     /// The deployment's zone, which relative names get.
     pub zone: &'a str,
@@ -138,7 +138,7 @@ impl Naming<'_> {
         }
     }
 
-    /// Whether an absolute name lies in a zone of ours, and is short enough to be one.
+    /// Whether an absolute name lies in a zone we answer for, and is short enough to be one.
     pub fn is_ours(&self, name: &str) -> bool {
         is_dns_name(name) && self.is_below_a_zone(name)
     }
@@ -181,7 +181,7 @@ impl Naming<'_> {
         if attached.is_empty() { DnsChange::Remove(name.to_owned()) } else { DnsChange::Set(name.to_owned(), attached) }
     }
 
-    /// The registered names that lie in no zone of ours, and that nobody answers therefore.
+    /// The registered names that lie in none of our zones, and that are not answered therefore.
     pub fn strangers<'d>(&self, desired: &'d Desired) -> Vec<&'d str> {
         let names = desired.dns().keys().map(String::as_str);
         names.filter(|name| !self.is_ours(&self.absolute(name))).collect()

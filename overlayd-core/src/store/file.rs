@@ -17,7 +17,7 @@ pub(super) type Open = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
 pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
     let failed = |error: io::Error| unreadable(path, error.to_string());
     if !path.try_exists().map_err(failed)? {
-        // redb makes a new file in several steps, and takes one that has not seen the last of them for somebody else's.
+        // redb makes a new file in several steps, and takes one that has not seen the last of them for a file of another program.
         let draft = private_file::draft_of(path);
         private_file::remove(&draft).map_err(failed)?;
         drop(open_file(path, &draft)?);

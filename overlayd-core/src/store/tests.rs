@@ -23,7 +23,7 @@ fn new_path() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_is_written_too_and_never_overtakes() {
+async fn what_is_committed_in_passing_is_written_and_never_overtakes() {
     let (_dir, path) = new_path();
     {
         let (store, _) = Store::open(&path).unwrap();
@@ -65,10 +65,10 @@ async fn a_crash_while_the_file_is_made_leaves_none() {
 #[test]
 fn a_damaged_file_refuses_to_open_and_stays_as_it_is() {
     let (_dir, path) = new_path();
-    std::fs::write(&path, b"not a database, but somebody's bytes").unwrap();
+    std::fs::write(&path, b"not a database, but bytes of another program").unwrap();
     let message = Store::open(&path).unwrap_err().to_string();
     assert!(message.contains("state.redb") && message.contains("Restore"), "{message}");
-    assert_eq!(std::fs::read(&path).unwrap(), b"not a database, but somebody's bytes");
+    assert_eq!(std::fs::read(&path).unwrap(), b"not a database, but bytes of another program");
 }
 
 /// A file of this format with these rows.

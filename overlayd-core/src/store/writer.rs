@@ -15,7 +15,7 @@ use super::{Job, META, RECORDS, Row, file::Open};
 /// Key of the number of the last transaction.
 const LAST: &str = "last";
 
-/// How long a change that nobody waits for may wait for company.
+/// How long a change committed in passing may wait for others to share a sync with.
 const COMPANY: Duration = Duration::from_millis(10);
 
 /// Writes transactions one after the other.
@@ -42,7 +42,7 @@ impl Writer {
         Ok(Self { open, database: Some(database), last, doubtful: None })
     }
 
-    /// Commits what is queued, until nobody can queue anything more.
+    /// Commits what is queued, until the handle is dropped and no more can be queued.
     pub(super) fn serve(mut self, queue: &mpsc::Receiver<Job>) {
         while let Ok(first) = queue.recv() {
             let jobs = gathered(first, queue);
@@ -52,7 +52,9 @@ impl Writer {
             for job in jobs.into_iter().rev() {
                 match (job.done, &outcome) {
                     (Some(waiter), _) => waiter.tell(outcome.clone()),
-                    (None, Err(error)) => tracing::error!(%error, "a change nobody waits for could not be recorded"),
+                    (None, Err(error)) => {
+                        tracing::error!(%error, "a change committed in passing could not be recorded")
+                    }
                     (None, Ok(())) => {}
                 }
             }
@@ -98,7 +100,7 @@ impl Writer {
     }
 }
 
-/// All that is queued, once somebody waits for any of it or it has waited for long enough.
+/// All that is queued, once a request waits for any of it or it has waited for long enough.
 fn gathered(first: Job, queue: &mpsc::Receiver<Job>) -> Vec<Job> {
     let until = Instant::now() + COMPANY;
     let mut jobs = vec![first];
