@@ -36,6 +36,13 @@ fn build(cargo: &OsStr, own: &Path) -> Result<()> {
         name => name,
     };
     let mut cargo = Command::new(cargo);
+    // Set by the cargo that started this; build scripts that read them would run again.
+    for (variable, _) in env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&variable);
+        }
+    }
     cargo.current_dir(WORKSPACE).args(["build", "--locked", "--profile", profile, "--package", "overlayd"]);
     ensure!(cargo.status().context("could not start cargo")?.success(), "overlayd could not be built");
     Ok(())
