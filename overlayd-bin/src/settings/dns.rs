@@ -69,6 +69,10 @@ enum ServiceNamePolicy {
     Attached,
 }
 
+/// Where a Linux host names its own servers. The second file has those behind the stub of systemd-resolved that the first
+/// may name.
+const HOST_SERVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
 impl DnsSettings {
     /// Refuses what no plan could be made of.
     pub(super) fn check(&self) -> Result<()> {
@@ -101,7 +105,7 @@ impl DnsSettings {
             (Some(servers), _) if servers.is_empty() => Upstreams::None,
             (Some(servers), _) => Upstreams::Servers(sockets(servers)),
             (None, Some(files)) => Upstreams::ResolvConf(files.clone()),
-            (None, None) => usual.upstreams,
+            (None, None) => Upstreams::ResolvConf(HOST_SERVERS.map(PathBuf::from).to_vec()),
         };
         let listen = match (self.port, self.listen.as_slice()) {
             (Some(port), _) => DnsListen::Node(port),
@@ -152,7 +156,8 @@ mod tests {
 
     #[test]
     fn without_a_table_the_defaults_hold() {
-        assert_eq!(parsed("").unwrap(), DnsConfig::default());
+        let upstreams = Upstreams::ResolvConf(HOST_SERVERS.map(PathBuf::from).to_vec());
+        assert_eq!(parsed("").unwrap(), DnsConfig { upstreams, ..DnsConfig::default() });
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -70,7 +69,8 @@ pub enum DnsListen {
 }
 
 impl Default for DnsConfig {
-    /// Port 53 of the node's overlay address, and the host's own upstreams; the rest as [`DnsPlan`] has it.
+    /// Port 53 of the node's overlay address, no upstreams; the rest as [`DnsPlan`] has it. Where the host keeps its
+    /// own servers is for the daemon's platform to say.
     fn default() -> Self {
         let DnsPlan { ttl, cache_bytes, .. } = DnsPlan::default();
         Self {
@@ -79,11 +79,7 @@ impl Default for DnsConfig {
             zones: BTreeSet::new(),
             service_names: ServiceNames::default(),
             ttl,
-            // The second names the servers behind the stub of systemd-resolved that the first may name.
-            upstreams: Upstreams::ResolvConf(vec![
-                PathBuf::from("/etc/resolv.conf"),
-                PathBuf::from("/run/systemd/resolve/resolv.conf"),
-            ]),
+            upstreams: Upstreams::None,
             split: BTreeMap::new(),
             cache_bytes,
         }
