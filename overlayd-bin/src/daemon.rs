@@ -29,8 +29,8 @@ use self::{
     replace::UpgradeOutcome,
 };
 use crate::{
-    cli::args::{DaemonFlags, DaemonLocation},
     logging,
+    options::{DaemonFlags, DaemonLocation},
     platform::{
         backends::{self, BackendContext},
         directories::wireguard_dir,

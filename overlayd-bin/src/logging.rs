@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stderr};
 use anyhow::{Context as _, Result};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::cli::args::LogFormat;
+use crate::options::LogFormat;
 
 /// What is logged when `RUST_LOG` says nothing.
 const DEFAULT_FILTER: &str = "info";

@@ -3,6 +3,7 @@
 mod cli;
 mod daemon;
 mod logging;
+mod options;
 mod platform;
 mod settings;
 

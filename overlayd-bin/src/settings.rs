@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use overlayd_core::contract::Inbound;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::cli::args::{DaemonFlags, LogFormat, WireGuardChoice};
+use crate::options::{DaemonFlags, LogFormat, WireGuardChoice};
 
 /// Name of the configuration file in the data directory.
 const FILE: &str = "overlayd.toml";

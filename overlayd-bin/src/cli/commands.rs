@@ -5,13 +5,14 @@ use std::{io::Read as _, time::SystemTime};
 use overlayd_core::protocol::{AttachContainer, AttachHandle, Hello, Request, Response, StatusSnapshot};
 
 use super::{
-    args::{self, CallArguments, DaemonLocation, OutputFormat},
+    args::{self, CallArguments, OutputFormat},
     failure::CommandFailure,
     print::{print_json, print_text},
     remote_daemon,
     request_members::{first_unknown, first_wrong},
     tables,
 };
+use crate::options::DaemonLocation;
 
 /// `overlayd status`.
 pub(super) fn status(location: &DaemonLocation, output: OutputFormat) -> Result<(), CommandFailure> {

@@ -14,10 +14,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::{
-    args::{CliCommand, CommandLine, DaemonFlags},
+    args::{CliCommand, CommandLine},
     failure::CommandFailure,
 };
-use crate::daemon;
+use crate::{daemon, options::DaemonFlags};
 
 /// Runs the command line of this process. Usage errors end it with code 2 on the way.
 pub(crate) fn main() -> ExitCode {

@@ -7,7 +7,8 @@ use overlayd_core::{
     protocol::{Request, Response},
 };
 
-use super::{args::DaemonLocation, failure::CommandFailure};
+use super::failure::CommandFailure;
+use crate::options::DaemonLocation;
 
 /// Longest wait for a reply: longer than any deadline of a daemon with usual settings.
 const PATIENCE: Duration = Duration::from_secs(120);

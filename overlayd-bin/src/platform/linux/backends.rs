@@ -15,7 +15,7 @@ use overlayd_nat_traversal::NatTraversal;
 use overlayd_netlink::OwnChanges;
 
 use crate::{
-    cli::args::WireGuardChoice,
+    options::WireGuardChoice,
     platform::absent_wireguard::AbsentWireGuard,
     settings::{RulesetOwnership, Settings},
 };

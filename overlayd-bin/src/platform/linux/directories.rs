@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use overlayd_core::endpoint::{DATA_DIR_VARIABLE, Platform};
 
-use crate::cli::args::DaemonLocation;
+use crate::options::DaemonLocation;
 
 impl DaemonLocation {
     /// Its data directory.
