@@ -4,7 +4,7 @@ use overlayd_core::{
     contract::Target,
     protocol::{EdgeConfig, Frame, Request, Response, salvage_id},
 };
-use overlayd_testkit::fake::Machine;
+use overlayd_testkit::fake::FakeMachine;
 
 /// Any body is a frame or it is not, and says so without panicking. A frame means the same after re-encoding, its
 /// canonical form is stable, and a request's id can be read without decoding it.
@@ -40,14 +40,14 @@ const REQUESTS: usize = 24;
 pub(crate) fn requests(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let mut machine = Machine::default();
+        let mut machine = FakeMachine::default();
         for pid in 1..=64 {
             machine.attacher.start(&Target::Process(pid));
         }
         let mut engine = machine.start().await;
         for line in data.split(|byte| *byte == b'\n').take(REQUESTS) {
             if line == b"!" {
-                Machine::crash(engine).await;
+                FakeMachine::crash(engine).await;
                 engine = machine.start().await;
             } else if let Ok(mut request) = serde_json::from_slice::<Request>(line) {
                 if let Request::MintEdgePeer { ttl_secs, .. } = &mut request {
@@ -58,7 +58,7 @@ pub(crate) fn requests(data: &[u8]) {
             }
         }
         let before = machine.host();
-        Machine::crash(engine).await;
+        FakeMachine::crash(engine).await;
         let engine = machine.start().await;
         assert_eq!(machine.host(), before, "a restart changed the host");
         assert_eq!(engine.answer(Request::TeardownGlobalOverlay).await, Response::Ok);

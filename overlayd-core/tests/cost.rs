@@ -27,8 +27,8 @@ use overlayd_core::{
     store::Store,
 };
 use overlayd_testkit::{
-    fake::{FakeAttacher, FakeDns, FakeOverlay, Script},
-    requests::{self, Numbered},
+    fake::{FakeAttacher, FakeDns, FakeOverlay, FaultScript},
+    requests::{self, NumberedContainer},
 };
 
 struct Counting;
@@ -129,7 +129,7 @@ impl Node {
         let directory = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(&directory.path().join("state.redb")).unwrap();
         store
-            .commit(&(0..peers).map(|number| Numbered(number).on_record()).collect::<Vec<_>>())
+            .commit(&(0..peers).map(|number| NumberedContainer(number).on_record()).collect::<Vec<_>>())
             .durable()
             .await
             .unwrap();
@@ -174,7 +174,7 @@ impl Node {
     /// something may find one beside the request. A request that looked at 10,000 peers itself would show in its memory.
     fn calls(&self) -> [Vec<&'static str>; 3] {
         [self.overlay.fake.script(), self.attacher.script(), self.dns.script()].map(|script| {
-            let mut verbs = Script::verbs(script);
+            let mut verbs = FaultScript::verbs(script);
             verbs.retain(|verb| *verb != "observe");
             verbs
         })
@@ -246,7 +246,7 @@ async fn a_request_costs_as_much_beside_ten_thousand_peers_as_beside_ten() {
 
 /// Requests, each with what takes it back.
 fn kinds() -> Vec<(Request, Option<Request>)> {
-    let key = |number| Numbered(number).key().to_base64();
+    let key = |number| NumberedContainer(number).key().to_base64();
     let (cidr, scope) = ("172.16.0.0/24".to_owned(), PeerScope::Global);
     let handle = AttachHandle::LinuxPid { pid: RESIDENT };
     let publish = |ports| Request::PublishPorts { handle: handle.clone(), ports };
@@ -260,9 +260,9 @@ fn kinds() -> Vec<(Request, Option<Request>)> {
     vec![
         (Request::Hello(Hello::default()), None),
         (Request::NatStatus, None),
-        (Numbered(MANY).add(), Some(Request::RemovePeer { pubkey: key(MANY), scope: PeerScope::Global })),
+        (NumberedContainer(MANY).add(), Some(Request::RemovePeer { pubkey: key(MANY), scope: PeerScope::Global })),
         // Again, and with nothing new.
-        (Numbered(1).add(), None),
+        (NumberedContainer(1).add(), None),
         (
             Request::AddAllowedIp { pubkey: key(2), cidr: cidr.clone(), scope: scope.clone() },
             Some(Request::RemoveAllowedIp { pubkey: key(2), cidr, scope }),

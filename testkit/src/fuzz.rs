@@ -17,15 +17,15 @@ pub fn replay(fuzz: &Path, target: &str, property: impl Fn(&[u8]), least: usize,
         .map(|path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
         .collect();
     inputs.iter().for_each(|input| property(input));
-    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
+    let mut random = RandomSource::new(0x9e37_79b9_7f4a_7c15);
     (0..variations).for_each(|_| property(&random.variation(&inputs)));
 }
 
 /// A small generator (xorshift64, Marsaglia 2003).
 #[derive(Debug)]
-pub struct Random(u64);
+pub struct RandomSource(u64);
 
-impl Random {
+impl RandomSource {
     /// Repeats itself for the same seed; 0 is taken for 1.
     pub fn new(seed: u64) -> Self {
         Self(seed.max(1))

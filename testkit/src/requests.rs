@@ -46,9 +46,9 @@ pub fn attach(handle: AttachHandle, service: &str) -> AttachContainer {
 
 /// One of the peers of a node that has very many, by its number.
 #[derive(Debug, Clone, Copy)]
-pub struct Numbered(pub u32);
+pub struct NumberedContainer(pub u32);
 
-impl Numbered {
+impl NumberedContainer {
     /// The same key each time, and another for each number.
     pub fn key(self) -> PublicKey {
         let mut bytes = [7; 32];

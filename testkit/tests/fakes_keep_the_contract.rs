@@ -18,7 +18,7 @@ use overlayd_core::{
 use overlayd_testkit::{
     contract::{
         HostFacts,
-        attach::{AttachHarness, Container, ContainerLink},
+        attach::{AttachHarness, SeenLink, TestContainer},
         dns::DnsHarness,
         nat::NatHarness,
         overlay::OverlayHarness,
@@ -90,13 +90,13 @@ impl Networks {
         self.own.name() == "fake-windows"
     }
 
-    fn process(pid: u32) -> Container {
-        Container { id: AttachmentId::Process(pid), target: Target::Process(pid) }
+    fn process(pid: u32) -> TestContainer {
+        TestContainer { id: AttachmentId::Process(pid), target: Target::Process(pid) }
     }
 
-    fn compute(number: u32) -> Container {
+    fn compute(number: u32) -> TestContainer {
         let id = format!("wc-{number}");
-        Container { id: AttachmentId::Compute(id.clone()), target: Target::Compute(id) }
+        TestContainer { id: AttachmentId::Compute(id.clone()), target: Target::Compute(id) }
     }
 }
 
@@ -122,7 +122,7 @@ impl AttachHarness for Networks {
         self.own.put_foreign_network(name.clone());
     }
 
-    async fn start_container(&mut self) -> Container {
+    async fn start_container(&mut self) -> TestContainer {
         self.started += 1;
         let number = 1000 + self.started;
         let container = if self.is_windows() { Self::compute(number) } else { Self::process(number) };
@@ -130,38 +130,33 @@ impl AttachHarness for Networks {
         container
     }
 
-    async fn stop_container(&mut self, container: &Container) {
+    async fn stop_container(&mut self, container: &TestContainer) {
         self.own.stop(&container.target);
     }
 
-    async fn inside(&self, container: &Container) -> Vec<ContainerLink> {
+    async fn inside(&self, container: &TestContainer) -> Vec<SeenLink> {
         self.own.inside(&container.target).into_iter().map(as_link).collect()
     }
 
-    async fn reaches(&self, container: &Container, address: IpAddr) -> bool {
+    async fn reaches(&self, container: &TestContainer, address: IpAddr) -> bool {
         self.own.reaches(&container.target, address)
     }
 
-    async fn is_published(&self, container: &Container, port: &PortPlan) -> bool {
+    async fn is_published(&self, container: &TestContainer, port: &PortPlan) -> bool {
         self.own.is_published(&container.target, port)
     }
 
-    fn forbidden(&self) -> Option<Container> {
+    fn forbidden(&self) -> Option<TestContainer> {
         (!self.is_windows()).then(|| Self::process(FakeAttacher::DAEMON_PID))
     }
 
-    fn alien(&self) -> Container {
+    fn alien(&self) -> TestContainer {
         if self.is_windows() { Self::process(7) } else { Self::compute(7) }
     }
 }
 
-fn as_link(seen: SeenInterface) -> ContainerLink {
-    ContainerLink {
-        name: seen.name,
-        addresses: vec![seen.address],
-        mtu: seen.mtu,
-        default_gateway: seen.default_gateway,
-    }
+fn as_link(seen: SeenInterface) -> SeenLink {
+    SeenLink { name: seen.name, addresses: vec![seen.address], mtu: seen.mtu, default_gateway: seen.default_gateway }
 }
 
 struct Names(FakeDns);

@@ -19,11 +19,11 @@ use overlayd_netlink::{Netns, OwnChanges, Rtnl, link::NewBridge};
 use overlayd_testkit::{
     contract::{
         HostFacts,
-        attach::{AttachHarness, Container, ContainerLink},
+        attach::{AttachHarness, SeenLink, TestContainer},
     },
     lab::{
-        self, Confinement, Namespace,
-        probe::{self, Service},
+        self, Namespace, NamespaceConfinement,
+        probe::{self, ReachService},
     },
 };
 
@@ -43,7 +43,7 @@ struct Here {
     neighbour: LinuxBridge,
     containers: HashMap<AttachmentId, Namespace>,
     /// What listens in containers, by port.
-    services: Mutex<HashMap<(AttachmentId, u16), Service>>,
+    services: Mutex<HashMap<(AttachmentId, u16), ReachService>>,
 }
 
 impl Here {
@@ -106,12 +106,12 @@ impl AttachHarness for Here {
         self.rtnl().run(NewBridge { name: &name.0, mac: None, group: 0 }.request()).unwrap();
     }
 
-    async fn start_container(&mut self) -> Container {
-        let namespace = Namespace::container(Confinement::None);
+    async fn start_container(&mut self) -> TestContainer {
+        let namespace = Namespace::container(NamespaceConfinement::None);
         let pid = namespace.pid();
         let container = match self.handles {
-            Handles::Processes => Container { id: AttachmentId::Process(pid), target: Target::Process(pid) },
-            Handles::Namespaces => Container {
+            Handles::Processes => TestContainer { id: AttachmentId::Process(pid), target: Target::Process(pid) },
+            Handles::Namespaces => TestContainer {
                 id: AttachmentId::Namespace(format!("pod-{pid}")),
                 target: Target::Namespace(format!("/proc/{pid}/ns/net").into()),
             },
@@ -120,7 +120,7 @@ impl AttachHarness for Here {
         container
     }
 
-    async fn stop_container(&mut self, container: &Container) {
+    async fn stop_container(&mut self, container: &TestContainer) {
         let namespace = self.containers.remove(&container.id).expect("a container of this test");
         let inside = Netns::at_path(format!("/proc/{}/ns/net", namespace.pid())).unwrap();
         let inner = Rtnl::inside(&inside).unwrap().links().unwrap();
@@ -136,7 +136,7 @@ impl AttachHarness for Here {
         panic!("the namespace of {container:?} does not end");
     }
 
-    async fn inside(&self, container: &Container) -> Vec<ContainerLink> {
+    async fn inside(&self, container: &TestContainer) -> Vec<SeenLink> {
         let rtnl = self.containers[&container.id].enter(Rtnl::here).unwrap();
         let routes = rtnl.routes().unwrap();
         let mut links = rtnl.links().unwrap();
@@ -145,7 +145,7 @@ impl AttachHarness for Here {
         let told = links.iter().map(|link| {
             let addresses = rtnl.addresses(link.index).unwrap();
             let by_this = |route: &&overlayd_netlink::Route| route.link == Some(link.index);
-            ContainerLink {
+            SeenLink {
                 name: LinkName::new(link.name.clone()).unwrap(),
                 addresses: addresses.iter().filter(|a| a.is_global()).map(|a| a.net).collect(),
                 mtu: u16::try_from(link.mtu).unwrap(),
@@ -159,28 +159,28 @@ impl AttachHarness for Here {
         told.collect()
     }
 
-    async fn reaches(&self, container: &Container, address: IpAddr) -> bool {
+    async fn reaches(&self, container: &TestContainer, address: IpAddr) -> bool {
         probe::ping(&self.containers[&container.id], address, 56).is_some()
     }
 
-    async fn is_published(&self, container: &Container, port: &PortPlan) -> bool {
+    async fn is_published(&self, container: &TestContainer, port: &PortPlan) -> bool {
         let key = (container.id.clone(), port.container_port);
         let any = (Ipv4Addr::UNSPECIFIED, port.container_port).into();
         let mut services = self.services.lock().unwrap();
-        let start = || Service::start(&self.containers[&container.id], any, PortProtocol::Tcp);
+        let start = || ReachService::start(&self.containers[&container.id], any, PortProtocol::Tcp);
         let service = services.entry(key).or_insert_with(start);
         // A port that leads nowhere is refused at once.
         service.asked_by(&self.host, (Ipv4Addr::new(10, 77, 8, 1), port.host_ports.0).into(), None).is_some()
     }
 
-    fn forbidden(&self) -> Option<Container> {
+    fn forbidden(&self) -> Option<TestContainer> {
         // The process that holds the host's namespace open.
         let pid = self.host.pid();
-        Some(Container { id: AttachmentId::Process(pid), target: Target::Process(pid) })
+        Some(TestContainer { id: AttachmentId::Process(pid), target: Target::Process(pid) })
     }
 
-    fn alien(&self) -> Container {
-        Container { id: AttachmentId::Compute("vm".into()), target: Target::Compute("vm".into()) }
+    fn alien(&self) -> TestContainer {
+        TestContainer { id: AttachmentId::Compute("vm".into()), target: Target::Compute("vm".into()) }
     }
 }
 

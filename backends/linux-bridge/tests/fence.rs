@@ -12,7 +12,7 @@ use overlayd_core::contract::{AttachPlan, Attacher, AttachmentId, Egress, FenceP
 use overlayd_linux_bridge::TableProtection;
 use overlayd_testkit::lab::{
     Namespace,
-    probe::{Service, WAYS, Way, is_cut_off, pings, reaches},
+    probe::{ReachPath, ReachService, WAYS, is_cut_off, pings, reaches},
 };
 
 /// The same test for both families.
@@ -181,14 +181,14 @@ async fn host_process(bench: Bench) {
     yard.bench.host.run(&[&["ip", "addr", "add", &alias, "dev", "lo"], nodad].concat());
     let (free, red) = (yard.who("free").1, yard.who("red").1);
     let host = &yard.bench.host;
-    let [free, red] = [free, red].map(|at| Service::start(yard.receiver(at), (at, 0).into(), PortProtocol::Udp));
-    let arrives = |at: &Service| at.asked_by(host, at.address(), Some(ip(own))).is_some();
+    let [free, red] = [free, red].map(|at| ReachService::start(yard.receiver(at), (at, 0).into(), PortProtocol::Udp));
+    let arrives = |at: &ReachService| at.asked_by(host, at.address(), Some(ip(own))).is_some();
     assert!(arrives(&free));
     let plan = at_address(&yard.bench, AttachmentId::Host("web".into()), ip(own));
     yard.bench.backend.attach(&plan).await.unwrap();
     assert!(arrives(&red) && free.is_unheard_by(host, free.address(), Some(ip(own))));
-    assert!(is_cut_off(yard.who("blue").0, host, ip(own), Way::Udp), "another network's member reaches it");
-    assert!(reaches(yard.who("red").0, host, ip(own), Way::Udp));
+    assert!(is_cut_off(yard.who("blue").0, host, ip(own), ReachPath::Udp), "another network's member reaches it");
+    assert!(reaches(yard.who("red").0, host, ip(own), ReachPath::Udp));
     yard.bench.backend.detach(&plan.id).await.unwrap();
     assert!(arrives(&free));
 }

@@ -11,7 +11,7 @@ use overlayd_linux_bridge::TableProtection;
 use overlayd_netlink::nft::{Family, Nft, Tenure, claim_table};
 use overlayd_testkit::lab::{
     Namespace,
-    probe::{Way, is_cut_off, reaches},
+    probe::{ReachPath, is_cut_off, reaches},
 };
 
 /// Two members of one network and somebody of none, on one bridge.
@@ -48,8 +48,8 @@ impl Three {
     fn assert_fenced(&self, when: &str) {
         let [(one, _), (two, second)] = &self.members;
         let at = service_ip;
-        assert!(reaches(one, two, at(second), Way::Udp), "members are apart {when}");
-        assert!(is_cut_off(one, &self.other.0, at(&self.other.1), Way::Udp), "the fence is open {when}");
+        assert!(reaches(one, two, at(second), ReachPath::Udp), "members are apart {when}");
+        assert!(is_cut_off(one, &self.other.0, at(&self.other.1), ReachPath::Udp), "the fence is open {when}");
     }
 
     fn table(&self) -> String {
@@ -145,7 +145,7 @@ async fn a_fence_that_cannot_be_put_up_fails_the_attach() {
     three.assert_fenced("in the hands of another process");
     drop(thief);
     three.bench.backend.attach(&plan).await.unwrap();
-    assert!(is_cut_off(&late, &three.other.0, service_ip(&three.other.1), Way::Udp));
+    assert!(is_cut_off(&late, &three.other.0, service_ip(&three.other.1), ReachPath::Udp));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{Bench, V4, V6, container, ip};
 use overlayd_core::contract::{Attacher, AttachmentId, Error};
-use overlayd_testkit::lab::{Confinement, Namespace, probe::pings};
+use overlayd_testkit::lab::{Namespace, NamespaceConfinement, probe::pings};
 
 /// Links, IPv4 addresses and routes, and rules of the host.
 async fn facts(bench: &Bench) -> Vec<String> {
@@ -115,7 +115,7 @@ async fn two_capabilities_are_enough_for_a_container_that_has_no_more() {
         assert!(status.contains("CapEff:\t0000000000201000"), "{status}");
         return attach_with_few_privileges(pid.parse().unwrap()).await;
     }
-    let (host, one) = (Namespace::host(), Namespace::container(Confinement::NoCapabilities));
+    let (host, one) = (Namespace::host(), Namespace::container(NamespaceConfinement::NoCapabilities));
     let (own, pid) = (std::env::current_exe().unwrap(), one.pid().to_string());
     let name = "two_capabilities_are_enough_for_a_container_that_has_no_more";
     let capabilities = "-all,+net_admin,+sys_admin";

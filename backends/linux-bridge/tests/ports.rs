@@ -13,7 +13,7 @@ use common::{Bench, V4, V6, container, ip, service_ip};
 use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, Inbound, PortPlan, PortProtocol};
 use overlayd_testkit::lab::{
     Namespace,
-    probe::{Capture, MARKER, Service, Way, is_cut_off, pings, reaches},
+    probe::{MARKER, PacketCapture, ReachPath, ReachService, is_cut_off, pings, reaches},
 };
 
 /// For what should arrive, and for what should not.
@@ -56,12 +56,12 @@ fn any(like: IpAddr) -> IpAddr {
 }
 
 /// A service at this port of the container's, of all its addresses.
-fn serve(bench: &Bench, container: &Namespace, inside: u16, protocol: PortProtocol) -> Service {
-    Service::start(container, (any(ip(bench.family.uplink)), inside).into(), protocol)
+fn serve(bench: &Bench, container: &Namespace, inside: u16, protocol: PortProtocol) -> ReachService {
+    ReachService::start(container, (any(ip(bench.family.uplink)), inside).into(), protocol)
 }
 
 /// Whom the service saw when the client spoke to this port of the host.
-fn seen(service: &Service, client: &Namespace, host: &str, port: u16) -> Option<IpAddr> {
+fn seen(service: &ReachService, client: &Namespace, host: &str, port: u16) -> Option<IpAddr> {
     service.asked_by(client, (ip(host), port).into(), None).map(|asker| asker.ip())
 }
 
@@ -137,7 +137,7 @@ async fn no_echo(bench: Bench) {
     let nobody = common::numbered(bench.family.web, 50).addr();
     one.run(&["ip", "neigh", "replace", &nobody.to_string(), "lladdr", "02:00:00:00:00:50", "dev", "eth0"]);
     let socket = one.enter(|| UdpSocket::bind((any(nobody), 0))).unwrap();
-    let capture = Capture::start(&one, &MARKER);
+    let capture = PacketCapture::start(&one, &MARKER);
     for _ in 0..SHOUTS {
         socket.send_to(&MARKER, (nobody, 9)).unwrap();
     }
@@ -203,7 +203,7 @@ async fn loopback(bench: Bench) {
         let service = serve(&bench, &one, 80, protocol);
         assert!(service.is_unheard_by(&bench.host, (ip(loopback), 8000).into(), None), "{protocol:?}");
         // The host's own services there stay in reach, whatever ports are published.
-        let own = Service::start(&bench.host, (ip(loopback), 8000).into(), protocol);
+        let own = ReachService::start(&bench.host, (ip(loopback), 8000).into(), protocol);
         assert!(own.asked_by(&bench.host, own.address(), None).is_some(), "{protocol:?}");
     }
 }
@@ -270,7 +270,7 @@ async fn occupied(bench: Bench) {
     let plan = |ports| AttachPlan { ports, ..bench.plan(&one, &bench.web(), 2) };
     let uplink = ip(bench.family.uplink);
     for (protocol, other) in [(PortProtocol::Tcp, PortProtocol::Udp), (PortProtocol::Udp, PortProtocol::Tcp)] {
-        let program = Service::start(&bench.host, (uplink, 0).into(), protocol);
+        let program = ReachService::start(&bench.host, (uplink, 0).into(), protocol);
         let number = program.address().port();
         let ports = |host_ip| vec![PortPlan { host_ip, ..port(protocol, (number, number), 80) }];
         for host_ip in [None, Some(uplink)] {
@@ -287,7 +287,7 @@ async fn spoofed_source(bench: Bench) {
     let (one, plan) = published(&bench, 2, vec![]).await;
     let (two, other) = published(&bench, 3, vec![]).await;
     let to = service_ip(&other);
-    assert!(reaches(&one, &two, to, Way::Udp));
+    assert!(reaches(&one, &two, to, ReachPath::Udp));
     let mut joined = AttachPlan { ..plan };
     joined.overlay = Some(bench.overlay_leg());
     bench.backend.attach(&joined).await.unwrap();
@@ -298,7 +298,7 @@ async fn spoofed_source(bench: Bench) {
         let nodad: &[&str] = if to.is_ipv4() { &[] } else { &["nodad"] };
         one.run(&[&["ip", "addr", "add", &address, "dev", interface], nodad].concat());
         let (receiver, at) = if interface == "eth0" { (&two, to) } else { (&bench.remote, ip(bench.family.remote)) };
-        let service = Service::start(receiver, (at, 0).into(), PortProtocol::Udp);
+        let service = ReachService::start(receiver, (at, 0).into(), PortProtocol::Udp);
         // The ends of the overlay's stand-in may have to find each other first.
         let start = Instant::now();
         let honest = || service.asked_by(&one, service.address(), Some(own)).is_some();
@@ -318,7 +318,7 @@ async fn spoofed_mac(bench: Bench) {
     assert!(pings(&one, bench.web().gateways[0].addr()));
     let route = bench.web().gateways[0].addr().to_string();
     one.run(&["ip", "link", "set", "eth0", "address", "02:00:00:00:00:99"]);
-    assert!(is_cut_off(&one, &bench.host, bench.web().gateways[0].addr(), Way::Icmp), "{route} {plan:?}");
+    assert!(is_cut_off(&one, &bench.host, bench.web().gateways[0].addr(), ReachPath::Icmp), "{route} {plan:?}");
 }
 
 async fn stolen_address(bench: Bench) {
@@ -338,7 +338,7 @@ async fn stolen_address(bench: Bench) {
     other.run(&["ip", "neigh", "flush", "all"]);
     assert!(!pings(&other, address.addr()), "the thief answers");
     assert!(!entry().contains("REACHABLE"), "{}", entry());
-    let service = Service::start(&other, (any(address.addr()), 0).into(), PortProtocol::Udp);
+    let service = ReachService::start(&other, (any(address.addr()), 0).into(), PortProtocol::Udp);
     let to = (service_ip(&bench.plan(&other, &bench.web(), 4)), service.address().port()).into();
     assert!(service.is_unheard_by(&thief, to, Some(address.addr())), "the thief speaks for the owner");
 }

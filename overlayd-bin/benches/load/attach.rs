@@ -1,7 +1,7 @@
 //! Containers come and go: over the socket, with the durable record, next to none and next to many.
 
 use overlayd_core::protocol::{AttachContainer, AttachHandle, Request, Response};
-use overlayd_testkit::lab::{Client, Namespace};
+use overlayd_testkit::lab::{LabClient, Namespace};
 
 use crate::{
     Args, floor,
@@ -60,7 +60,7 @@ fn round(node: &mut Node, args: &Args, report: &mut Report, kind: Kind, guests: 
     }
 }
 
-fn ask(client: &mut Client, request: &Request) {
+fn ask(client: &mut LabClient, request: &Request) {
     assert!(matches!(client.ask(request.clone()), Response::Attached(_) | Response::Ok));
 }
 

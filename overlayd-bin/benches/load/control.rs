@@ -11,7 +11,7 @@ use overlayd_core::{
     protocol::{Hello, PeerScope, PeerSpec, Request},
 };
 
-use overlayd_testkit::lab::Client;
+use overlayd_testkit::lab::LabClient;
 
 use crate::{
     Args,
@@ -52,7 +52,7 @@ fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
     };
     let come_and_go = || {
         for round in 0..6 {
-            let work = |client: &mut Client, request: &Request| drop(client.ask(request.clone()));
+            let work = |client: &mut LabClient, request: &Request| drop(client.ask(request.clone()));
             deal(args.clients, &requests(round % 2 == 0), || node.client(), work);
         }
     };
@@ -70,7 +70,7 @@ fn crowd(node: &mut Node, args: &Args, report: &mut Report) {
 }
 
 /// How long a question takes, asked now and then on a connection of its own for as long as others work.
-fn asked_during(node: &Node, work: impl FnOnce(), ask: impl Fn(&mut Client) + Sync) -> Timed {
+fn asked_during(node: &Node, work: impl FnOnce(), ask: impl Fn(&mut LabClient) + Sync) -> Timed {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let asking = scope.spawn(|| {

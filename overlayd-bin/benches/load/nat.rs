@@ -10,8 +10,8 @@ use overlayd_core::{
     protocol::{NatConfigSpec, Request},
 };
 use overlayd_testkit::{
-    fake::{FakeAttacher, FakeDns, FakeNat, FakeOverlay, Reaction, Stage},
-    lab::{Client, Cluster},
+    fake::{CallStage, FakeAttacher, FakeDns, FakeNat, FakeOverlay, FaultReaction},
+    lab::{LabClient, LabCluster},
 };
 use tokio::{net::UnixListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn measure(args: &Args, report: &mut Report) {
     let (runtime, directory) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
     let (nat, socket) = (FakeNat::default(), directory.path().join("socket"));
-    nat.script().always(Stage::Entry, |call| call.verb == "discover", Reaction::Hang);
+    nat.script().always(CallStage::Entry, |call| call.verb == "discover", FaultReaction::Hang);
     runtime.block_on(serve(nat.clone(), directory.path(), &socket));
-    let connect = || Client::connect(&socket, PATIENCE).unwrap();
+    let connect = || LabClient::connect(&socket, PATIENCE).unwrap();
     connect().ok(Request::SetLocalNodeId { node_id: 1 });
     connect().ask(setup());
     let asked = thread::scope(|scope| {
@@ -46,7 +46,7 @@ pub(crate) fn measure(args: &Args, report: &mut Report) {
 
 /// A set-up that wants NATs to be traversed.
 fn setup() -> Request {
-    let mut request = Cluster::V4.setup(0);
+    let mut request = LabCluster::V4.setup(0);
     if let Request::SetupGlobalOverlay(setup) = &mut request {
         setup.nat = Some(NatConfigSpec { enabled: true, ..NatConfigSpec::default() });
     }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use overlayd_core::protocol::{OverlayMode, Request};
-use overlayd_testkit::lab::{Client, Cluster, Confinement, Host, Lab, Namespace, Underlay, await_cleanup};
+use overlayd_testkit::lab::{
+    Host, Lab, LabClient, LabCluster, Namespace, NamespaceConfinement, Underlay, await_cleanup,
+};
 
 use crate::{Args, stats::Timed};
 
@@ -28,7 +30,7 @@ impl Node {
         let mut lab = Lab::new(1, &Underlay::default(), &args.overlayd);
         lab.hosts[0].log_filter = Some(std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         let underlay = lab.hosts[0].v4();
-        Cluster::V4.raise(&mut lab.hosts[0].start(), 0, &[], underlay);
+        LabCluster::V4.raise(&mut lab.hosts[0].start(), 0, &[], underlay);
         Self { lab, services: 0 }
     }
 
@@ -36,7 +38,7 @@ impl Node {
         &self.lab.hosts[0]
     }
 
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> LabClient {
         self.host().client()
     }
 
@@ -71,7 +73,7 @@ impl Node {
 
 /// Containers without anything in them.
 pub(crate) fn containers(count: usize) -> Vec<Namespace> {
-    (0..count).map(|_| Namespace::container(Confinement::None)).collect()
+    (0..count).map(|_| Namespace::container(NamespaceConfinement::None)).collect()
 }
 
 /// Deals `jobs` out to so many clients of their own, which work on them at the same time, one after the other each.

@@ -9,8 +9,8 @@ use std::{
 
 use overlayd_core::keys::PrivateKey;
 use overlayd_testkit::lab::{
-    Cluster, Host, Lab, Namespace, Underlay,
-    probe::{Echo, pings},
+    Host, Lab, LabCluster, Namespace, Underlay,
+    probe::{UdpEcho, pings},
 };
 
 use crate::container;
@@ -127,7 +127,7 @@ impl Way {
 
     /// How long a datagram of 64 bytes and its answer take, in the middle of many.
     fn micros(&self) -> f64 {
-        let echo = Echo::start(&self.to, self.address);
+        let echo = UdpEcho::start(&self.to, self.address);
         let to = SocketAddr::new(self.address, echo.port);
         let trips = self.from.spawn(move || {
             let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
@@ -152,7 +152,7 @@ impl Way {
 
 fn by_overlayd(what: &'static str, then: impl Fn(&mut Host)) -> Way {
     let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let (from, to) = (container(), container());
     lab.hosts[0].client().attach(from.pid(), "web");
     let address = lab.hosts[1].client().attach(to.pid(), "web");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use overlayd_core::protocol::{OverlayMode, Request, Response};
-use overlayd_testkit::lab::{self, Cluster, Host, Namespace, Underlay, probe::pings};
+use overlayd_testkit::lab::{self, Host, LabCluster, Namespace, Underlay, probe::pings};
 
 use crate::container;
 
@@ -56,7 +56,7 @@ fn no_address_is_handed_out_twice_after_kill_9() {
 fn set_up(host: &Host) {
     let mut client = host.client();
     client.ok(Request::SetLocalNodeId { node_id: 0 });
-    client.ask(Cluster::V4.setup(0));
+    client.ask(LabCluster::V4.setup(0));
     client.ask(Request::SetupServiceOverlay { service: "web".into(), mode: OverlayMode::Auto });
 }
 
@@ -68,7 +68,7 @@ fn gateway(host: &Host) -> IpAddr {
 /// Attaches all containers by several clients, kills the daemon while they run, and returns what was answered before.
 fn attach_until_killed(host: &mut Host, containers: &[Namespace], moment: Duration) -> BTreeMap<u32, IpAddr> {
     let answered = Mutex::new(BTreeMap::new());
-    let clients: Vec<lab::Client> = (0..CLIENTS).map(|_| host.client()).collect();
+    let clients: Vec<lab::LabClient> = (0..CLIENTS).map(|_| host.client()).collect();
     thread::scope(|scope| {
         for (number, mut client) in clients.into_iter().enumerate() {
             let answered = &answered;

@@ -15,7 +15,7 @@ use std::{fs, mem::discriminant, os::unix::process::ExitStatusExt, time::Duratio
 use overlayd_core::protocol::{Request, Response};
 use overlayd_testkit::{
     contract::HostFacts,
-    lab::{self, Client, Host, Lab, Namespace, Underlay},
+    lab::{self, Host, Lab, LabClient, Namespace, Underlay},
 };
 
 use self::script::Script;
@@ -194,14 +194,14 @@ impl<'a> Stage<'a> {
     }
 
     /// Starts a daemon and waits until it is at work; `None` if it ends before.
-    fn start(&mut self) -> Option<Client> {
+    fn start(&mut self) -> Option<LabClient> {
         let lives = self.host.start_if_it_can();
-        let mut client = lives.then(|| Client::connect(&self.host.socket(), Duration::ZERO).ok()).flatten()?;
+        let mut client = lives.then(|| LabClient::connect(&self.host.socket(), Duration::ZERO).ok()).flatten()?;
         client.call(Request::Status).ok().map(|_| client)
     }
 
     /// A daemon that nothing was asked of yet; `None` if it has ended.
-    fn set_up(&mut self, (name, value): (&str, &str)) -> Option<Client> {
+    fn set_up(&mut self, (name, value): (&str, &str)) -> Option<LabClient> {
         let data = self.host.data_dir();
         if data.exists() {
             fs::remove_dir_all(&data).expect("the data of the daemon before is removed");

@@ -16,7 +16,7 @@ use std::{
 
 use overlayd_testkit::{
     contract::HostFacts,
-    lab::{self, Cluster, Host, Namespace, Underlay, probe::pings},
+    lab::{self, Host, LabCluster, Namespace, Underlay, probe::pings},
 };
 
 use crate::container;
@@ -30,7 +30,7 @@ fn a_hundred_containers_attach_and_detach_by_eight_clients() {
         return;
     }
     let mut lab = crate::lab(1, &Underlay::default());
-    let node = Cluster::V4.raise(&mut lab.hosts[0].start(), 0, &["web", "db"], "192.0.2.1".parse().expect("it is"));
+    let node = LabCluster::V4.raise(&mut lab.hosts[0].start(), 0, &["web", "db"], "192.0.2.1".parse().expect("it is"));
     let host = &lab.hosts[0];
     // A bridge that once had a member has another route in the kernel's own table.
     for service in ["web", "db"] {
@@ -84,7 +84,7 @@ fn gateway(service: &overlayd_core::protocol::ServiceStatus) -> IpAddr {
 fn in_parallel<T: Send>(
     host: &Host,
     containers: &[Namespace],
-    work: impl Fn(&mut lab::Client, usize, &Namespace) -> T + Sync,
+    work: impl Fn(&mut lab::LabClient, usize, &Namespace) -> T + Sync,
 ) -> Vec<T> {
     let mut results: Vec<(usize, T)> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)

@@ -7,7 +7,7 @@
 
 use overlayd_core::protocol::{OverlayMode, PeerScope, PeerSpec, Request, Response, ServiceOverlayInfo};
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Underlay,
+    self, Host, LabCluster, Underlay,
     probe::{pings, transfer},
 };
 
@@ -50,7 +50,7 @@ fn containers_of_a_dedicated_service_reach_each_other_over_its_own_device() {
         return;
     }
     let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &[], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &[], Host::v4);
     let infos: Vec<ServiceOverlayInfo> = lab.hosts.iter().map(set_up).collect();
     for (host, other) in [(0, 1), (1, 0)] {
         tell(&lab.hosts[host], &lab.hosts[other], &infos[other]);
@@ -89,7 +89,7 @@ fn a_port_that_another_program_has_is_passed_over() {
     let _others = [host.namespace.enter(bind(51421)), host.namespace.enter(bind(51422))];
     let before = host.facts();
     let mut client = host.start();
-    Cluster::V4.raise(&mut client, 0, &[], host.v4());
+    LabCluster::V4.raise(&mut client, 0, &[], host.v4());
     let info = set_up(host);
     assert_eq!(info.wg_port, Some(51423));
     assert_eq!(set_up(host), info, "a repeated setup says the same");

@@ -13,7 +13,7 @@ use std::{
 use overlayd_core::protocol::{AttachContainer, DriftStatus, Request, Response};
 use overlayd_testkit::{
     lab::{
-        self, Cluster, Host, Lab, Namespace, Underlay,
+        self, Host, Lab, LabCluster, Namespace, Underlay,
         probe::{pings, transfer},
     },
     requests::{attach, process},
@@ -51,7 +51,7 @@ struct World {
     peer: String,
 }
 
-fn at_work(cluster: Cluster) -> World {
+fn at_work(cluster: LabCluster) -> World {
     let mut lab = crate::lab(2, &Underlay::default());
     // Where the daemon holds its rules, no other program can take them away in the first place.
     let data_dir = lab.hosts[0].data_dir();
@@ -195,7 +195,7 @@ fn what_somebody_takes_away_is_back_at_once() {
     if !lab::available() {
         return;
     }
-    for cluster in [Cluster::V4, Cluster::V6] {
+    for cluster in [LabCluster::V4, LabCluster::V6] {
         let world = at_work(cluster);
         let mut took = Vec::new();
         for act in world.acts() {
@@ -230,7 +230,7 @@ fn what_the_daemon_does_itself_is_no_drift() {
         return;
     }
     let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web", "db"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web", "db"], Host::v4);
     let host = &lab.hosts[0];
     let mut client = host.client();
     for _ in 0..3 {
@@ -264,7 +264,7 @@ fn a_container_that_dies_is_detached_and_its_address_rests() {
     let mut lab = crate::lab(1, &Underlay::default());
     let host = &mut lab.hosts[0];
     let mut client = host.start();
-    Cluster::V4.raise(&mut client, 0, &["web"], host.v4());
+    LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
     let (stays, dies) = (container(), container());
     client.attach(stays.pid(), "web");
     let ip = client.attach(dies.pid(), "web");

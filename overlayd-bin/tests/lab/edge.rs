@@ -10,7 +10,7 @@ use std::{net::IpAddr, time::Instant};
 use ipnet::IpNet;
 use overlayd_core::protocol::{EdgeConfig, EdgePeerStatus, PeerSpec, Request, Response, SecretText};
 use overlayd_testkit::lab::{
-    self, Client, Cluster, Host, Lab, Namespace, Underlay,
+    self, Host, Lab, LabClient, LabCluster, Namespace, Underlay,
     probe::{ping, pings, transfer},
 };
 
@@ -24,7 +24,7 @@ struct Yard {
 }
 
 impl Yard {
-    fn new(cluster: Cluster) -> Self {
+    fn new(cluster: LabCluster) -> Self {
         let mut lab = crate::lab(2, &Underlay::default());
         let host = &mut lab.hosts[0];
         let mut client = host.start();
@@ -43,7 +43,7 @@ impl Yard {
         &mut self.lab.hosts[0]
     }
 
-    fn client(&self) -> Client {
+    fn client(&self) -> LabClient {
         self.lab.hosts[0].client()
     }
 
@@ -126,7 +126,7 @@ pub(crate) fn reaches(edge: &Namespace, to: IpAddr) -> bool {
     false
 }
 
-fn an_edge_keeps_to_its_grants(cluster: Cluster) {
+fn an_edge_keeps_to_its_grants(cluster: LabCluster) {
     if !lab::available() {
         return;
     }
@@ -154,12 +154,12 @@ fn an_edge_keeps_to_its_grants(cluster: Cluster) {
 
 #[test]
 fn an_ipv4_edge_reaches_what_it_was_granted_and_nothing_else() {
-    an_edge_keeps_to_its_grants(Cluster::V4);
+    an_edge_keeps_to_its_grants(LabCluster::V4);
 }
 
 #[test]
 fn an_ipv6_edge_reaches_what_it_was_granted_and_nothing_else() {
-    an_edge_keeps_to_its_grants(Cluster::V6);
+    an_edge_keeps_to_its_grants(LabCluster::V6);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn an_edge_is_let_in_until_its_time_is_over() {
     if !lab::available() {
         return;
     }
-    let mut yard = Yard::new(Cluster::V4);
+    let mut yard = Yard::new(LabCluster::V4);
     let before = yard.host().facts();
     let config = yard.mint(20);
     let machine = yard.lab.hosts.pop().expect("a second host");

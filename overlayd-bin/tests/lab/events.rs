@@ -5,7 +5,7 @@
 //! ```
 
 use overlayd_core::protocol::{Event, Request, SetupGlobalOverlay};
-use overlayd_testkit::lab::{self, Cluster, Host, Underlay, probe::pings};
+use overlayd_testkit::lab::{self, Host, LabCluster, Underlay, probe::pings};
 
 #[test]
 fn clients_hear_that_a_peer_is_there_and_that_it_has_moved() {
@@ -19,7 +19,7 @@ fn clients_hear_that_a_peer_is_there_and_that_it_has_moved() {
         .hosts
         .iter()
         .enumerate()
-        .map(|(number, host)| Cluster::V4.raise(&mut host.client(), number, &[], host.v4()))
+        .map(|(number, host)| LabCluster::V4.raise(&mut host.client(), number, &[], host.v4()))
         .collect();
     lab.hosts[0].client().ok(nodes[1].as_peer());
     lab.hosts[1].client().ok(nodes[0].as_peer());
@@ -28,7 +28,7 @@ fn clients_hear_that_a_peer_is_there_and_that_it_has_moved() {
     let pubkey = nodes[1].public_key.clone();
     let healthy = Event::PeerHealthChanged { pubkey: pubkey.clone(), healthy: true };
     listening.hear(&healthy);
-    let Request::SetupGlobalOverlay(setup) = Cluster::V4.setup(1) else { panic!("a setup") };
+    let Request::SetupGlobalOverlay(setup) = LabCluster::V4.setup(1) else { panic!("a setup") };
     lab.hosts[1].client().ask(Request::SetupGlobalOverlay(SetupGlobalOverlay { wg_port: 51999, ..setup }));
     let near = listening.status().node_ip.expect("a node has an address");
     assert!(pings(&lab.hosts[1].namespace, near));

@@ -21,7 +21,7 @@ use overlayd_core::{
     },
 };
 use overlayd_testkit::{
-    lab::{self, Client, Cluster, Host, Namespace, Underlay, probe::pings},
+    lab::{self, Host, LabClient, LabCluster, Namespace, Underlay, probe::pings},
     requests::{attach, process},
 };
 
@@ -72,15 +72,15 @@ const KEPT: [&str; 4] = ["overlayd.lock", "overlayd/keys/node.key", "overlayd/ke
 
 #[test]
 fn every_operation_twice_and_nothing_is_left() {
-    every_operation_twice(Cluster::V4);
+    every_operation_twice(LabCluster::V4);
 }
 
 #[test]
 fn every_operation_twice_in_ipv6_and_nothing_is_left() {
-    every_operation_twice(Cluster::V6);
+    every_operation_twice(LabCluster::V6);
 }
 
-fn every_operation_twice(cluster: Cluster) {
+fn every_operation_twice(cluster: LabCluster) {
     if !lab::available() {
         return;
     }
@@ -127,8 +127,8 @@ fn files(directory: &Path) -> BTreeSet<String> {
 
 /// A client, and what it has asked for.
 struct Walk {
-    client: Client,
-    cluster: Cluster,
+    client: LabClient,
+    cluster: LabCluster,
     sent: BTreeSet<&'static str>,
 }
 
@@ -205,7 +205,7 @@ impl Walk {
     /// A port of the host leads to the container, until it is published no more.
     fn publish(&mut self, container: &Namespace, outside: &Namespace, host: &Host) {
         let _listener = container.enter(|| TcpListener::bind("[::]:80")).expect("a free port");
-        let address = if self.cluster == Cluster::V4 { host.v4() } else { host.v6() };
+        let address = if self.cluster == LabCluster::V4 { host.v4() } else { host.v6() };
         let connects = || {
             let to = SocketAddr::new(address, 8080);
             outside.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)).is_ok())
@@ -252,8 +252,8 @@ impl Walk {
     /// A range of another node.
     fn range(&self, number: u8) -> String {
         match self.cluster {
-            Cluster::V4 => format!("10.77.{}.0/26", 230 + u16::from(number)),
-            Cluster::V6 => format!("fd77:0:0:ff{number:02x}::/64"),
+            LabCluster::V4 => format!("10.77.{}.0/26", 230 + u16::from(number)),
+            LabCluster::V6 => format!("fd77:0:0:ff{number:02x}::/64"),
         }
     }
 

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use overlayd_core::protocol::Request;
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, OUTSIDE, Underlay,
-    probe::{Way, is_cut_off, pings, reaches},
+    self, Host, Lab, LabCluster, Namespace, OUTSIDE, Underlay,
+    probe::{ReachPath, is_cut_off, pings, reaches},
 };
 
 use crate::container;
@@ -38,7 +38,7 @@ delete table ip old
 /// A host with a container of each service, and the address of the second one.
 fn at_work() -> (Lab, [Namespace; 2], IpAddr) {
     let mut lab = crate::lab(1, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web", "db"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web", "db"], Host::v4);
     let ends = [container(), container()];
     let mut client = lab.hosts[0].client();
     client.attach(ends[0].pid(), "web");
@@ -57,7 +57,7 @@ fn a_firewall_that_drops_the_overlay_is_named_in_status_and_log_until_it_lets_it
     let mut client = host.client();
     assert_eq!(client.status().obstacles, [""; 0]);
     host.namespace.feed(&["nft", "-f", "-"], SITE);
-    assert!(is_cut_off(&a, &b, ip, Way::Udp), "the foreign policy has no effect");
+    assert!(is_cut_off(&a, &b, ip, ReachPath::Udp), "the foreign policy has no effect");
     let expected = [
         "nftables table inet site, chain input: drops what is for this host by its policy",
         "nftables table inet site, chain forward: drops what this host passes on by its policy",
@@ -71,7 +71,7 @@ fn a_firewall_that_drops_the_overlay_is_named_in_status_and_log_until_it_lets_it
         assert!(shown.contains(&format!("warning: {obstacle}")), "{shown}");
     }
     host.namespace.feed(&["nft", "-f", "-"], MENDED);
-    assert!(reaches(&a, &b, ip, Way::Udp), "what the site accepts passes");
+    assert!(reaches(&a, &b, ip, ReachPath::Udp), "what the site accepts passes");
     assert_eq!(client.status_until(|status| status.obstacles.is_empty()).obstacles, [""; 0]);
     let log = host.log();
     for obstacle in expected {
@@ -99,7 +99,7 @@ fn a_flush_of_the_ruleset_opens_nothing_or_not_for_long() {
             // Before Linux 6.9 they are put back.
             host.wait_until(|facts| facts.iter().filter(|fact| fact.starts_with("nft list: ")).eq(&before));
         }
-        assert!(is_cut_off(&member, &b, ip, Way::Udp), "the fence is gone");
+        assert!(is_cut_off(&member, &b, ip, ReachPath::Udp), "the fence is gone");
         assert!(pings(&a, IpAddr::from(OUTSIDE)), "egress is gone");
     }
     assert_eq!(ours(host), before);

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use overlayd_core::protocol::{Request, Response};
-use overlayd_testkit::lab::{self, Cluster, Host, Underlay, probe::pings};
+use overlayd_testkit::lab::{self, Host, LabCluster, Underlay, probe::pings};
 
 use crate::container;
 
@@ -26,7 +26,7 @@ fn a_full_disk_refuses_changes_and_stops_nothing_else() {
     let data = data.to_str().expect("a path in UTF-8");
     host.run(&["mkdir", "-p", data]);
     host.run(&["mount", "-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs", data]);
-    Cluster::V4.raise(&mut host.start(), 0, &["web"], "192.0.2.1".parse().expect("an address"));
+    LabCluster::V4.raise(&mut host.start(), 0, &["web"], "192.0.2.1".parse().expect("an address"));
     let containers = [container(), container()];
     let mut client = host.client();
     let ips = containers.each_ref().map(|container| client.attach(container.pid(), "web"));
@@ -75,7 +75,7 @@ fn allocate_until_refused(host: &Host) -> (Vec<IpAddr>, String) {
     panic!("{PAGES} changes were recorded on a full disk")
 }
 
-fn allocate(client: &mut lab::Client) -> Result<IpAddr, String> {
+fn allocate(client: &mut lab::LabClient) -> Result<IpAddr, String> {
     let request = Request::AllocateIp { service: "web".into(), join_global: false };
     match client.call(request).expect("an answer") {
         Response::Ip { ip } => Ok(ip),

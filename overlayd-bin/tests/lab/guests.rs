@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use overlayd_core::protocol::{AttachHandle, Request, Response};
 use overlayd_testkit::{
     lab::{
-        self, Client, Cluster, Underlay,
+        self, LabClient, LabCluster, Underlay,
         probe::{ping, transfer},
     },
     requests::attach,
@@ -22,11 +22,11 @@ use crate::{
     until,
 };
 
-fn attach_to_web(client: &mut Client, handle: AttachHandle) -> Response {
+fn attach_to_web(client: &mut LabClient, handle: AttachHandle) -> Response {
     client.ask(Request::AttachContainer(attach(handle, "web")))
 }
 
-fn a_guest_is_a_member_of_its_service(cluster: Cluster) {
+fn a_guest_is_a_member_of_its_service(cluster: LabCluster) {
     if !lab::available() {
         return;
     }
@@ -57,12 +57,12 @@ fn a_guest_is_a_member_of_its_service(cluster: Cluster) {
 
 #[test]
 fn an_ipv4_guest_is_a_member_of_its_service() {
-    a_guest_is_a_member_of_its_service(Cluster::V4);
+    a_guest_is_a_member_of_its_service(LabCluster::V4);
 }
 
 #[test]
 fn an_ipv6_guest_is_a_member_of_its_service() {
-    a_guest_is_a_member_of_its_service(Cluster::V6);
+    a_guest_is_a_member_of_its_service(LabCluster::V6);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_process_of_the_host_is_reached_at_its_own_address_across_hosts() {
         return;
     }
     let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], lab::Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], lab::Host::v4);
     let (host, far) = (&lab.hosts[0], container());
     lab.hosts[1].client().attach(far.pid(), "web");
     let mut client = host.client();

@@ -19,7 +19,7 @@ use std::{
 };
 
 use overlayd_core::protocol::{Frame, MAX_FRAME_LEN, PeerScope, PeerSpec, Request, Response};
-use overlayd_testkit::lab::{self, Cluster, Host, Lab, Underlay, probe::pings};
+use overlayd_testkit::lab::{self, Host, Lab, LabCluster, Underlay, probe::pings};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::container;
@@ -39,7 +39,7 @@ fn at_work() -> Lab {
     let settings = format!("[deadlines]\nframe_secs = {FRAME_SECS}\n");
     fs::write(host.data_dir().join("overlayd.toml"), settings).expect("a settings file");
     let mut client = host.start();
-    Cluster::V4.raise(&mut client, 0, &["web"], host.v4());
+    LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
     lab
 }
 

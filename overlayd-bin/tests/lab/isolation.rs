@@ -12,7 +12,7 @@ mod refused;
 mod restart;
 mod town;
 
-use overlayd_testkit::lab::{self, Cluster};
+use overlayd_testkit::lab::{self, LabCluster};
 
 pub(crate) use self::town::join;
 use self::town::{Isolation, Town};
@@ -34,25 +34,25 @@ const STRANGERS: (&[&str], &[&str]) = (&["n", "d", "rn", "node 1"], &["m1", "m3"
 
 #[test]
 fn ipv4_every_cell_of_the_table_holds() {
-    table(Cluster::V4, Isolation::Open);
+    table(LabCluster::V4, Isolation::Open);
 }
 
 #[test]
 fn ipv6_every_cell_of_the_table_holds() {
-    table(Cluster::V6, Isolation::Open);
+    table(LabCluster::V6, Isolation::Open);
 }
 
 #[test]
 fn ipv4_strict_isolation_refuses_strangers_too() {
-    table(Cluster::V4, Isolation::Strict);
+    table(LabCluster::V4, Isolation::Strict);
 }
 
 #[test]
 fn ipv6_strict_isolation_refuses_strangers_too() {
-    table(Cluster::V6, Isolation::Strict);
+    table(LabCluster::V6, Isolation::Strict);
 }
 
-fn table(cluster: Cluster, isolation: Isolation) {
+fn table(cluster: LabCluster, isolation: Isolation) {
     if !lab::available() {
         return;
     }

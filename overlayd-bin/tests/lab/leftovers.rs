@@ -7,13 +7,13 @@
 use overlayd_core::protocol::{Request, Response};
 use overlayd_testkit::{
     contract::HostFacts,
-    lab::{self, Cluster, Host, Lab, Namespace, Underlay, probe::pings},
+    lab::{self, Host, Lab, LabCluster, Namespace, Underlay, probe::pings},
 };
 
 use crate::container;
 
 /// Both hosts at work, and what was on the first before.
-fn at_work(cluster: Cluster) -> (Lab, Vec<Namespace>, HostFacts) {
+fn at_work(cluster: LabCluster) -> (Lab, Vec<Namespace>, HostFacts) {
     let mut lab = crate::lab(2, &Underlay::default());
     let before = lab.hosts[0].facts();
     cluster.join(&mut lab.hosts, &["web"], Host::v4);
@@ -30,7 +30,7 @@ fn teardown_of_the_overlay_leaves_nothing() {
     if !lab::available() {
         return;
     }
-    for cluster in [Cluster::V4, Cluster::V6] {
+    for cluster in [LabCluster::V4, LabCluster::V6] {
         let (lab, containers, before) = at_work(cluster);
         let host = &lab.hosts[0];
         assert_ne!(host.facts(), before);
@@ -46,7 +46,7 @@ fn shutdown_leaves_nothing_and_ends_the_daemon() {
     if !lab::available() {
         return;
     }
-    let (mut lab, _containers, before) = at_work(Cluster::V4);
+    let (mut lab, _containers, before) = at_work(LabCluster::V4);
     let host = &mut lab.hosts[0];
     let mut client = host.client();
     assert_eq!(client.ask(Request::Shutdown), Response::Ok);
@@ -61,12 +61,12 @@ fn after_a_teardown_the_overlay_comes_up_again() {
     if !lab::available() {
         return;
     }
-    let (lab, containers, _) = at_work(Cluster::V4);
+    let (lab, containers, _) = at_work(LabCluster::V4);
     let host = &lab.hosts[0];
     let mut client = host.client();
     client.ok(Request::TeardownGlobalOverlay);
-    let node = Cluster::V4.raise(&mut client, 0, &["web"], host.v4());
-    let remote = Cluster::V4.raise(&mut lab.hosts[1].client(), 1, &["web"], lab.hosts[1].v4());
+    let node = LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
+    let remote = LabCluster::V4.raise(&mut lab.hosts[1].client(), 1, &["web"], lab.hosts[1].v4());
     client.ok(remote.as_peer());
     lab.hosts[1].client().ok(node.as_peer());
     let ip = client.attach(containers[0].pid(), "web");
@@ -84,7 +84,7 @@ fn a_refused_attach_leaves_nothing() {
     let mut lab = crate::lab(1, &Underlay::default());
     let host = &mut lab.hosts[0];
     let mut client = host.start();
-    Cluster::V4.raise(&mut client, 0, &["web"], host.v4());
+    LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
     let before = (host.facts(), client.status());
     let gone = {
         let container = container();

@@ -12,8 +12,8 @@ use overlayd_core::{
     protocol::{PeerScope, PeerSpec, Request},
 };
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, Node, Underlay,
-    probe::{Echo, Flow, pings},
+    self, Host, Lab, LabCluster, Namespace, Node, Underlay,
+    probe::{UdpEcho, UdpFlow, pings},
 };
 
 use crate::container;
@@ -22,22 +22,22 @@ use crate::container;
 struct Conversation {
     lab: Lab,
     nodes: Vec<Node>,
-    flows: Vec<Flow>,
-    _echo: Echo,
+    flows: Vec<UdpFlow>,
+    _echo: UdpEcho,
     _ends: [Namespace; 2],
 }
 
 impl Conversation {
     fn start() -> Self {
         let mut lab = crate::lab(2, &Underlay::default());
-        let nodes = Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+        let nodes = LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
         let ends = [container(), container()];
         let ips: Vec<IpAddr> =
             lab.hosts.iter().zip(&ends).map(|(host, end)| host.client().attach(end.pid(), "web")).collect();
         assert!(pings(&ends[0], ips[1]), "the session is there before anything is counted");
-        let echo = Echo::start(&ends[1], ips[1]);
+        let echo = UdpEcho::start(&ends[1], ips[1]);
         let to = SocketAddr::new(ips[1], echo.port);
-        let flows = (0..4).map(|_| Flow::start(&ends[0], to)).collect();
+        let flows = (0..4).map(|_| UdpFlow::start(&ends[0], to)).collect();
         Self { lab, nodes, flows, _echo: echo, _ends: ends }
     }
 

@@ -42,7 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use overlayd_testkit::lab::{Confinement, Lab, Namespace, Underlay};
+use overlayd_testkit::lab::{Lab, Namespace, NamespaceConfinement, Underlay};
 
 /// The binary under test.
 fn overlayd() -> &'static Path {
@@ -56,7 +56,7 @@ fn lab(hosts: usize, underlay: &Underlay) -> Lab {
 
 /// A container that may do all that the test may.
 fn container() -> Namespace {
-    Namespace::container(Confinement::None)
+    Namespace::container(NamespaceConfinement::None)
 }
 
 /// How long a program may take for what it is to do. Far more than it needs.

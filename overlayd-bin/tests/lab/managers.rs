@@ -6,7 +6,7 @@
 
 use overlayd_core::protocol::{AttachContainer, OverlayMode, PeerScope, PeerSpec, Request};
 use overlayd_testkit::{
-    lab::{self, Client, Cluster, Host, Namespace, Underlay, probe::pings},
+    lab::{self, Host, LabClient, LabCluster, Namespace, Underlay, probe::pings},
     requests::{attach, process},
 };
 
@@ -31,8 +31,8 @@ fn installed(programs: &[&str]) -> bool {
 }
 
 /// The overlay with a service of each kind that has routes of its own, and two containers, one of them with two legs.
-fn at_work(host: &Host, client: &mut Client) -> Vec<Namespace> {
-    Cluster::V4.raise(client, 0, &["web"], host.v4());
+fn at_work(host: &Host, client: &mut LabClient) -> Vec<Namespace> {
+    LabCluster::V4.raise(client, 0, &["web"], host.v4());
     client.ask(Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Dedicated });
     let key = overlayd_core::keys::PrivateKey::from_bytes([9; 32]).public_key().to_base64();
     let peer = PeerSpec {

@@ -7,23 +7,23 @@
 use std::net::{IpAddr, SocketAddr};
 
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Underlay,
-    probe::{Echo, Flow, pings, transfer},
+    self, Host, LabCluster, Underlay,
+    probe::{UdpEcho, UdpFlow, pings, transfer},
 };
 
 use crate::container;
 
 #[test]
 fn ipv4_containers_follow_the_underlays_mtu_while_they_talk() {
-    follows(Cluster::V4, Host::v4);
+    follows(LabCluster::V4, Host::v4);
 }
 
 #[test]
 fn ipv6_containers_follow_the_underlays_mtu_while_they_talk() {
-    follows(Cluster::V6, Host::v6);
+    follows(LabCluster::V6, Host::v6);
 }
 
-fn follows(cluster: Cluster, underlay: fn(&Host) -> IpAddr) {
+fn follows(cluster: LabCluster, underlay: fn(&Host) -> IpAddr) {
     if !lab::available() {
         return;
     }
@@ -33,9 +33,9 @@ fn follows(cluster: Cluster, underlay: fn(&Host) -> IpAddr) {
     let ips: Vec<IpAddr> =
         lab.hosts.iter().zip(&ends).map(|(host, end)| host.client().attach(end.pid(), "web")).collect();
     assert!(pings(&ends[0], ips[1]), "the session is there before anything is counted");
-    let echo = Echo::start(&ends[1], ips[1]);
-    let flow = Flow::start(&ends[0], SocketAddr::new(ips[1], echo.port));
-    let headers = if cluster == Cluster::V4 { 20 } else { 40 } + 20 + 12;
+    let echo = UdpEcho::start(&ends[1], ips[1]);
+    let flow = UdpFlow::start(&ends[0], SocketAddr::new(ips[1], echo.port));
+    let headers = if cluster == LabCluster::V4 { 20 } else { 40 } + 20 + 12;
     for size in [1400_u32, 1500] {
         for (number, host) in lab.hosts.iter().enumerate() {
             host.run(&["ip", "link", "set", "eth0", "mtu", &size.to_string()]);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use overlayd_core::protocol::{Request, Response};
-use overlayd_testkit::lab::{self, Cluster, Confinement, Host, Namespace, Privileges, Underlay};
+use overlayd_testkit::lab::{self, Host, HostPrivileges, LabCluster, Namespace, NamespaceConfinement, Underlay};
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,9 +77,9 @@ fn a_container_finds_a_service_by_its_name() {
     let mut lab = crate::lab(1, &Underlay::default());
     let host = &mut lab.hosts[0];
     configure(host, "[dns]\nservice_names = \"attached\"\n");
-    let mut client = host.start_with(Privileges::Packaged);
-    Cluster::V4.raise(&mut client, 0, &["web"], host.v4());
-    let [one, two] = [(); 2].map(|()| Namespace::container(Confinement::NoCapabilities));
+    let mut client = host.start_with(HostPrivileges::Packaged);
+    LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
+    let [one, two] = [(); 2].map(|()| Namespace::container(NamespaceConfinement::NoCapabilities));
     let first = client.attach(one.pid(), "web");
     let second = client.attach(two.pid(), "web");
     let server = client.status().node_ip.expect("a node has an address");
@@ -87,7 +87,7 @@ fn a_container_finds_a_service_by_its_name() {
     client.ok(Request::RegisterDns { name: "ledger".into(), ip: first });
     client.ok(Request::RegisterDns { name: "ledger".into(), ip: second });
     host.terminate();
-    let mut client = host.start_with(Privileges::Packaged);
+    let mut client = host.start_with(HostPrivileges::Packaged);
     assert_eq!(client.status().node_ip, Some(server), "the daemon has caught up");
     assert_eq!(ask(&one, server, "ledger.lab.local"), [first, second]);
     client.detach(two.pid());
@@ -103,8 +103,8 @@ fn without_the_capability_for_port_53_a_registration_says_what_is_missing() {
     }
     let mut lab = crate::lab(1, &Underlay::default());
     let host = &mut lab.hosts[0];
-    let mut client = host.start_with(Privileges::TwoCapabilities);
-    Cluster::V4.raise(&mut client, 0, &["web"], host.v4());
+    let mut client = host.start_with(HostPrivileges::TwoCapabilities);
+    LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
     let register = Request::RegisterDns { name: "ledger".into(), ip: host.v4() };
     let reply = client.call(register).expect("an answer");
     let Response::Err { message } = reply else { panic!("{reply:?}") };

@@ -10,7 +10,7 @@ use overlayd_core::{
     contract::PortProtocol,
     protocol::{AttachHandle, PortSpec, Request, Response},
 };
-use overlayd_testkit::lab::{self, Cluster, Lab, Namespace, Underlay, probe::Service};
+use overlayd_testkit::lab::{self, Lab, LabCluster, Namespace, Underlay, probe::ReachService};
 
 use crate::container;
 
@@ -18,19 +18,19 @@ const BOTH: [PortProtocol; 2] = [PortProtocol::Tcp, PortProtocol::Udp];
 
 #[test]
 fn ipv4_published_ports_last_through_a_crash_and_go_with_their_container() {
-    life_of_ports(Cluster::V4);
+    life_of_ports(LabCluster::V4);
 }
 
 #[test]
 fn ipv6_published_ports_last_through_a_crash_and_go_with_their_container() {
-    life_of_ports(Cluster::V6);
+    life_of_ports(LabCluster::V6);
 }
 
 struct Scene {
     lab: Lab,
     own: IpAddr,
     /// What listens in the first and in the second container, at the second port of the range.
-    services: [Vec<Service>; 2],
+    services: [Vec<ReachService>; 2],
 }
 
 impl Scene {
@@ -46,18 +46,18 @@ impl Scene {
     }
 }
 
-fn life_of_ports(cluster: Cluster) {
+fn life_of_ports(cluster: LabCluster) {
     if !lab::available() {
         return;
     }
     let mut lab = crate::lab(1, &Underlay::default());
     cluster.join(&mut lab.hosts, &["web"], lab::Host::v4);
     let (own, any): (IpAddr, IpAddr) = match cluster {
-        Cluster::V4 => (lab.hosts[0].v4(), Ipv4Addr::UNSPECIFIED.into()),
-        Cluster::V6 => (lab.hosts[0].v6(), Ipv6Addr::UNSPECIFIED.into()),
+        LabCluster::V4 => (lab.hosts[0].v4(), Ipv4Addr::UNSPECIFIED.into()),
+        LabCluster::V6 => (lab.hosts[0].v6(), Ipv6Addr::UNSPECIFIED.into()),
     };
     let ends = [container(), container()];
-    let serve = |end: &Namespace| BOTH.map(|protocol| Service::start(end, (any, 81).into(), protocol)).into();
+    let serve = |end: &Namespace| BOTH.map(|protocol| ReachService::start(end, (any, 81).into(), protocol)).into();
     let mut client = lab.hosts[0].client();
     for end in &ends {
         client.attach(end.pid(), "web");

@@ -14,7 +14,7 @@ use std::{
 
 use overlayd_core::protocol::Request;
 use overlayd_testkit::lab::{
-    self, Cluster, Confinement, Namespace, Node, Privileges, Underlay,
+    self, HostPrivileges, LabCluster, Namespace, NamespaceConfinement, Node, Underlay,
     probe::{pings, transfer},
 };
 
@@ -32,14 +32,14 @@ fn two_capabilities_are_enough() {
     let before = lab.hosts[0].facts();
     let mut nodes: Vec<Node> = Vec::new();
     for (number, host) in lab.hosts.iter_mut().enumerate() {
-        let mut client = host.start_with(Privileges::TwoCapabilities);
+        let mut client = host.start_with(HostPrivileges::TwoCapabilities);
         assert_eq!(capabilities(host.daemon_pid()), CAP_NET_ADMIN | CAP_SYS_ADMIN);
-        nodes.push(Cluster::V4.raise(&mut client, number, &["web"], host.v4()));
+        nodes.push(LabCluster::V4.raise(&mut client, number, &["web"], host.v4()));
     }
     lab.hosts[0].client().ok(nodes[1].as_peer());
     lab.hosts[1].client().ok(nodes[0].as_peer());
     // The second has capabilities that the daemon has not, as containers of the usual runtimes do.
-    let containers = [Confinement::NoCapabilities, Confinement::None].map(Namespace::container);
+    let containers = [NamespaceConfinement::NoCapabilities, NamespaceConfinement::None].map(Namespace::container);
     let near = lab.hosts[0].client().attach(containers[0].pid(), "web");
     let far = lab.hosts[1].client().attach(containers[1].pid(), "web");
     assert!(pings(&containers[0], far) && pings(&containers[1], near));
@@ -65,15 +65,15 @@ fn the_bounds_of_the_packaged_unit_are_wide_enough() {
     let before = lab.hosts[0].facts();
     let mut nodes: Vec<Node> = Vec::new();
     for (number, host) in lab.hosts.iter_mut().enumerate() {
-        let mut client = host.start_with(Privileges::Unit(unit()));
+        let mut client = host.start_with(HostPrivileges::Unit(unit()));
         let status = fs::read_to_string(format!("/proc/{}/status", host.daemon_pid())).expect("the process runs");
         assert!(status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"), "{status}");
         assert_eq!(capabilities(host.daemon_pid()), CAP_NET_ADMIN | CAP_SYS_ADMIN | CAP_NET_BIND_SERVICE);
-        nodes.push(Cluster::V4.raise(&mut client, number, &["web"], host.v4()));
+        nodes.push(LabCluster::V4.raise(&mut client, number, &["web"], host.v4()));
     }
     lab.hosts[0].client().ok(nodes[1].as_peer());
     lab.hosts[1].client().ok(nodes[0].as_peer());
-    let containers = [Confinement::NoCapabilities, Confinement::None].map(Namespace::container);
+    let containers = [NamespaceConfinement::NoCapabilities, NamespaceConfinement::None].map(Namespace::container);
     let near = lab.hosts[0].client().attach(containers[0].pid(), "web");
     let far = lab.hosts[1].client().attach(containers[1].pid(), "web");
     assert!(pings(&containers[0], far) && pings(&containers[1], near));
@@ -87,7 +87,7 @@ fn the_bounds_of_the_packaged_unit_are_wide_enough() {
     client.status_until(|status| status.drift.is_some());
     assert!(client.status().drift.is_some());
     host.kill();
-    let mut client = host.start_with(Privileges::Unit(unit()));
+    let mut client = host.start_with(HostPrivileges::Unit(unit()));
     assert!(pings(&containers[0], far));
     client.detach(containers[0].pid());
     client.ok(Request::TeardownGlobalOverlay);

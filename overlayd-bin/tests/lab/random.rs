@@ -19,8 +19,8 @@ use overlayd_core::{
 };
 use overlayd_testkit::{
     contract::HostFacts,
-    lab::{self, Client, Host, Namespace, Underlay},
-    model::{Belief, CONTAINERS, Op, Step, View, steps},
+    lab::{self, Host, LabClient, Namespace, Underlay},
+    model::{CONTAINERS, ModelRequest, ModelStep, ModelView, PossibleStates, steps},
 };
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -58,7 +58,7 @@ fn the_real_daemon_is_as_the_model_says() {
     println!("{sequences} sequences, {count} steps");
 }
 
-fn play(host: &mut Host, steps: &[Step]) {
+fn play(host: &mut Host, steps: &[ModelStep]) {
     let mut world = World::new(host);
     for (number, step) in steps.iter().enumerate() {
         if let Err(reason) = world.take(step) {
@@ -74,7 +74,7 @@ struct World<'a> {
     containers: BTreeMap<u32, Namespace>,
     /// Processes that have ended, for those that have no other.
     gone: BTreeMap<u32, u32>,
-    belief: Belief,
+    belief: PossibleStates,
     before: HostFacts,
 }
 
@@ -90,25 +90,25 @@ impl<'a> World<'a> {
         let before = host.facts();
         host.start();
         let containers = CONTAINERS.map(|name| (name, container())).collect();
-        Self { host, containers, gone: BTreeMap::new(), belief: Belief::new(0, 0), before }
+        Self { host, containers, gone: BTreeMap::new(), belief: PossibleStates::new(0, 0), before }
     }
 
-    fn take(&mut self, step: &Step) -> Result<(), String> {
+    fn take(&mut self, step: &ModelStep) -> Result<(), String> {
         match step {
-            Step::Together(ops, _) => return self.ask(ops),
-            Step::Crash(op, point) => return self.crash(op, *point),
-            Step::Ends(name) => self.ends(*name),
-            Step::Starts(name) => {
+            ModelStep::Together(ops, _) => return self.ask(ops),
+            ModelStep::Crash(op, point) => return self.crash(op, *point),
+            ModelStep::Ends(name) => self.ends(*name),
+            ModelStep::Starts(name) => {
                 self.ends(*name);
                 self.containers.insert(*name, container());
                 self.belief.starts(*name);
             }
-            Step::DeviceVanishes => {
+            ModelStep::DeviceVanishes => {
                 if let Some(device) = self.host.client().status().interface {
                     self.vanishes(&device);
                 }
             }
-            Step::NetworkVanishes(service) => {
+            ModelStep::NetworkVanishes(service) => {
                 let services = self.host.client().status().services;
                 let bridge = services.into_iter().find(|known| known.service == *service).map(|known| known.name);
                 if let Some(bridge) = bridge {
@@ -116,7 +116,7 @@ impl<'a> World<'a> {
                 }
             }
             // The daemon looks after drift by itself.
-            Step::Wait(_) | Step::Pass => {}
+            ModelStep::Wait(_) | ModelStep::Pass => {}
         }
         Ok(())
     }
@@ -150,9 +150,9 @@ impl<'a> World<'a> {
         });
     }
 
-    fn ask(&mut self, ops: &[Op]) -> Result<(), String> {
+    fn ask(&mut self, ops: &[ModelRequest]) -> Result<(), String> {
         let allocated = self.belief.allocated();
-        let asking = |op: &Op| {
+        let asking = |op: &ModelRequest| {
             let (mut client, request) = (self.host.client(), self.request(op, &allocated));
             move || client.call(request).expect("an answer")
         };
@@ -165,7 +165,7 @@ impl<'a> World<'a> {
 
     /// The daemon is killed some time after the request came; the next one has on record what was there at some moment of it,
     /// and answers the repeated request.
-    fn crash(&mut self, op: &Op, point: usize) -> Result<(), String> {
+    fn crash(&mut self, op: &ModelRequest, point: usize) -> Result<(), String> {
         let allocated = self.belief.allocated();
         let request = self.request(op, &allocated);
         let mut client = self.host.client();
@@ -185,7 +185,7 @@ impl<'a> World<'a> {
     }
 
     /// The request, about the processes that the names stand for.
-    fn request(&self, op: &Op, allocated: &[std::net::IpAddr]) -> Request {
+    fn request(&self, op: &ModelRequest, allocated: &[std::net::IpAddr]) -> Request {
         let mut request = op.request(allocated);
         let handle = match &mut request {
             Request::AttachContainer(attach) => Some(&mut attach.handle),
@@ -200,10 +200,10 @@ impl<'a> World<'a> {
     }
 
     /// What is on record. No daemon may run.
-    fn on_record(&self) -> View {
+    fn on_record(&self) -> ModelView {
         let (_, records) = Store::open(&self.host.data_dir().join("overlayd/state.redb")).expect("a store");
         let name = |pid| self.containers.iter().find(|(_, container)| container.pid() == pid).map(|(name, _)| *name);
-        View::of(&Desired::load(records), name)
+        ModelView::of(&Desired::load(records), name)
     }
 
     fn end(mut self) {
@@ -221,7 +221,7 @@ impl<'a> World<'a> {
 }
 
 /// Asks as an orchestrator does that got no answer the first time.
-fn ask_again(client: &mut Client, request: &Request) -> Response {
+fn ask_again(client: &mut LabClient, request: &Request) -> Response {
     let reply = client.call(request.clone()).expect("an answer");
     match (request, &reply) {
         // The key went with the daemon that made it, so the edge is made anew.

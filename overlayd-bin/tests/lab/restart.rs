@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, Underlay,
+    self, Host, Lab, LabCluster, Namespace, Underlay,
     probe::{pings, transfer},
 };
 
@@ -16,7 +16,7 @@ use crate::container;
 /// Two hosts with a container each, which have spoken to each other.
 fn at_work() -> (Lab, [Namespace; 2], Vec<IpAddr>) {
     let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let ends = [container(), container()];
     let ips: Vec<IpAddr> =
         lab.hosts.iter().zip(&ends).map(|(host, end)| host.client().attach(end.pid(), "web")).collect();

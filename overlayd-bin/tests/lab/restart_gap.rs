@@ -19,8 +19,8 @@ use std::{
 };
 
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, Underlay,
-    probe::{Echo, Heard, Pulse, pings},
+    self, Host, Lab, LabCluster, Namespace, Underlay,
+    probe::{PacketPulse, PulseRecord, UdpEcho, pings},
 };
 
 use crate::container;
@@ -48,7 +48,7 @@ struct World {
 
 fn at_work() -> World {
     let mut lab = crate::lab(2, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let (near, far) = (container(), container());
     let near_ip = lab.hosts[0].client().attach(near.pid(), "web");
     let far_ip = lab.hosts[1].client().attach(far.pid(), "web");
@@ -86,11 +86,11 @@ impl World {
     /// from the start to the first answer on the socket.
     fn restart(&mut self, end: End) -> (Duration, Duration, Duration) {
         let (near_echo, node_echo) =
-            (Echo::start(&self.near, self.near_ip), Echo::start(&self.lab.hosts[0].namespace, self.node_ip));
+            (UdpEcho::start(&self.near, self.near_ip), UdpEcho::start(&self.lab.hosts[0].namespace, self.node_ip));
         let to_container = SocketAddr::new(self.near_ip, near_echo.port);
         let to_node = SocketAddr::new(self.node_ip, node_echo.port);
-        let containers = Pulse::start(&self.far, to_container, PERIOD);
-        let nodes = Pulse::start(&self.lab.hosts[1].namespace, to_node, PERIOD);
+        let containers = PacketPulse::start(&self.far, to_container, PERIOD);
+        let nodes = PacketPulse::start(&self.lab.hosts[1].namespace, to_node, PERIOD);
         let transfer = Trickle::start(&self.far, &self.near, self.near_ip);
         // The streams flow before they are interrupted, and afterwards: their length is no event.
         std::thread::sleep(Duration::from_millis(300));
@@ -111,7 +111,7 @@ impl World {
     }
 }
 
-fn checked(heard: Heard) -> Duration {
+fn checked(heard: PulseRecord) -> Duration {
     assert!(heard.silence < PATIENCE && heard.answered > 50, "{heard:?}");
     heard.silence
 }

@@ -16,7 +16,7 @@ use overlayd_core::{
     protocol::{AttachHandle, Frame, OverlayMode, PeerScope, PeerSpec, Request, Response},
 };
 use overlayd_testkit::{
-    lab::{self, Cluster, Host, Underlay},
+    lab::{self, Host, LabCluster, Underlay},
     requests::{attach, process},
 };
 
@@ -111,7 +111,7 @@ fn requests(pid: u32) -> Vec<Request> {
     let again = [Request::Status, Request::NatStatus, Request::ListEdgePeers];
     let mut requests = vec![
         Request::SetLocalNodeId { node_id: 0 },
-        Cluster::V4.setup(0),
+        LabCluster::V4.setup(0),
         Request::SetupServiceOverlay { service: "web".into(), mode: OverlayMode::Auto },
         Request::SetupServiceOverlay { service: "ledger".into(), mode: OverlayMode::Dedicated },
         Request::AttachContainer(attach(process(pid), "web")),

@@ -7,18 +7,18 @@
 //! ```
 
 use overlayd_core::protocol::{OverlayMode, Request, Response};
-use overlayd_testkit::lab::{self, Client, Cluster, Underlay, probe::pings};
+use overlayd_testkit::lab::{self, LabClient, LabCluster, Underlay, probe::pings};
 
 use crate::container;
 
-fn set_up(client: &mut Client, service: &str, mode: OverlayMode) -> String {
+fn set_up(client: &mut LabClient, service: &str, mode: OverlayMode) -> String {
     match client.ask(Request::SetupServiceOverlay { service: service.into(), mode }) {
         Response::ServiceOverlay(info) => info.name,
         other => panic!("{other:?}"),
     }
 }
 
-fn prune(client: &mut Client, live: &[&str]) -> Vec<String> {
+fn prune(client: &mut LabClient, live: &[&str]) -> Vec<String> {
     let live_bridge_names = live.iter().map(|&name| name.into()).collect();
     match client.ask(Request::PruneOrphanBridges { live_bridge_names }) {
         Response::PrunedBridges { reclaimed } => reclaimed,
@@ -37,12 +37,12 @@ fn shared_services_have_one_bridge_that_reaches_the_whole_overlay() {
     }
     let mut client = lab.hosts[0].client();
     client.ok(Request::SetLocalNodeId { node_id: 0 });
-    client.ask(Cluster::V4.setup(0));
+    client.ask(LabCluster::V4.setup(0));
     let bridges = ["mail", "cron"].map(|service| set_up(&mut client, service, OverlayMode::Shared));
     assert_eq!(bridges[0], bridges[1]);
     // The orchestrator tells the other node of all blocks that are here.
-    let near = Cluster::V4.raise(&mut client, 0, &["web"], lab.hosts[0].v4());
-    let far = Cluster::V4.raise(&mut lab.hosts[1].client(), 1, &["web"], lab.hosts[1].v4());
+    let near = LabCluster::V4.raise(&mut client, 0, &["web"], lab.hosts[0].v4());
+    let far = LabCluster::V4.raise(&mut lab.hosts[1].client(), 1, &["web"], lab.hosts[1].v4());
     client.ok(far.as_peer());
     lab.hosts[1].client().ok(near.as_peer());
     let [a, b, c, d] = [(); 4].map(|()| container());
@@ -64,7 +64,7 @@ fn pruning_takes_idle_bridges_of_ours_and_nobody_elses() {
     // What another daemon or a person made, under a name such as ours.
     host.run(&["ip", "link", "add", "zl-others-b", "type", "bridge"]);
     let mut client = host.start();
-    Cluster::V4.raise(&mut client, 0, &[], host.v4());
+    LabCluster::V4.raise(&mut client, 0, &[], host.v4());
     let bridges = ["web", "idle", "named"].map(|service| set_up(&mut client, service, OverlayMode::Auto));
     let one = container();
     client.attach(one.pid(), "web");

@@ -20,8 +20,8 @@ use overlayd_core::{
     protocol::{PeerScope, PeerSpec, Request},
 };
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, Underlay,
-    probe::{Echo, Pulse, pings},
+    self, Host, Lab, LabCluster, Namespace, Underlay,
+    probe::{PacketPulse, UdpEcho, pings},
 };
 
 use crate::container;
@@ -54,13 +54,13 @@ fn nothing_grows_while_everything_comes_and_goes() {
     let given = std::env::var("OVERLAYD_SOAK_SECS").ok().and_then(|text| text.parse().ok());
     let duration = given.map_or(USUAL, Duration::from_secs);
     let mut lab = crate::lab(2, &Underlay { loss_per_mille: 10, ..Underlay::default() });
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let (near, far) = (container(), container());
     lab.hosts[0].client().attach(near.pid(), "web");
     let far_ip = lab.hosts[1].client().attach(far.pid(), "web");
     assert!(pings(&near, far_ip));
-    let echo = Echo::start(&far, far_ip);
-    let stream = Pulse::start(&near, SocketAddr::new(far_ip, echo.port), Duration::from_millis(5));
+    let echo = UdpEcho::start(&far, far_ip);
+    let stream = PacketPulse::start(&near, SocketAddr::new(far_ip, echo.port), Duration::from_millis(5));
     for round in 0..WARM_UP {
         churn(&lab, round);
     }

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use overlayd_core::protocol::{AttachContainer, Request, Response};
 use overlayd_testkit::{
     lab::{
-        self, Cluster, Host, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Underlay,
-        probe::{Capture, MARKER, ping, pings, transfer},
+        self, Host, Lab, LabCluster, Namespace, OUTSIDE, OUTSIDE_V6, Underlay,
+        probe::{MARKER, PacketCapture, ping, pings, transfer},
     },
     requests::{attach, process},
 };
@@ -33,25 +33,25 @@ struct Member {
 
 #[test]
 fn ipv4_containers_on_an_ipv4_underlay_of_1500_bytes() {
-    all_pairs(Cluster::V4, 1500, Host::v4);
+    all_pairs(LabCluster::V4, 1500, Host::v4);
 }
 
 #[test]
 fn ipv4_containers_on_an_ipv4_underlay_of_1400_bytes() {
-    all_pairs(Cluster::V4, 1400, Host::v4);
+    all_pairs(LabCluster::V4, 1400, Host::v4);
 }
 
 #[test]
 fn ipv6_containers_on_an_ipv6_underlay_of_1500_bytes() {
-    all_pairs(Cluster::V6, 1500, Host::v6);
+    all_pairs(LabCluster::V6, 1500, Host::v6);
 }
 
 #[test]
 fn ipv6_containers_on_an_ipv4_underlay_of_1400_bytes() {
-    all_pairs(Cluster::V6, 1400, Host::v4);
+    all_pairs(LabCluster::V6, 1400, Host::v4);
 }
 
-fn all_pairs(cluster: Cluster, mtu: u16, underlay: fn(&Host) -> IpAddr) {
+fn all_pairs(cluster: LabCluster, mtu: u16, underlay: fn(&Host) -> IpAddr) {
     if !lab::available() {
         return;
     }
@@ -59,7 +59,7 @@ fn all_pairs(cluster: Cluster, mtu: u16, underlay: fn(&Host) -> IpAddr) {
     let nodes = cluster.join(&mut lab.hosts, &SERVICES, underlay);
     let members: Vec<Vec<Member>> = lab.hosts.iter().map(three_on_each_service).collect();
     let (on_the_wire, on_the_host) =
-        (Capture::start(&lab.core, &MARKER), Capture::start(&lab.hosts[0].namespace, &MARKER));
+        (PacketCapture::start(&lab.core, &MARKER), PacketCapture::start(&lab.hosts[0].namespace, &MARKER));
     for (from, to) in [(0, 1), (1, 0)] {
         for (a, b) in members[from].iter().flat_map(|a| members[to].iter().map(move |b| (a, b))) {
             assert!(pings(&a.namespace, b.ip), "{} does not reach {}", a.ip, b.ip);
@@ -81,8 +81,8 @@ fn all_pairs(cluster: Cluster, mtu: u16, underlay: fn(&Host) -> IpAddr) {
 }
 
 /// The largest segment that fits: the device's MTU (underlay less 80, at most 1420) less IP, TCP and the time stamp.
-fn expected_mss(cluster: Cluster, underlay_mtu: u16) -> u32 {
-    let headers = if cluster == Cluster::V4 { 20 } else { 40 } + 20 + 12;
+fn expected_mss(cluster: LabCluster, underlay_mtu: u16) -> u32 {
+    let headers = if cluster == LabCluster::V4 { 20 } else { 40 } + 20 + 12;
     u32::from((underlay_mtu - 80).min(1420)) - headers
 }
 
@@ -106,7 +106,7 @@ fn three_on_each_service(host: &Host) -> Vec<Member> {
     [SERVICES[0], SERVICES[0], SERVICES[0], SERVICES[1], SERVICES[1], SERVICES[1]].iter().map(attach).collect()
 }
 
-fn joined(cluster: Cluster) -> Lab {
+fn joined(cluster: LabCluster) -> Lab {
     let mut lab = crate::lab(2, &Underlay::default());
     cluster.join(&mut lab.hosts, &["web"], Host::v4);
     lab
@@ -117,7 +117,7 @@ fn a_container_reaches_the_outside_behind_its_host() {
     if !lab::available() {
         return;
     }
-    for (cluster, outside) in [(Cluster::V4, IpAddr::from(OUTSIDE)), (Cluster::V6, IpAddr::from(OUTSIDE_V6))] {
+    for (cluster, outside) in [(LabCluster::V4, IpAddr::from(OUTSIDE)), (LabCluster::V6, IpAddr::from(OUTSIDE_V6))] {
         let lab = joined(cluster);
         let container = container();
         lab.hosts[0].client().attach(container.pid(), "web");
@@ -132,7 +132,7 @@ fn hosts_and_remote_containers_reach_each_other() {
     if !lab::available() {
         return;
     }
-    for cluster in [Cluster::V4, Cluster::V6] {
+    for cluster in [LabCluster::V4, LabCluster::V6] {
         let lab = joined(cluster);
         let container = container();
         let ip = lab.hosts[0].client().attach(container.pid(), "web");
@@ -148,7 +148,7 @@ fn a_container_that_joins_the_overlay_has_a_second_interface() {
     if !lab::available() {
         return;
     }
-    for cluster in [Cluster::V4, Cluster::V6] {
+    for cluster in [LabCluster::V4, LabCluster::V6] {
         let lab = joined(cluster);
         let (near, far) = (container(), container());
         let request = AttachContainer { join_global: true, ..attach(process(near.pid()), "web") };
@@ -175,14 +175,14 @@ fn a_request_that_arrives_twice_changes_nothing() {
     if !lab::available() {
         return;
     }
-    let lab = joined(Cluster::V4);
+    let lab = joined(LabCluster::V4);
     let mut client = lab.hosts[0].client();
     let container = container();
     let ip = client.attach(container.pid(), "web");
     let before = (lab.hosts[0].facts(), client.status());
     assert_eq!(client.attach(container.pid(), "web"), ip);
     client.ok(Request::SetLocalNodeId { node_id: 0 });
-    client.ask(Cluster::V4.setup(0));
+    client.ask(LabCluster::V4.setup(0));
     let mode = overlayd_core::protocol::OverlayMode::Auto;
     client.ask(Request::SetupServiceOverlay { service: "web".into(), mode });
     assert_eq!((lab.hosts[0].facts(), client.status()), before);

@@ -15,8 +15,8 @@ use std::{
 
 use overlayd_core::protocol::{Request, Response, StatusSnapshot};
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Lab, Namespace, Underlay,
-    probe::{Conversation, Stream, Tally, pings},
+    self, Host, Lab, LabCluster, Namespace, Underlay,
+    probe::{StreamTally, TcpConversation, TcpStreamProbe, pings},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -36,7 +36,7 @@ impl AtWork {
     /// With a program of its own, which can be exchanged.
     fn with(program: &Path) -> Self {
         let mut lab = Lab::new(2, &Underlay::default(), program);
-        Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+        LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
         let ends = [container(), container()];
         let attached = lab.hosts.iter().zip(&ends).map(|(host, end)| host.client().attach(end.pid(), "web"));
         let ips = attached.collect();
@@ -50,23 +50,23 @@ impl AtWork {
         assert!(pings(&self.ends[1], self.ips[0]), "to {}", self.ips[0]);
     }
 
-    fn streams(&self) -> [Stream; 4] {
+    fn streams(&self) -> [TcpStreamProbe; 4] {
         let [host, other] = [&self.lab.hosts[0].namespace, &self.lab.hosts[1].namespace];
         let [here, there] = [0, 1].map(node_address);
         // A guest has one CPU, and does all that three hosts do.
         let beat = Duration::from_millis(if in_kernel() { 10 } else { 1 });
         [
-            Stream::start(&self.ends[0], &self.ends[1], self.ips[1], beat),
-            Stream::start(&self.ends[1], &self.ends[0], self.ips[0], beat),
-            Stream::start(host, other, there, beat),
-            Stream::start(other, host, here, beat),
+            TcpStreamProbe::start(&self.ends[0], &self.ends[1], self.ips[1], beat),
+            TcpStreamProbe::start(&self.ends[1], &self.ends[0], self.ips[0], beat),
+            TcpStreamProbe::start(host, other, there, beat),
+            TcpStreamProbe::start(other, host, here, beat),
         ]
     }
 }
 
 /// The first address of a node's slice is the node's own.
 fn node_address(node: usize) -> IpAddr {
-    let slice: ipnet::IpNet = Cluster::V4.slice(node).parse().expect("a slice");
+    let slice: ipnet::IpNet = LabCluster::V4.slice(node).parse().expect("a slice");
     slice.hosts().next().expect("a slice has hosts")
 }
 
@@ -84,7 +84,7 @@ fn essence(status: StatusSnapshot) -> impl PartialEq + std::fmt::Debug {
     (status.peer_count, status.services, peers, status.public_key)
 }
 
-fn show(names: [&str; 4], tallies: &[Tally]) {
+fn show(names: [&str; 4], tallies: &[StreamTally]) {
     for (name, tally) in names.iter().zip(tallies) {
         println!(
             "{name}: {} sent, {} lost, {} doubled, {} overtaken, longest gap {:?}",
@@ -108,7 +108,7 @@ fn no_datagram_is_lost_while_the_daemon_is_replaced_again_and_again() {
     let before =
         essence(work.lab.hosts[0].client().status_until(|status| status.peers[0].last_handshake_unix_secs > 0));
     let streams = work.streams();
-    let conversation = Conversation::start(&work.ends[0], &work.ends[1], work.ips[1]);
+    let conversation = TcpConversation::start(&work.ends[0], &work.ends[1], work.ips[1]);
     for round in 0..TIMES {
         streams[0].go_on_for(200);
         let (start, older) = (Instant::now(), work.lab.hosts[0].daemon_pid());
@@ -119,7 +119,7 @@ fn no_datagram_is_lost_while_the_daemon_is_replaced_again_and_again() {
         assert_ne!(work.lab.hosts[0].daemon_pid(), older);
     }
     streams[0].go_on_for(200);
-    let tallies = Stream::end_all(streams);
+    let tallies = TcpStreamProbe::end_all(streams);
     show(NAMES, &tallies);
     for (name, tally) in NAMES.iter().zip(&tallies) {
         assert!(tally.lost.is_empty(), "{name} lost {:?} of {}", tally.lost, tally.sent);
@@ -146,7 +146,7 @@ fn a_client_waits_at_the_socket_and_is_never_refused() {
             let mut asked = 0;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 // A connection may end while it is asked on, as with any daemon that ends; a new one is always accepted.
-                let mut client = lab::Client::connect(&socket, Duration::ZERO).expect("the socket accepts");
+                let mut client = lab::LabClient::connect(&socket, Duration::ZERO).expect("the socket accepts");
                 asked += u32::from(client.call(Request::Status).is_ok());
             }
             asked
@@ -183,7 +183,7 @@ fn whoever_asked_for_it_has_the_answer_before_the_older_daemon_ends() {
 }
 
 /// Asks and reads nothing until the socket is full, so that the next reply has to wait in the daemon; how much is in it.
-fn fill(client: &mut lab::Client) -> u64 {
+fn fill(client: &mut lab::LabClient) -> u64 {
     /// For one reply where there is room; the daemon lets a client go that takes none for ten.
     const LONG: Duration = Duration::from_secs(1);
     loop {
@@ -227,7 +227,7 @@ fn a_successor_that_cannot_start_leaves_the_older_daemon_at_work() {
     assert!(complaint.contains("No such file") && complaint.contains("could not start"), "{complaint}");
     assert_eq!(client.status().peer_count, 1, "even the connection is the same");
     assert_eq!(host.lock_owner(), older);
-    let tallies = Stream::end_all(streams);
+    let tallies = TcpStreamProbe::end_all(streams);
     show(NAMES, &tallies);
     assert!(tallies.iter().all(|tally| tally.lost.is_empty()), "{tallies:?}");
 }
@@ -301,7 +301,7 @@ fn a_successor_killed_in_the_middle_leaves_the_older_daemon_at_work() {
         work.is_connected();
         assert_eq!(host.client().status().peer_count, 1);
         assert_eq!(host.lock_owner(), older, "the older daemon goes on");
-        show(NAMES, &Stream::end_all(streams));
+        show(NAMES, &TcpStreamProbe::end_all(streams));
     }
 }
 

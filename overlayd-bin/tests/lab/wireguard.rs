@@ -13,8 +13,8 @@ use std::{
 
 use overlayd_core::protocol::Request;
 use overlayd_testkit::lab::{
-    self, Client, Cluster, Host, Namespace, Underlay,
-    probe::{Echo, Flow, pings},
+    self, Host, LabClient, LabCluster, Namespace, Underlay,
+    probe::{UdpEcho, UdpFlow, pings},
 };
 
 use crate::container;
@@ -90,7 +90,7 @@ fn ran_with(host: &Host, choice: &str) -> Result<String, String> {
 fn answers(daemon: &mut Child, socket: &std::path::Path) -> bool {
     for _ in 0..200 {
         // One that ends listens for a moment before it does.
-        let client = Client::connect(socket, Duration::from_millis(100));
+        let client = LabClient::connect(socket, Duration::from_millis(100));
         if client.is_ok_and(|mut client| client.call(Request::Status).is_ok()) {
             return true;
         }
@@ -107,15 +107,15 @@ fn no_packet_is_lost_while_the_daemon_is_away_where_the_kernel_moves_them() {
         return;
     }
     let mut lab = crate::lab(2, &Underlay::default());
-    let nodes = Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    let nodes = LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let ends = [container(), container()];
     let attach = |(host, end): (&Host, &Namespace)| host.client().attach(end.pid(), "web");
     let ips: Vec<IpAddr> = lab.hosts.iter().zip(&ends).map(attach).collect();
     assert!(pings(&ends[0], ips[1]) && pings(&ends[1], ips[0]));
     let by_kernel =
         lab.hosts[0].run(&["ip", "-oneline", "link", "show", "type", "wireguard"]).contains(&nodes[0].device);
-    let echo = Echo::start(&ends[1], ips[1]);
-    let flows = [(); 2].map(|()| Flow::start(&ends[0], SocketAddr::new(ips[1], echo.port)));
+    let echo = UdpEcho::start(&ends[1], ips[1]);
+    let flows = [(); 2].map(|()| UdpFlow::start(&ends[0], SocketAddr::new(ips[1], echo.port)));
     for round in 0..4 {
         let host = &mut lab.hosts[round % 2];
         if round < 2 {

@@ -14,7 +14,7 @@ use overlayd_core::{
 };
 use overlayd_testkit::{
     fake::{FakeAttacher, FakeDns},
-    requests::{self, Numbered},
+    requests::{self, NumberedContainer},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -55,12 +55,15 @@ impl Node {
 
 /// What one time of a step is: a request, and another one that takes it back.
 pub(crate) fn requests(step: &str) -> Vec<Request> {
-    let (pubkey, cidr, scope) = (Numbered(1).key().to_base64(), "172.16.0.0/24".to_owned(), PeerScope::Global);
+    let (pubkey, cidr, scope) = (NumberedContainer(1).key().to_base64(), "172.16.0.0/24".to_owned(), PeerScope::Global);
     match step {
         "hello" => vec![Request::Hello(Hello::default())],
         "status" => vec![Request::Status],
         "peer" => {
-            vec![Numbered(NEW).add(), Request::RemovePeer { pubkey: Numbered(NEW).key().to_base64(), scope }]
+            vec![
+                NumberedContainer(NEW).add(),
+                Request::RemovePeer { pubkey: NumberedContainer(NEW).key().to_base64(), scope },
+            ]
         }
         "allowed-ip" => vec![
             Request::AddAllowedIp { pubkey: pubkey.clone(), cidr: cidr.clone(), scope: scope.clone() },
@@ -110,7 +113,7 @@ impl OverlayBackend for Accepting {
 async fn engine(directory: &Path, peers: u32) -> Arc<Engine> {
     let (store, _) = Store::open(&directory.join("state.redb")).expect("a store");
     store
-        .commit(&(0..peers).map(|number| Numbered(number).on_record()).collect::<Vec<_>>())
+        .commit(&(0..peers).map(|number| NumberedContainer(number).on_record()).collect::<Vec<_>>())
         .durable()
         .await
         .expect("peers on record");

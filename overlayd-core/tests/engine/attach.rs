@@ -3,7 +3,7 @@ use overlayd_core::{
     protocol::{AttachContainer, AttachHandle, Request, Response},
 };
 use overlayd_testkit::{
-    fake::{FakeAttacher, Reaction, Stage},
+    fake::{CallStage, FakeAttacher, FaultReaction},
     requests::{self, service},
 };
 
@@ -70,7 +70,11 @@ async fn a_refused_attach_leaves_no_lease_and_no_link() {
     node.start_process(7);
     node.start_process(8);
     let before = node.host();
-    node.attacher.script().once(Stage::HalfWay, |call| call.verb == "attach", Reaction::fail("no buffer space"));
+    node.attacher.script().once(
+        CallStage::HalfWay,
+        |call| call.verb == "attach",
+        FaultReaction::fail("no buffer space"),
+    );
     let message = node.refused(attach_with(7, |request| request.join_global = true)).await;
     assert!(message.contains("pid 7") && message.contains("no buffer space"), "{message}");
     assert_eq!(node.host(), before);
@@ -82,7 +86,7 @@ async fn an_attach_that_hangs_ends_at_its_deadline_and_leaves_nothing() {
     let node = Node::ready().await;
     node.start_process(7);
     let before = node.host();
-    node.attacher.script().once(Stage::HalfWay, |call| call.verb == "attach", Reaction::Hang);
+    node.attacher.script().once(CallStage::HalfWay, |call| call.verb == "attach", FaultReaction::Hang);
     let message = node.refused(attach("web", 7)).await;
     assert!(message.contains("did not end within"), "{message}");
     assert_eq!(node.host(), before);
@@ -94,8 +98,12 @@ async fn a_lease_stays_while_a_failed_attach_cannot_be_cleaned_up() {
     let node = Node::ready().await;
     node.start_process(7);
     node.start_process(8);
-    node.attacher.script().once(Stage::HalfWay, |call| call.verb == "attach", Reaction::Hang);
-    node.attacher.script().once(Stage::Entry, |call| call.verb == "detach", Reaction::fail("device or resource busy"));
+    node.attacher.script().once(CallStage::HalfWay, |call| call.verb == "attach", FaultReaction::Hang);
+    node.attacher.script().once(
+        CallStage::Entry,
+        |call| call.verb == "detach",
+        FaultReaction::fail("device or resource busy"),
+    );
     node.refused(attach("web", 7)).await;
     assert_eq!(node.attach(8).await.to_string(), "10.77.78.195", "the first address may still be in use");
     node.ok(detach(7)).await;
@@ -190,7 +198,7 @@ async fn a_fence_that_cannot_be_installed_fails_the_attach() {
     let node = Node::ready().await;
     node.start_process(7);
     let unsupported = || contract::Error::Unsupported { what: "a fence".into(), reason: "no nf_tables".into() };
-    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail_with(unsupported));
+    node.attacher.script().once(CallStage::Entry, |call| call.verb == "attach", FaultReaction::fail_with(unsupported));
     let message = node.refused(attach_with(7, |request| request.isolation_network = Some("job-88".into()))).await;
     assert!(message.contains("no nf_tables"), "{message}");
     assert!(node.attacher.inside(&Target::Process(7)).is_empty());

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use overlayd_core::protocol::{OverlayMode, PeerScope, Request, Response};
-use overlayd_testkit::fake::{Call, Reaction, Stage};
+use overlayd_testkit::fake::{CallStage, FaultReaction, RecordedCall};
 use tokio::sync::Notify;
 
 use crate::node::{Node, add_peer, attach, detach, some_key};
@@ -13,9 +13,9 @@ async fn a_slow_attach_delays_nobody_else() {
     node.start_process(8);
     let go = Arc::new(Notify::new());
     node.attacher.script().once(
-        Stage::HalfWay,
+        CallStage::HalfWay,
         |call| call.verb == "attach" && call.object == "pid 7",
-        Reaction::Wait(Arc::clone(&go)),
+        FaultReaction::Wait(Arc::clone(&go)),
     );
     let engine = Arc::clone(&node.engine);
     let slow = tokio::spawn(async move { engine.answer(attach("web", 7)).await });
@@ -31,7 +31,7 @@ async fn a_slow_attach_delays_nobody_else() {
 async fn a_hanging_device_ends_its_own_requests_and_no_others() {
     let node = Node::ready().await;
     node.start_process(7);
-    node.overlay.script().always(Stage::Entry, |call| call.verb != "remove_device", Reaction::Hang);
+    node.overlay.script().always(CallStage::Entry, |call| call.verb != "remove_device", FaultReaction::Hang);
     let peer = node.refused(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26"));
     let (message, _) = tokio::join!(peer, node.attach(7));
     assert!(message.contains("did not end within"), "{message}");
@@ -45,8 +45,8 @@ async fn a_device_that_hangs_delays_no_peer_of_another() {
     node.ok(Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Dedicated }).await;
     let device = node.status().await.dedicated_services[0].interface.clone();
     let go = Arc::new(Notify::new());
-    let hangs = move |call: &Call| call.verb == "change_peers" && call.object == device;
-    node.overlay.script().once(Stage::Entry, hangs.clone(), Reaction::Wait(Arc::clone(&go)));
+    let hangs = move |call: &RecordedCall| call.verb == "change_peers" && call.object == device;
+    node.overlay.script().once(CallStage::Entry, hangs.clone(), FaultReaction::Wait(Arc::clone(&go)));
     let Request::AddPeer { peer, .. } = add_peer(&some_key(), "198.51.100.1:51421", "10.77.8.0/26") else { panic!() };
     let request = Request::AddPeer { peer, scope: PeerScope::Service { service: "db".into() } };
     let engine = Arc::clone(&node.engine);
@@ -65,8 +65,8 @@ async fn a_hanging_attach_ends_its_own_request_and_no_others() {
     let node = Node::ready().await;
     node.start_process(7);
     node.start_process(8);
-    let hangs = |call: &Call| call.verb == "attach" && call.object == "pid 7";
-    node.attacher.script().always(Stage::Entry, hangs, Reaction::Hang);
+    let hangs = |call: &RecordedCall| call.verb == "attach" && call.object == "pid 7";
+    node.attacher.script().always(CallStage::Entry, hangs, FaultReaction::Hang);
     let others = async {
         node.attach(8).await;
         node.ok(add_peer(&some_key(), "198.51.100.1:51820", "10.77.8.0/26")).await;
@@ -88,8 +88,8 @@ async fn a_hanging_attach_ends_its_own_request_and_no_others() {
 #[tokio::test]
 async fn reads_are_answered_while_nothing_on_the_host_ever_ends() {
     let node = Node::ready().await;
-    node.overlay.script().always(Stage::Entry, |_| true, Reaction::Hang);
-    node.attacher.script().always(Stage::Entry, |_| true, Reaction::Hang);
+    node.overlay.script().always(CallStage::Entry, |_| true, FaultReaction::Hang);
+    node.attacher.script().always(CallStage::Entry, |_| true, FaultReaction::Hang);
     node.start_process(7);
     let mut slow = Box::pin(node.refused(attach("web", 7)));
     let reads = async {
@@ -123,8 +123,8 @@ async fn a_service_that_goes_takes_a_container_along_that_is_asked_for_in_anothe
     node.start_process(7);
     node.attach(7).await;
     let go = Arc::new(Notify::new());
-    let again = |call: &Call| call.verb == "attach" && call.object == "pid 7";
-    node.attacher.script().once(Stage::Entry, again, Reaction::Wait(Arc::clone(&go)));
+    let again = |call: &RecordedCall| call.verb == "attach" && call.object == "pid 7";
+    node.attacher.script().once(CallStage::Entry, again, FaultReaction::Wait(Arc::clone(&go)));
     let engine = Arc::clone(&node.engine);
     let elsewhere = tokio::spawn(async move { engine.answer(attach("db", 7)).await });
     until_called_twice(&node, again).await;
@@ -146,8 +146,8 @@ async fn a_service_that_goes_takes_a_container_along_that_is_asked_for_in_anothe
 async fn an_edge_that_is_revoked_while_the_overlay_comes_up_is_not_let_in() {
     let node = Node::fresh().await;
     let go = Arc::new(Notify::new());
-    let comes_up = |call: &Call| call.verb == "ensure_device";
-    node.overlay.script().once(Stage::Entry, comes_up, Reaction::Wait(Arc::clone(&go)));
+    let comes_up = |call: &RecordedCall| call.verb == "ensure_device";
+    node.overlay.script().once(CallStage::Entry, comes_up, FaultReaction::Wait(Arc::clone(&go)));
     let engine = Arc::clone(&node.engine);
     let set_up = tokio::spawn(async move { engine.answer(crate::node::setup_global()).await });
     node.overlay.script().called(comes_up).await;
@@ -165,7 +165,7 @@ async fn an_edge_that_is_revoked_while_the_overlay_comes_up_is_not_let_in() {
 }
 
 /// Waits until it has been called twice.
-async fn until_called_twice(node: &Node, matches: impl Fn(&Call) -> bool) {
+async fn until_called_twice(node: &Node, matches: impl Fn(&RecordedCall) -> bool) {
     while node.attacher.script().calls().iter().filter(|call| matches(call)).count() < 2 {
         tokio::task::yield_now().await;
     }

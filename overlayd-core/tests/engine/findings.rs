@@ -4,7 +4,7 @@ use overlayd_core::{
     contract::{AttachmentId, FindingCode, FindingSubject},
     protocol::Request,
 };
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::fake::{CallStage, FaultReaction};
 
 use crate::node::Node;
 
@@ -12,8 +12,8 @@ use crate::node::Node;
 async fn what_a_pass_could_not_do_is_a_finding_until_a_pass_can() {
     let node = Node::ready().await;
     assert_eq!(node.engine.findings(), []);
-    let refusal = Reaction::fail("no buffer space");
-    node.attacher.script().always(Stage::Entry, |call| call.verb == "ensure_network", refusal);
+    let refusal = FaultReaction::fail("no buffer space");
+    node.attacher.script().always(CallStage::Entry, |call| call.verb == "ensure_network", refusal);
     node.engine.reconcile().await;
     let findings = node.engine.findings();
     assert_eq!(findings.len(), 1, "{findings:?}");
@@ -29,9 +29,11 @@ async fn a_container_that_a_start_could_not_attach_is_named_and_attached_by_the_
     let node = Node::ready().await;
     node.start_process(7);
     node.attach(7).await;
-    let refusal = Reaction::fail("no buffer space");
+    let refusal = FaultReaction::fail("no buffer space");
     let node = node
-        .crash_and_restart_on(|attacher| attacher.script().once(Stage::Entry, |call| call.verb == "attach", refusal))
+        .crash_and_restart_on(|attacher| {
+            attacher.script().once(CallStage::Entry, |call| call.verb == "attach", refusal)
+        })
         .await;
     let findings = node.engine.findings();
     let subjects: Vec<_> = findings.iter().map(|finding| finding.subject.clone()).collect();
@@ -50,9 +52,11 @@ async fn an_edge_that_is_kept_out_for_want_of_a_fence_is_a_finding() {
         node_endpoint: "203.0.113.80:51820".into(),
     })
     .await;
-    let refusal = Reaction::fail("no nf_tables");
+    let refusal = FaultReaction::fail("no nf_tables");
     let node = node
-        .crash_and_restart_on(|attacher| attacher.script().once(Stage::Entry, |call| call.verb == "attach", refusal))
+        .crash_and_restart_on(|attacher| {
+            attacher.script().once(CallStage::Entry, |call| call.verb == "attach", refusal)
+        })
         .await;
     let findings = node.engine.findings();
     assert_eq!(findings.len(), 1, "{findings:?}");

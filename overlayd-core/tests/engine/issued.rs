@@ -7,7 +7,7 @@ use overlayd_core::{
     protocol::{AttachContainer, AttachHandle, EdgeConfig, GuestOverlayConfig, PeerScope, Request, Response},
 };
 use overlayd_testkit::{
-    fake::{FakeAttacher, Reaction, Stage},
+    fake::{CallStage, FakeAttacher, FaultReaction},
     requests,
 };
 
@@ -86,7 +86,7 @@ async fn a_guest_survives_a_crash_and_leaves_nothing_when_it_goes() {
 async fn a_guest_whose_fence_fails_is_not_let_in() {
     let node = Node::ready().await;
     let before = node.host();
-    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
+    node.attacher.script().once(CallStage::Entry, |call| call.verb == "attach", FaultReaction::fail("no nf_tables"));
     node.refused(attach_handle(&guest(), Some("job-88"))).await;
     assert_eq!(node.host(), before);
 }
@@ -95,8 +95,8 @@ async fn a_guest_whose_fence_fails_is_not_let_in() {
 async fn a_refused_guest_that_cannot_be_cleaned_up_is_never_let_in_later() {
     let node = Node::ready().await;
     let before = node.host();
-    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
-    node.overlay.script().once(Stage::Entry, |call| call.verb == "change_peers", Reaction::fail("busy"));
+    node.attacher.script().once(CallStage::Entry, |call| call.verb == "attach", FaultReaction::fail("no nf_tables"));
+    node.overlay.script().once(CallStage::Entry, |call| call.verb == "change_peers", FaultReaction::fail("busy"));
     let message = node.refused(attach_handle(&guest(), Some("job-88"))).await;
     assert!(message.contains("no nf_tables"), "{message}");
     let node = node.crash_and_restart().await;
@@ -188,7 +188,7 @@ async fn what_cannot_be_fenced_again_is_kept_out_until_it_can() {
     let all = BTreeSet::from([guest.public_key, edge.public_key, open.public_key.clone()]);
     assert_eq!(let_in_keys(&node).await, all);
     let fails = |host: &FakeAttacher| {
-        host.script().always(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
+        host.script().always(CallStage::Entry, |call| call.verb == "attach", FaultReaction::fail("no nf_tables"));
     };
     let node = node.crash_and_restart_on(fails).await;
     assert_eq!(let_in_keys(&node).await, BTreeSet::from([open.public_key]));
@@ -243,8 +243,8 @@ async fn an_edge_ends_when_its_time_is_over_and_not_at_the_next_sweep() {
 async fn a_refused_edge_that_cannot_be_cleaned_up_is_never_let_in_and_goes_later() {
     let node = Node::ready().await;
     let before = node.host();
-    node.attacher.script().once(Stage::Entry, |call| call.verb == "attach", Reaction::fail("no nf_tables"));
-    node.overlay.script().once(Stage::Entry, |call| call.verb == "change_peers", Reaction::fail("busy"));
+    node.attacher.script().once(CallStage::Entry, |call| call.verb == "attach", FaultReaction::fail("no nf_tables"));
+    node.overlay.script().once(CallStage::Entry, |call| call.verb == "change_peers", FaultReaction::fail("busy"));
     let message = node.refused(mint("laptop-3", &["web"])).await;
     assert!(message.contains("no nf_tables"), "{message}");
     let node = node.crash_and_restart().await;

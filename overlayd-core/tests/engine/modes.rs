@@ -2,7 +2,7 @@ use overlayd_core::{
     contract::{Attacher, OverlayBackend},
     protocol::{OverlayMode, PeerScope, PeerSpec, Request, Response, ServiceOverlayInfo},
 };
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::fake::{CallStage, FaultReaction};
 
 use crate::node::{Node, attach, detach, some_key};
 
@@ -76,7 +76,11 @@ async fn a_dedicated_identity_is_the_same_after_a_teardown_and_after_a_crash() {
 async fn a_dedicated_service_whose_bridge_fails_leaves_neither_device_nor_port() {
     let node = Node::ready().await;
     let before = node.host();
-    node.attacher.script().once(Stage::HalfWay, |call| call.verb == "ensure_network", Reaction::fail("no memory"));
+    node.attacher.script().once(
+        CallStage::HalfWay,
+        |call| call.verb == "ensure_network",
+        FaultReaction::fail("no memory"),
+    );
     node.refused(setup("db", OverlayMode::Dedicated)).await;
     assert_eq!(node.host(), before);
     assert!(node.status().await.dedicated_services.is_empty());

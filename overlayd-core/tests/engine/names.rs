@@ -6,7 +6,7 @@ use overlayd_core::{
     plan::{DnsConfig, ServeDns},
     protocol::{Request, Response},
 };
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::fake::{CallStage, FaultReaction};
 use tokio::sync::Notify;
 
 use crate::node::{Node, setup_global};
@@ -42,11 +42,11 @@ async fn nothing_listens_until_a_name_is_registered() {
 async fn a_name_that_is_registered_while_the_overlay_comes_up_is_answered_once_it_is_up() {
     let node = Node::fresh().await;
     let (go, script) = (Arc::new(Notify::new()), node.overlay.script());
-    script.once(Stage::Entry, |call| call.verb == "ensure_device", Reaction::Wait(Arc::clone(&go)));
+    script.once(CallStage::Entry, |call| call.verb == "ensure_device", FaultReaction::Wait(Arc::clone(&go)));
     node.dns.script().once(
-        Stage::Entry,
+        CallStage::Entry,
         |call| call.verb == "apply",
-        Reaction::fail("cannot assign requested address"),
+        FaultReaction::fail("cannot assign requested address"),
     );
     let ask = |request: Request| {
         let engine = Arc::clone(&node.engine);
@@ -142,7 +142,7 @@ async fn names_registered_before_the_overlay_are_answered_once_it_is_up() {
 #[tokio::test]
 async fn a_taken_port_refuses_the_name_but_not_the_overlay() {
     let node = Node::ready().await;
-    node.dns.script().once(Stage::Entry, |call| call.verb == "apply", Reaction::fail("port 53 is taken"));
+    node.dns.script().once(CallStage::Entry, |call| call.verb == "apply", FaultReaction::fail("port 53 is taken"));
     let message = node.refused(register("ledger", "10.77.4.9")).await;
     assert!(message.contains("answer names"), "{message}");
     node.ok(register("other", "10.77.4.8")).await;

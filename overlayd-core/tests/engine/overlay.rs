@@ -1,6 +1,6 @@
 use overlayd_core::protocol::{NatConfigSpec, NatStatusWire, OverlayMode, Request, Response, SetupGlobalOverlay};
 use overlayd_testkit::{
-    fake::{Reaction, Stage},
+    fake::{CallStage, FaultReaction},
     requests::{overlay, service},
 };
 
@@ -40,7 +40,7 @@ async fn a_repeated_setup_forgets_nothing_and_changes_nothing() {
 #[tokio::test]
 async fn a_setup_that_the_host_refuses_leaves_nothing_and_status_claims_nothing() {
     let node = Node::fresh().await;
-    node.overlay.script().once(Stage::HalfWay, |call| call.verb == "ensure_device", Reaction::fail("no TUN"));
+    node.overlay.script().once(CallStage::HalfWay, |call| call.verb == "ensure_device", FaultReaction::fail("no TUN"));
     let message = node.refused(setup_global()).await;
     assert!(message.contains("zl-atlas-n1-g") && message.contains("no TUN"), "{message}");
     assert!(node.host().is_empty());

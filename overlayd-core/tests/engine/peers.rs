@@ -10,7 +10,7 @@ use overlayd_core::{
     names::LinkName,
     protocol::{Event, Frame, PeerScope, Request, Response, StatusSnapshot},
 };
-use overlayd_testkit::fake::{Reaction, Stage};
+use overlayd_testkit::fake::{CallStage, FaultReaction};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{Notify, broadcast},
@@ -87,7 +87,7 @@ async fn a_change_that_the_device_refuses_is_taken_back() {
     let node = Node::ready().await;
     let key = some_key();
     node.ok(add_peer(&key, "198.51.100.1:51820", "10.77.8.0/26")).await;
-    node.overlay.script().once(Stage::Entry, |call| call.verb == "change_peers", Reaction::fail("no memory"));
+    node.overlay.script().once(CallStage::Entry, |call| call.verb == "change_peers", FaultReaction::fail("no memory"));
     node.refused(allowed_ip(&key, "10.77.9.0/26")).await;
     assert_eq!(node.status().await.peers[0].allowed_ips, "10.77.8.0/26");
     assert_eq!(ranges(&node, &key).await, ["10.77.8.0/26"]);
@@ -100,14 +100,14 @@ async fn a_range_that_went_on_to_another_peer_stays_there_when_the_change_before
     node.ok(add_peer(&first, "198.51.100.1:51820", "10.77.8.0/26,10.77.9.0/26")).await;
     let go = Arc::new(Notify::new());
     let script = node.overlay.script();
-    script.once(Stage::Entry, |call| call.verb == "change_peers", Reaction::Wait(Arc::clone(&go)));
+    script.once(CallStage::Entry, |call| call.verb == "change_peers", FaultReaction::Wait(Arc::clone(&go)));
     let calls = script.calls().len();
     let engine = Arc::clone(&node.engine);
     let taking = add_peer(&refused, "198.51.100.2:51820", "10.77.8.0/26,10.77.9.0/26");
     let taking = tokio::spawn(async move { engine.answer(taking).await });
     script.called(|call| call.verb == "change_peers" && call.number > calls).await;
     // The device is asked about one change at a time, and refuses what it is asked when it answers.
-    script.once(Stage::HalfWay, |call| call.verb == "change_peers", Reaction::fail("no memory"));
+    script.once(CallStage::HalfWay, |call| call.verb == "change_peers", FaultReaction::fail("no memory"));
     let engine = Arc::clone(&node.engine);
     let moving = add_peer(&last, "198.51.100.3:51820", "10.77.9.0/26");
     let moving = tokio::spawn(async move { engine.answer(moving).await });

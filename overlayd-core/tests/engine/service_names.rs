@@ -5,7 +5,7 @@ use overlayd_core::{
     protocol::{AttachHandle, OverlayMode, Request, Response},
 };
 use overlayd_testkit::{
-    fake::{Reaction, Stage},
+    fake::{CallStage, FaultReaction},
     requests::{self, service},
 };
 
@@ -97,7 +97,11 @@ async fn a_refused_attach_leaves_no_address() {
     let node = node().await;
     let one = attached(&node, 7).await;
     node.start_process(8);
-    node.attacher.script().once(Stage::HalfWay, |call| call.verb == "attach", Reaction::fail("no buffer space"));
+    node.attacher.script().once(
+        CallStage::HalfWay,
+        |call| call.verb == "attach",
+        FaultReaction::fail("no buffer space"),
+    );
     node.refused(attach("web", 8)).await;
     assert_eq!(answer(&node, "web.atlas.local"), [one]);
 }
@@ -118,13 +122,13 @@ async fn a_service_that_goes_takes_its_name_along_and_odd_names_have_none() {
 #[tokio::test]
 async fn a_responder_that_refuses_delays_names_and_not_containers() {
     let node = Node::that_answers(DnsConfig { service_names: ServiceNames::Attached, ..DnsConfig::default() }).await;
-    node.dns.script().once(Stage::Entry, |call| call.verb == "apply", Reaction::fail("port 53 is taken"));
+    node.dns.script().once(CallStage::Entry, |call| call.verb == "apply", FaultReaction::fail("port 53 is taken"));
     let one = attached(&node, 7).await;
     assert!(answer(&node, "web.atlas.local").is_empty());
     // A repeated setup is a pass.
     node.ok(setup_global()).await;
     assert_eq!(answer(&node, "web.atlas.local"), std::slice::from_ref(&one));
-    node.dns.script().once(Stage::Entry, |call| call.verb == "change_records", Reaction::fail("no memory"));
+    node.dns.script().once(CallStage::Entry, |call| call.verb == "change_records", FaultReaction::fail("no memory"));
     let two = attached(&node, 8).await;
     assert_eq!(answer(&node, "web.atlas.local"), std::slice::from_ref(&one));
     node.ok(Request::SetupServiceOverlay { service: "db".into(), mode: OverlayMode::Auto }).await;

@@ -10,7 +10,7 @@ use overlayd_core::{
     desired::{Desired, Origin, Phase},
     protocol::{Request, Response},
 };
-use overlayd_testkit::fake::Machine;
+use overlayd_testkit::fake::FakeMachine;
 
 /// What a machine is like between two daemons.
 pub(crate) struct Moment {
@@ -22,7 +22,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     /// Of a machine without a daemon.
-    pub(crate) fn of(machine: &Machine) -> Self {
+    pub(crate) fn of(machine: &FakeMachine) -> Self {
         let desired = machine.desired();
         let attachments = desired.attachments().iter();
         let addresses = attachments.map(|(handle, record)| (handle.clone(), record.service_ip)).collect();
@@ -31,7 +31,7 @@ impl Moment {
 }
 
 /// The host is what the records say, no address is held twice, and every key has a record.
-pub(crate) async fn is_consistent(machine: &Machine) -> Result<(), String> {
+pub(crate) async fn is_consistent(machine: &FakeMachine) -> Result<(), String> {
     let desired = machine.desired();
     one_holder_each(&desired)?;
     nothing_is_half_way(&desired)?;
@@ -39,7 +39,7 @@ pub(crate) async fn is_consistent(machine: &Machine) -> Result<(), String> {
     let mut fresh = machine.untouched();
     let engine = fresh.start().await;
     let (planned, is) = (fresh.host(), machine.host());
-    Machine::crash(engine).await;
+    FakeMachine::crash(engine).await;
     let (left, missing): (Vec<_>, Vec<_>) = (is.difference(&planned).collect(), planned.difference(&is).collect());
     match left.is_empty() && missing.is_empty() {
         true => Ok(()),
@@ -48,11 +48,11 @@ pub(crate) async fn is_consistent(machine: &Machine) -> Result<(), String> {
 }
 
 /// Everything is torn down, and then nothing of it is left.
-pub(crate) async fn tears_down_to_nothing(machine: &mut Machine) -> Result<(), String> {
+pub(crate) async fn tears_down_to_nothing(machine: &mut FakeMachine) -> Result<(), String> {
     let engine = machine.start().await;
     let reply = engine.answer(Request::TeardownGlobalOverlay).await;
     let host = machine.host();
-    Machine::crash(engine).await;
+    FakeMachine::crash(engine).await;
     if reply != Response::Ok {
         return Err(format!("teardown was answered {reply:?}"));
     }
@@ -93,7 +93,7 @@ fn nothing_is_half_way(desired: &Desired) -> Result<(), String> {
     }
 }
 
-fn guest_keys_have_records(machine: &Machine, desired: &Desired) -> Result<(), String> {
+fn guest_keys_have_records(machine: &FakeMachine, desired: &Desired) -> Result<(), String> {
     let keys = machine.keys().into_iter().filter(|name| name.starts_with("guest-")).count();
     let guests = desired.attachments().keys().filter(|handle| matches!(handle, AttachmentId::Guest(_))).count();
     match keys == guests {

@@ -15,7 +15,7 @@ use overlayd_core::{
     crash::Plan,
     protocol::{Request, Response},
 };
-use overlayd_testkit::fake::Machine;
+use overlayd_testkit::fake::FakeMachine;
 
 use crate::{
     judge::{Moment, is_consistent, tears_down_to_nothing},
@@ -29,7 +29,7 @@ const LEAST_POINTS: usize = 300;
 struct Scene {
     number: usize,
     request: Request,
-    machine: Machine,
+    machine: FakeMachine,
     before: Moment,
     /// What an undisturbed daemon answers, passes and leaves.
     reply: Response,
@@ -65,7 +65,7 @@ async fn record() -> Vec<Scene> {
         let engine = machine.start().await;
         let plan = Plan::trace();
         let reply = plan.run(engine.answer(request.clone())).await.unwrap();
-        Machine::crash(engine).await;
+        FakeMachine::crash(engine).await;
         if let Err(reason) = is_consistent(&machine).await {
             panic!("undisturbed, after {request:?}: {reason}");
         }
@@ -119,13 +119,13 @@ async fn play(scene: &Scene, case: &Case) -> Result<(), String> {
     if plan.run(engine.answer(scene.request.clone())).await.is_some() {
         return Err("this point was not reached".into());
     }
-    Machine::crash(engine).await;
+    FakeMachine::crash(engine).await;
     if let Some(then) = case.then {
         crash_at_start(&mut machine, then).await;
     }
     let engine = machine.start().await;
     let reply = script::ask_again(&engine, &scene.request).await;
-    Machine::crash(engine).await;
+    FakeMachine::crash(engine).await;
     if discriminant(&reply) != discriminant(&scene.reply) {
         return Err(format!("the repeated request was answered {reply:?} instead of {:?}", scene.reply));
     }
@@ -135,14 +135,14 @@ async fn play(scene: &Scene, case: &Case) -> Result<(), String> {
 }
 
 /// A start that ends at the `n`th point, counted round and round; a start that passes none ends after it.
-async fn crash_at_start(machine: &mut Machine, n: usize) {
+async fn crash_at_start(machine: &mut FakeMachine, n: usize) {
     let trace = Plan::trace();
     let mut copy = machine.copy();
     let engine = trace.run(copy.start()).await.unwrap();
-    Machine::crash(engine).await;
+    FakeMachine::crash(engine).await;
     let points = trace.seen().len().max(1);
     if let Some(engine) = Plan::at(n % points + 1).run(machine.start()).await {
-        Machine::crash(engine).await;
+        FakeMachine::crash(engine).await;
     }
 }
 

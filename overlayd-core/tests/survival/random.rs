@@ -19,8 +19,8 @@ use overlayd_core::{
     protocol::{Request, Response},
 };
 use overlayd_testkit::{
-    fake::Machine,
-    model::{Belief, CONTAINERS, Op, Step, View, steps},
+    fake::FakeMachine,
+    model::{CONTAINERS, ModelRequest, ModelStep, ModelView, PossibleStates, steps},
 };
 use proptest::{
     prelude::*,
@@ -108,7 +108,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// What was answered: whether it was refused, and the address in it.
 type Answered = Vec<(bool, Option<IpAddr>)>;
 
-async fn play(steps: &[Step]) -> Result<Answered, String> {
+async fn play(steps: &[ModelStep]) -> Result<Answered, String> {
     let mut world = World::new().await;
     for (number, step) in steps.iter().enumerate() {
         world.take(step).await.map_err(|reason| format!("step {number}, {step:?}: {reason}"))?;
@@ -118,48 +118,48 @@ async fn play(steps: &[Step]) -> Result<Answered, String> {
 
 /// The node, and what it may be according to its replies.
 struct World {
-    machine: Machine,
+    machine: FakeMachine,
     engine: Option<Arc<Engine>>,
-    belief: Belief,
+    belief: PossibleStates,
     answered: Answered,
 }
 
 impl World {
     async fn new() -> Self {
-        let mut machine = Machine::default();
+        let mut machine = FakeMachine::default();
         CONTAINERS.for_each(|pid| machine.attacher.start(&Target::Process(pid)));
-        let belief = Belief::new(machine.now(), COOL_DOWN);
+        let belief = PossibleStates::new(machine.now(), COOL_DOWN);
         let engine = Some(machine.start().await);
         Self { machine, engine, belief, answered: Vec::new() }
     }
 
-    async fn take(&mut self, step: &Step) -> Result<(), String> {
+    async fn take(&mut self, step: &ModelStep) -> Result<(), String> {
         match step {
-            Step::Together(ops, turns) => self.ask(ops, *turns).await?,
-            Step::Crash(op, point) => self.crash(op, *point).await?,
-            Step::Ends(pid) => {
+            ModelStep::Together(ops, turns) => self.ask(ops, *turns).await?,
+            ModelStep::Crash(op, point) => self.crash(op, *point).await?,
+            ModelStep::Ends(pid) => {
                 self.machine.attacher.stop(&Target::Process(*pid));
                 self.belief.ends(*pid);
             }
-            Step::Starts(pid) => {
+            ModelStep::Starts(pid) => {
                 self.machine.attacher.start(&Target::Process(*pid));
                 self.belief.starts(*pid);
             }
-            Step::DeviceVanishes => {
+            ModelStep::DeviceVanishes => {
                 self.machine.overlay.vanish(&LinkName::new("zl-atlas-n1-g").unwrap());
                 self.pass().await;
             }
-            Step::NetworkVanishes(service) => {
+            ModelStep::NetworkVanishes(service) => {
                 if let Some(network) = self.network_of(service).await {
                     self.machine.attacher.vanish(&network);
                 }
                 self.pass().await;
             }
-            Step::Wait(seconds) => {
+            ModelStep::Wait(seconds) => {
                 self.machine.pass(*seconds);
                 self.belief.wait(*seconds);
             }
-            Step::Pass => self.pass().await,
+            ModelStep::Pass => self.pass().await,
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl World {
         found.map(|known| NetworkName(known.name))
     }
 
-    async fn ask(&mut self, ops: &[Op], turns: u64) -> Result<(), String> {
+    async fn ask(&mut self, ops: &[ModelRequest], turns: u64) -> Result<(), String> {
         let allocated = self.belief.allocated();
         let requests = ops.iter().map(|op| op.request(&allocated)).collect();
         let replies = turns::ask(self.engine(), requests, turns).await;
@@ -191,7 +191,7 @@ impl World {
 
     /// The daemon ends during the operation; the next one has on record what was there at some moment of it, and answers the
     /// repeated request.
-    async fn crash(&mut self, op: &Op, point: usize) -> Result<(), String> {
+    async fn crash(&mut self, op: &ModelRequest, point: usize) -> Result<(), String> {
         let allocated = self.belief.allocated();
         let request = op.request(&allocated);
         let plan = Plan::at(point + 1);
@@ -209,8 +209,8 @@ impl World {
     }
 
     /// What is on record. No daemon may run.
-    fn on_record(&self) -> View {
-        View::of(&self.machine.desired(), Some)
+    fn on_record(&self) -> ModelView {
+        ModelView::of(&self.machine.desired(), Some)
     }
 
     fn engine(&self) -> &Engine {
@@ -223,7 +223,7 @@ impl World {
 
     async fn stop(&mut self) {
         if let Some(engine) = self.engine.take() {
-            Machine::crash(engine).await;
+            FakeMachine::crash(engine).await;
         }
     }
 

@@ -12,13 +12,13 @@ use overlayd_core::{
     },
 };
 use overlayd_testkit::{
-    fake::Machine,
+    fake::FakeMachine,
     requests::{self, attach, process},
 };
 
 /// A machine with all containers that the script speaks of but one: process 66 is never there.
-pub(crate) fn machine() -> Machine {
-    let machine = Machine::default();
+pub(crate) fn machine() -> FakeMachine {
+    let machine = FakeMachine::default();
     (7..=12).for_each(|pid| machine.attacher.start(&Target::Process(pid)));
     machine.attacher.start(&Target::Namespace("/run/netns/pod".into()));
     machine

@@ -11,7 +11,7 @@ use std::{
 };
 
 use overlayd_core::{crash::Plan, engine::Engine, protocol::Request, protocol::Response};
-use overlayd_testkit::fuzz::Random;
+use overlayd_testkit::fuzz::RandomSource;
 use tokio::sync::Notify;
 
 /// A request under way.
@@ -40,7 +40,7 @@ pub(crate) async fn ask(engine: &Engine, requests: Vec<Request>, turns: u64) -> 
     let tell = Arc::new(Notify::new());
     let mut clients: Vec<Client<'_>> =
         requests.into_iter().map(|request| Client::new(engine, request, &tell)).collect();
-    let mut random = Random::new(turns);
+    let mut random = RandomSource::new(turns);
     loop {
         while engine.is_recording() {
             thread::yield_now();

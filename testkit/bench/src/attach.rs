@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use overlayd_lab::{Confinement, Lab, Namespace, Shape, Underlay, await_cleanup, probe::pings};
+use overlayd_lab::{Lab, LinkShape, Namespace, NamespaceConfinement, Underlay, await_cleanup, probe::pings};
 
 use self::contenders::{ALL, Contender, Way};
 use crate::{
@@ -61,7 +61,8 @@ pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
 
 /// The figures of one round.
 fn figures(contender: Contender, program: &Path) -> Result<[Option<f64>; 7]> {
-    let containers: Vec<Namespace> = (0..CONTAINERS).map(|_| Namespace::container(Confinement::None)).collect();
+    let containers: Vec<Namespace> =
+        (0..CONTAINERS).map(|_| Namespace::container(NamespaceConfinement::None)).collect();
     let one = Round::run(contender, program, &containers, 1, Proof::Pinged)?;
     let eight = Round::run(contender, program, &containers, CLIENTS, Proof::None)?;
     let refused = one.refused + eight.refused;
@@ -103,7 +104,7 @@ impl Round {
         proof: Proof,
     ) -> Result<Self> {
         await_cleanup();
-        let mut lab = Lab::new(1, &Underlay { shape: Shape::Cable, ..Underlay::default() }, program);
+        let mut lab = Lab::new(1, &Underlay { shape: LinkShape::Cable, ..Underlay::default() }, program);
         let directory = lab.directory();
         let host = &mut lab.hosts[0];
         let place = contender.prepare(host, &directory)?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
 use overlayd_core::protocol::{AttachContainer, AttachHandle, PeerSpec, Request, Response, StatusSnapshot};
-use overlayd_lab::{Client, Confinement, Host, Namespace};
+use overlayd_lab::{Host, LabClient, Namespace, NamespaceConfinement};
 
 use crate::{
     show::Show,
@@ -17,7 +17,7 @@ pub(crate) struct Site {
     pub(crate) name: &'static str,
     pub(crate) host: Host,
     pub(crate) container: Namespace,
-    client: Client,
+    client: LabClient,
     show: Show,
 }
 
@@ -26,7 +26,7 @@ impl Site {
     pub(crate) fn start(name: &'static str, mut host: Host, show: Show) -> Self {
         let client = host.start();
         show.proved(format!("host {name}: {}, daemon is process {}", host.v4(), host.daemon_pid()));
-        Self { name, host, container: Namespace::container(Confinement::None), client, show }
+        Self { name, host, container: Namespace::container(NamespaceConfinement::None), client, show }
     }
 
     /// Asks, shows both sides, and fails on a refusal.

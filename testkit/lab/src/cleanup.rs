@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Confinement, Namespace};
+use super::{Namespace, NamespaceConfinement};
 
 /// How long the kernel may take for what has ended by then.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,8 +15,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub fn await_cleanup() {
     // It works in batches, and a second one begins when the first is done.
     for _ in 0..2 {
-        let witness = Namespace::container(Confinement::None);
-        let last = Namespace::container(Confinement::None);
+        let witness = Namespace::container(NamespaceConfinement::None);
+        let last = Namespace::container(NamespaceConfinement::None);
         let netns = last.pid().to_string();
         witness.run(&["ip", "link", "add", "last", "type", "veth", "peer", "name", "last", "netns", &netns]);
         drop(last);

@@ -15,12 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An orchestrator's end of the socket, as published clients are: one request in flight, ids from 1, events dropped unless they are waited for.
 /// It has a codec of its own (length as u32 little-endian, then JSON), so that the daemon's is tested against another.
 #[derive(Debug)]
-pub struct Client {
+pub struct LabClient {
     stream: UnixStream,
     next_id: u64,
 }
 
-impl Client {
+impl LabClient {
     /// Connects, waiting this long for a daemon to answer.
     pub fn connect(socket: &Path, patience: Duration) -> std::io::Result<Self> {
         let start = Instant::now();

@@ -3,11 +3,11 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use overlayd_core::protocol::{OverlayMode, PeerScope, PeerSpec, Request, SetupGlobalOverlay};
 
-use super::{Client, Host};
+use super::{Host, LabClient};
 
 /// Ranges and ports of a cluster; what an orchestrator decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cluster {
+pub enum LabCluster {
     /// 10.77.0.0/16, node `n` has the slice 10.77.(4n).0/26.
     V4,
     /// fd77::/48, node `n` has the slice fd77:0:0:n::/64.
@@ -30,7 +30,7 @@ pub struct Node {
 /// UDP port of every node's device.
 const PORT: u16 = 51820;
 
-impl Cluster {
+impl LabCluster {
     /// The whole range.
     pub fn cidr(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     /// Sets a node up with these services, as an orchestrator does; `underlay` is the address that others reach it by.
-    pub fn raise(self, client: &mut Client, node: usize, services: &[&str], underlay: std::net::IpAddr) -> Node {
+    pub fn raise(self, client: &mut LabClient, node: usize, services: &[&str], underlay: std::net::IpAddr) -> Node {
         client.ok(Request::SetLocalNodeId { node_id: node as u64 });
         client.ask(self.setup(node));
         for service in services {

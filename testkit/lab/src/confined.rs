@@ -7,13 +7,13 @@ use seccompiler::{BpfProgram, TargetArch, apply_filter, compile_from_json};
 
 /// What a unit allows.
 #[derive(Debug, Clone)]
-pub(super) struct Bounds {
+pub(super) struct ConfinementBounds {
     /// As `setpriv` wants them, `-all,+net_admin`.
     pub(super) capabilities: String,
     filter: BpfProgram,
 }
 
-impl Bounds {
+impl ConfinementBounds {
     /// Those of the unit in this file; panics where it says something that is not understood.
     pub(super) fn of_unit(path: &Path) -> Self {
         let unit = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

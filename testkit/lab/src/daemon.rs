@@ -14,12 +14,12 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A daemon that runs: one that the lab has started, or the successor of one, which became the test's child when that
 /// one ended.
 #[derive(Debug)]
-pub(super) enum Daemon {
+pub(super) enum DaemonProcess {
     Started(Child),
     Succeeded(Pid),
 }
 
-impl Daemon {
+impl DaemonProcess {
     /// From now on processes whose parent ends become children of the test, which sees how they end.
     pub(super) fn adopt_orphans() {
         set_child_subreaper(rustix::thread::gettid().into()).expect("to adopt orphans");

@@ -9,7 +9,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use super::HostFacts;
-use super::{Client, Namespace, confined::Bounds, daemon::Daemon, facts};
+use super::{LabClient, Namespace, confined::ConfinementBounds, daemon::DaemonProcess, facts};
 
 /// A host: its namespaces, and the daemon on it while that runs.
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub struct Host {
     overlayd: PathBuf,
     directory: PathBuf,
     addresses: (IpAddr, IpAddr),
-    daemon: Option<Daemon>,
+    daemon: Option<DaemonProcess>,
 }
 
 /// What the daemon may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Privileges {
+pub enum HostPrivileges {
     /// All of root's.
     Root,
     /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, the least that it works with.
@@ -77,36 +77,36 @@ impl Host {
     }
 
     /// Starts the daemon and waits until it answers.
-    pub fn start(&mut self) -> Client {
-        self.start_with(Privileges::Root)
+    pub fn start(&mut self) -> LabClient {
+        self.start_with(HostPrivileges::Root)
     }
 
     /// Starts the daemon with these privileges and waits until it answers.
-    pub fn start_with(&mut self, privileges: Privileges) -> Client {
+    pub fn start_with(&mut self, privileges: HostPrivileges) -> LabClient {
         self.spawn(privileges);
         self.client()
     }
 
     /// Starts the daemon and waits until it takes connections, or has ended; whether it lives.
     pub fn start_if_it_can(&mut self) -> bool {
-        self.spawn(Privileges::Root);
+        self.spawn(HostPrivileges::Root);
         let daemon = self.daemon.as_mut().expect("it was just started");
-        daemon.lives_until(|| Client::connect(&self.directory.join(SOCKET), Duration::ZERO).is_ok())
+        daemon.lives_until(|| LabClient::connect(&self.directory.join(SOCKET), Duration::ZERO).is_ok())
     }
 
-    fn spawn(&mut self, privileges: Privileges) {
+    fn spawn(&mut self, privileges: HostPrivileges) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let (data, socket) = (self.data_dir(), self.socket());
         let mut command = vec!["setpriv", "--pdeathsig=KILL"];
         let bounds = match &privileges {
-            Privileges::Unit(unit) => Some(Bounds::of_unit(unit)),
-            Privileges::Root | Privileges::TwoCapabilities | Privileges::Packaged => None,
+            HostPrivileges::Unit(unit) => Some(ConfinementBounds::of_unit(unit)),
+            HostPrivileges::Root | HostPrivileges::TwoCapabilities | HostPrivileges::Packaged => None,
         };
         let capabilities = match &privileges {
-            Privileges::Root => None,
-            Privileges::TwoCapabilities => Some("-all,+net_admin,+sys_admin"),
-            Privileges::Packaged => Some("-all,+net_admin,+sys_admin,+net_bind_service"),
-            Privileges::Unit(_) => bounds.as_ref().map(|bounds| bounds.capabilities.as_str()),
+            HostPrivileges::Root => None,
+            HostPrivileges::TwoCapabilities => Some("-all,+net_admin,+sys_admin"),
+            HostPrivileges::Packaged => Some("-all,+net_admin,+sys_admin,+net_bind_service"),
+            HostPrivileges::Unit(_) => bounds.as_ref().map(|bounds| bounds.capabilities.as_str()),
         };
         let sets = capabilities.map(|set| [format!("--bounding-set={set}"), format!("--inh-caps={set}")]);
         command.extend(sets.iter().flatten().map(String::as_str));
@@ -124,12 +124,12 @@ impl Host {
             bounds.bind(&mut command);
         }
         command.envs(self.environment.clone());
-        self.daemon = Some(Daemon::Started(command.spawn().expect("the daemon starts")));
+        self.daemon = Some(DaemonProcess::Started(command.spawn().expect("the daemon starts")));
     }
 
     /// A connection to the daemon.
-    pub fn client(&self) -> Client {
-        Client::connect(&self.socket(), PATIENCE)
+    pub fn client(&self) -> LabClient {
+        LabClient::connect(&self.socket(), PATIENCE)
             .unwrap_or_else(|error| panic!("no daemon answers at {:?}: {error}\n{}", self.socket(), self.log()))
     }
 
@@ -167,7 +167,7 @@ impl Host {
 
     /// From now on a successor becomes the test's own child, whoever asks for it.
     pub fn adopt_successor(&self) {
-        Daemon::adopt_orphans();
+        DaemonProcess::adopt_orphans();
     }
 
     /// Waits until the older process has ended after an upgrade, and takes its successor for the daemon from now on.
@@ -175,7 +175,7 @@ impl Host {
     pub fn succeed(&mut self) -> ExitStatus {
         let successor = self.lock_owner();
         let status = self.wait();
-        self.daemon = Some(Daemon::Succeeded(successor));
+        self.daemon = Some(DaemonProcess::Succeeded(successor));
         status
     }
 

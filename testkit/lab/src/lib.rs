@@ -33,11 +33,11 @@ mod underlay;
 use std::{collections::BTreeSet, io};
 
 pub use cleanup::await_cleanup;
-pub use client::{Client, attach_request};
-pub use cluster::{Cluster, Node};
-pub use host::{Host, Privileges};
-pub use namespace::{Confinement, Namespace};
-pub use underlay::{Lab, OUTSIDE, OUTSIDE_V6, Shape, Underlay};
+pub use client::{LabClient, attach_request};
+pub use cluster::{LabCluster, Node};
+pub use host::{Host, HostPrivileges};
+pub use namespace::{Namespace, NamespaceConfinement};
+pub use underlay::{Lab, LinkShape, OUTSIDE, OUTSIDE_V6, Underlay};
 
 /// What is on a host, one line per fact, such as `ip -4: default via 192.0.2.254 dev eth0`. Two equal sets mean an unchanged host.
 pub type HostFacts = BTreeSet<String>;

@@ -12,12 +12,12 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 #[derive(Debug)]
 pub struct Namespace {
     holder: Child,
-    mounts: Mounts,
+    mounts: MountView,
 }
 
 /// What the process in a container may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confinement {
+pub enum NamespaceConfinement {
     /// All that the test may do.
     None,
     /// No capability at all.
@@ -25,7 +25,7 @@ pub enum Confinement {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mounts {
+enum MountView {
     Shared,
     Private,
 }
@@ -40,24 +40,24 @@ impl Namespace {
     /// A namespace for a host or a router, with the loopback up.
     pub fn host() -> Self {
         let unshare = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", HOST];
-        let host = Self::start(&unshare, Mounts::Private);
+        let host = Self::start(&unshare, MountView::Private);
         // IPv4's settings are inherited from whatever machine this is.
         host.set("ipv4/ip_forward", "0");
         host
     }
 
     /// A namespace for a container, with nothing in it.
-    pub fn container(confinement: Confinement) -> Self {
+    pub fn container(confinement: NamespaceConfinement) -> Self {
         let drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
         let mut command = vec!["unshare", "--net"];
-        if confinement == Confinement::NoCapabilities {
+        if confinement == NamespaceConfinement::NoCapabilities {
             command.extend(drop);
         }
         command.extend(["sh", "-c", CONTAINER]);
-        Self::start(&command, Mounts::Shared)
+        Self::start(&command, MountView::Shared)
     }
 
-    fn start(command: &[&str], mounts: Mounts) -> Self {
+    fn start(command: &[&str], mounts: MountView) -> Self {
         let mut holder = program(command[0])
             .args(&command[1..])
             .stdin(Stdio::piped())
@@ -141,7 +141,7 @@ impl Namespace {
     pub fn command(&self, command: &[&str]) -> Command {
         let mut nsenter = program("nsenter");
         nsenter.arg(format!("--target={}", self.pid())).arg("--net");
-        if self.mounts == Mounts::Private {
+        if self.mounts == MountView::Private {
             nsenter.arg("--mount");
         }
         nsenter.arg("--").args(command);

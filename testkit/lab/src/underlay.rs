@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Underlay {
     /// How they are joined.
-    pub shape: Shape,
+    pub shape: LinkShape,
     /// Largest packet in bytes on every link.
     pub mtu: u16,
     /// Of a thousand packets toward a host, how many are lost, 999 at most. (nftables does it, because netem is not in every kernel;
@@ -31,7 +31,7 @@ pub struct Underlay {
 
 /// How hosts are joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shape {
+pub enum LinkShape {
     /// One segment: host `n` has 192.0.2.(n+1) and 2001:db8:0:2::(n+1).
     Switch,
     /// One segment per host with a router between: host `n` has 198.51.100.(4n+2)/30 and 2001:db8:0:(100+n)::2.
@@ -45,7 +45,7 @@ pub enum Shape {
 
 impl Default for Underlay {
     fn default() -> Self {
-        Self { shape: Shape::Switch, mtu: 1500, loss_per_mille: 0 }
+        Self { shape: LinkShape::Switch, mtu: 1500, loss_per_mille: 0 }
     }
 }
 
@@ -83,16 +83,16 @@ impl Lab {
         let namespace = Namespace::host();
         let port = format!("port{number}");
         let (v4, v6) = match &underlay.shape {
-            Shape::Router => routed(&self.core, &namespace, &port, number, underlay),
-            Shape::Nat(behind) if behind.contains(&number) => {
+            LinkShape::Router => routed(&self.core, &namespace, &port, number, underlay),
+            LinkShape::Nat(behind) if behind.contains(&number) => {
                 let nat = Namespace::host();
                 switched(&self.core, &nat, &port, number, underlay);
                 let addresses = masqueraded(&nat, &namespace, underlay);
                 self.nats.push(nat);
                 addresses
             }
-            Shape::Cable => self.plugged(&namespace, number, underlay),
-            Shape::Switch | Shape::Nat(_) => switched(&self.core, &namespace, &port, number, underlay),
+            LinkShape::Cable => self.plugged(&namespace, number, underlay),
+            LinkShape::Switch | LinkShape::Nat(_) => switched(&self.core, &namespace, &port, number, underlay),
         };
         lose(&self.core, &port, underlay.loss_per_mille);
         let directory = self.directory.path().join(format!("host{number}"));
@@ -120,7 +120,7 @@ fn core(underlay: &Underlay) -> Namespace {
     core.run(&["ip", "address", "add", &format!("{OUTSIDE}/32"), "dev", "lo"]);
     core.run(&["ip", "address", "add", &format!("{OUTSIDE_V6}/128"), "dev", "lo"]);
     forward(&core);
-    if !matches!(underlay.shape, Shape::Router | Shape::Cable) {
+    if !matches!(underlay.shape, LinkShape::Router | LinkShape::Cable) {
         core.run(&["ip", "link", "add", "switch", "mtu", &underlay.mtu.to_string(), "type", "bridge"]);
         core.run(&["ip", "link", "set", "switch", "up"]);
         core.run(&["ip", "address", "add", "192.0.2.254/24", "dev", "switch"]);

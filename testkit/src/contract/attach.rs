@@ -38,32 +38,32 @@ pub trait AttachHarness: Send {
     async fn put_foreign_network(&self, name: &NetworkName);
 
     /// Starts a container with a network namespace of its own and nothing in it.
-    async fn start_container(&mut self) -> Container;
+    async fn start_container(&mut self) -> TestContainer;
 
     /// Ends the container and waits until its network namespace is gone.
-    async fn stop_container(&mut self, container: &Container);
+    async fn stop_container(&mut self, container: &TestContainer);
 
     /// What the container has beside the loopback: its interfaces in the order of their names.
-    async fn inside(&self, container: &Container) -> Vec<ContainerLink>;
+    async fn inside(&self, container: &TestContainer) -> Vec<SeenLink>;
 
     /// Whether the container gets an answer (to a ping) from this address.
-    async fn reaches(&self, container: &Container, address: IpAddr) -> bool;
+    async fn reaches(&self, container: &TestContainer, address: IpAddr) -> bool;
 
     /// Whether a TCP connection to the first port of the host's arrives in the container, at the container's port. The host
     /// is spoken to at the gateway's address of the first network.
-    async fn is_published(&self, container: &Container, port: &PortPlan) -> bool;
+    async fn is_published(&self, container: &TestContainer, port: &PortPlan) -> bool;
 
     /// A target that exists and must never be plugged in, where the platform has one (on Linux a process in the
     /// daemon's own network namespace).
-    fn forbidden(&self) -> Option<Container>;
+    fn forbidden(&self) -> Option<TestContainer>;
 
     /// A target of a kind that this platform does not have.
-    fn alien(&self) -> Container;
+    fn alien(&self) -> TestContainer;
 }
 
 /// A container, and how an attach names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
+pub struct TestContainer {
     /// The handle.
     pub id: AttachmentId,
     /// Where it is.
@@ -72,7 +72,7 @@ pub struct Container {
 
 /// An interface as the container sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerLink {
+pub struct SeenLink {
     /// Its name.
     pub name: LinkName,
     /// Its addresses of global scope, each with the prefix.
@@ -183,7 +183,7 @@ fn address(number: u8) -> IpNet {
     net(&format!("10.77.8.{number}/26"))
 }
 
-fn plan(container: &Container, number: u8) -> AttachPlan {
+fn plan(container: &TestContainer, number: u8) -> AttachPlan {
     let leg = ServiceLeg { network: web().name, address: address(number), gateway: address(1).addr(), mtu: MTU };
     AttachPlan {
         id: container.id.clone(),
@@ -197,8 +197,8 @@ fn plan(container: &Container, number: u8) -> AttachPlan {
     }
 }
 
-fn planned(number: u8) -> ContainerLink {
-    ContainerLink {
+fn planned(number: u8) -> SeenLink {
+    SeenLink {
         name: link("eth0"),
         addresses: vec![address(number)],
         mtu: MTU,

@@ -7,18 +7,18 @@ use std::{
 use async_trait::async_trait;
 use overlayd_core::contract::{Dns, DnsChange, DnsPlan, Error, Result};
 
-use super::Script;
+use super::FaultScript;
 
 /// A responder in memory: [`FakeDns::ask`] is the query.
 #[derive(Debug, Clone, Default)]
 pub struct FakeDns {
     plan: Arc<Mutex<Option<DnsPlan>>>,
-    script: Script,
+    script: FaultScript,
 }
 
 impl FakeDns {
     /// The record of calls, and the way to make some fail.
-    pub fn script(&self) -> &Script {
+    pub fn script(&self) -> &FaultScript {
         &self.script
     }
 

@@ -21,7 +21,7 @@ use super::{FakeAttacher, FakeDns, FakeOverlay};
 /// A host in memory with a daemon's data directory and a clock: what outlives the daemon. It can be copied while no
 /// daemon runs, so that many futures of the same moment can be tried.
 #[derive(Debug)]
-pub struct Machine {
+pub struct FakeMachine {
     /// Its WireGuard devices.
     pub overlay: FakeOverlay,
     /// Its networks and containers.
@@ -37,13 +37,13 @@ const START: u64 = 1_000_000;
 /// How often to let other tasks go on until an engine that nobody uses has ended.
 const YIELDS: usize = 10_000;
 
-impl Default for Machine {
+impl Default for FakeMachine {
     fn default() -> Self {
         Self::with(FakeOverlay::default(), FakeAttacher::linux(), START)
     }
 }
 
-impl Machine {
+impl FakeMachine {
     fn with(overlay: FakeOverlay, attacher: FakeAttacher, now: u64) -> Self {
         // Directories in memory, where the system has one: thousands of stores wait for no disk.
         let memory = Path::new("/dev/shm");

@@ -1,7 +1,7 @@
 //! Hosts in memory that keep the contract of `overlayd_core::contract` strictly: a plan that contradicts itself or the
 //! host is an error here, even where a kernel would let it pass.
 //!
-//! A fake is a handle: clones share the host, the instance and the [`Script`]. `restarted` is what a new process of the
+//! A fake is a handle: clones share the host, the instance and the [`FaultScript`]. `restarted` is what a new process of the
 //! same daemon finds; `neighbour` is another daemon on the same host.
 
 mod attach;
@@ -13,10 +13,10 @@ mod script;
 
 pub use attach::{FakeAttacher, SeenInterface};
 pub use dns::FakeDns;
-pub use machine::Machine;
+pub use machine::FakeMachine;
 pub use nat::FakeNat;
 pub use overlay::FakeOverlay;
-pub use script::{Call, Reaction, Script, Stage};
+pub use script::{CallStage, FaultReaction, FaultScript, RecordedCall};
 
 use overlayd_core::names::InstanceId;
 

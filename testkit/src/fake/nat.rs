@@ -3,18 +3,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use overlayd_core::contract::{Candidate, Nat, NatPlan, PathChoice, PeerPaths, Result};
 
-use super::Script;
+use super::FaultScript;
 
 /// A traversal in memory: it finds the candidates it was told of, and tries a peer's candidates by priority.
 #[derive(Debug, Clone, Default)]
 pub struct FakeNat {
     own: Arc<Mutex<Vec<Candidate>>>,
-    script: Script,
+    script: FaultScript,
 }
 
 impl FakeNat {
     /// The record of calls, and the way to make some fail.
-    pub fn script(&self) -> &Script {
+    pub fn script(&self) -> &FaultScript {
         &self.script
     }
 

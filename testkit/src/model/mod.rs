@@ -11,24 +11,24 @@ use std::{collections::BTreeMap, net::IpAddr};
 use overlayd_core::protocol::Response;
 
 use self::{
-    node::Model,
+    node::NodeModel,
     orders::{explain, orders, whole},
 };
 pub use self::{
     node::address_in,
-    ops::{CONTAINERS, Op, Step, steps},
-    view::View,
+    ops::{CONTAINERS, ModelRequest, ModelStep, steps},
+    view::ModelView,
 };
 
 /// All that the node may be according to the replies so far: which of two peers that were added at the same time got the
 /// range that both were to have, for one, no reply says.
 #[derive(Debug, Clone)]
-pub struct Belief(Vec<Model>);
+pub struct PossibleStates(Vec<NodeModel>);
 
-impl Belief {
+impl PossibleStates {
     /// Of a node that nothing was asked of yet, at this Unix second, where addresses rest for so many; all containers run.
     pub fn new(now: u64, cool_down: u64) -> Self {
-        let mut model = Model::at(now, cool_down);
+        let mut model = NodeModel::at(now, cool_down);
         CONTAINERS.for_each(|pid| model.start(pid));
         Self(vec![model])
     }
@@ -55,7 +55,7 @@ impl Belief {
 
     /// The daemon looks after drift, or starts anew.
     pub fn settle(&mut self) {
-        self.0.iter_mut().for_each(Model::settle);
+        self.0.iter_mut().for_each(NodeModel::settle);
     }
 
     /// The containers that each service may have, by the services' names.
@@ -64,11 +64,11 @@ impl Belief {
     }
 
     /// These were asked at the same time: some order of them explains all replies. `allocated` is what was allocated before.
-    pub fn answered(&mut self, ops: &[Op], allocated: &[IpAddr], replies: &[Response]) -> Result<(), String> {
+    pub fn answered(&mut self, ops: &[ModelRequest], allocated: &[IpAddr], replies: &[Response]) -> Result<(), String> {
         let asked: Vec<_> = ops.iter().zip(replies).map(|(op, reply)| (op, op.released(allocated), reply)).collect();
         let orders = orders(ops);
         let explained =
-            |model: &Model| orders.iter().filter_map(|order| explain(model.clone(), &asked, order)).collect();
+            |model: &NodeModel| orders.iter().filter_map(|order| explain(model.clone(), &asked, order)).collect();
         self.narrow(explained, || format!("answered {replies:?}"))
     }
 
@@ -76,21 +76,21 @@ impl Belief {
     /// `found` on record.
     pub fn crashed(
         &mut self,
-        op: &Op,
+        op: &ModelRequest,
         allocated: &[IpAddr],
         reply: Option<&Response>,
-        found: &View,
+        found: &ModelView,
     ) -> Result<(), String> {
         let released = op.released(allocated);
-        let becomes = |model: &Model| {
-            let mut states: Vec<Model> = match reply {
+        let becomes = |model: &NodeModel| {
+            let mut states: Vec<NodeModel> = match reply {
                 Some(reply) => explain(model.clone(), &[(op, released, reply)], &whole(op)).into_iter().collect(),
                 None => {
                     let told = found.reply_to(op, model.view());
                     model.after_a_crash(op, released, told.as_ref().and_then(address_in))
                 }
             };
-            states.iter_mut().for_each(Model::settle);
+            states.iter_mut().for_each(NodeModel::settle);
             states.retain(|state| state.view() == found);
             states
         };
@@ -99,14 +99,14 @@ impl Belief {
 
     /// The request was repeated, as an orchestrator does that got no answer the first time: an edge is revoked before it is
     /// minted again.
-    pub fn repeated(&mut self, op: &Op, allocated: &[IpAddr], reply: &Response) -> Result<(), String> {
+    pub fn repeated(&mut self, op: &ModelRequest, allocated: &[IpAddr], reply: &Response) -> Result<(), String> {
         let released = op.released(allocated);
-        let becomes = |model: &Model| {
+        let becomes = |model: &NodeModel| {
             let mut model = model.clone();
-            if let Op::Mint(name, _) = op
+            if let ModelRequest::Mint(name, _) = op
                 && model.has_edge(name)
             {
-                model.explains(&Op::Revoke(name), None, &Response::Ok);
+                model.explains(&ModelRequest::Revoke(name), None, &Response::Ok);
             }
             explain(model, &[(op, released, reply)], &whole(op)).into_iter().collect()
         };
@@ -114,18 +114,18 @@ impl Belief {
     }
 
     /// This is on record.
-    pub fn holds(&mut self, found: &View) -> Result<(), String> {
-        let becomes = |model: &Model| if model.view() == found { vec![model.clone()] } else { Vec::new() };
+    pub fn holds(&mut self, found: &ModelView) -> Result<(), String> {
+        let becomes = |model: &NodeModel| if model.view() == found { vec![model.clone()] } else { Vec::new() };
         self.narrow(becomes, || format!("on record is {found:#?}"))
     }
 
     /// What the node may be from now on, of each thing it may have been; the reason is for when that is nothing.
     fn narrow(
         &mut self,
-        becomes: impl Fn(&Model) -> Vec<Model>,
+        becomes: impl Fn(&NodeModel) -> Vec<NodeModel>,
         reason: impl FnOnce() -> String,
     ) -> Result<(), String> {
-        let mut next: Vec<Model> = Vec::new();
+        let mut next: Vec<NodeModel> = Vec::new();
         for model in self.0.iter().flat_map(becomes) {
             if !next.contains(&model) {
                 next.push(model);

@@ -11,8 +11,8 @@ use overlayd_core::{
 };
 
 use super::{
-    ops::Op,
-    view::{Attached, View, mode},
+    ops::ModelRequest,
+    view::{AttachedContainer, ModelView, mode},
 };
 
 /// Addresses of the slice that can be leased: a /28 less its ends and the node's own.
@@ -21,14 +21,14 @@ const SLICE: usize = 13;
 const PLENTY: usize = 6;
 /// The node as it should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Model {
+pub(super) struct NodeModel {
     pub(super) now: u64,
     /// Seconds that an address rests.
     cool_down: u64,
     /// How often the container of each process has been started; the last one runs.
     running: BTreeMap<u32, u32>,
     starts: u32,
-    view: View,
+    view: ModelView,
     /// Whether each service lies in the range that is used before there is an overlay.
     elsewhere: BTreeMap<String, bool>,
     /// The start of the container that each attachment means.
@@ -40,13 +40,13 @@ pub(super) struct Model {
     from_slice: BTreeSet<IpAddr>,
 }
 
-impl Model {
+impl NodeModel {
     /// A node that nothing was asked of yet, at this Unix second, where addresses rest for so many.
     pub(super) fn at(now: u64, cool_down: u64) -> Self {
         Self { now, cool_down, ..Self::default() }
     }
 
-    pub(super) fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &ModelView {
         &self.view
     }
 
@@ -81,17 +81,17 @@ impl Model {
     }
 
     /// Whether this reply to `op` is right, which then is done. `released` is the address that a release is about.
-    pub(super) fn explains(&mut self, op: &Op, released: Option<IpAddr>, reply: &Response) -> bool {
+    pub(super) fn explains(&mut self, op: &ModelRequest, released: Option<IpAddr>, reply: &Response) -> bool {
         let refused = matches!(reply, Response::Err { .. });
         match self.carry_out(op, released, address_in(reply)) {
             Ok(()) => !refused,
-            Err(Refusal) => refused,
+            Err(ExpectedRefusal) => refused,
         }
     }
 
     /// What some operations do before, which others that are asked at the same time may come after.
-    pub(super) fn begin(&mut self, op: &Op) {
-        if let Op::SetUpService(name, how) = op
+    pub(super) fn begin(&mut self, op: &ModelRequest) {
+        if let ModelRequest::SetUpService(name, how) = op
             && self.view.services.get(*name).is_some_and(|(known, _)| *known != mode(*how))
             && self.members(name).is_empty()
         {
@@ -100,8 +100,8 @@ impl Model {
     }
 
     /// What some operations do afterwards, which others that are asked at the same time may come before.
-    pub(super) fn finish(&mut self, op: &Op) {
-        if let Op::Detach(pid) = op
+    pub(super) fn finish(&mut self, op: &ModelRequest) {
+        if let ModelRequest::Detach(pid) = op
             && let Some(name) = self.leaving.remove(pid)
             && self.view.services.get(&name).is_some_and(|(_, lifetime)| *lifetime == Lifetime::Left)
             && self.members(&name).is_empty()
@@ -111,14 +111,14 @@ impl Model {
     }
 
     /// The states that a daemon may leave on record that ends during `op`, as the next start makes of them.
-    pub(super) fn after_a_crash(&self, op: &Op, released: Option<IpAddr>, told: Option<IpAddr>) -> Vec<Self> {
+    pub(super) fn after_a_crash(&self, op: &ModelRequest, released: Option<IpAddr>, told: Option<IpAddr>) -> Vec<Self> {
         let mut states = vec![self.clone()];
         let mut done = self.clone();
         // Refused or not: what was on record in between is withdrawn by the next start.
         drop(done.carry_out(op, released, told));
         states.push(done);
         match op {
-            Op::Attach { pid, .. } => {
+            ModelRequest::Attach { pid, .. } => {
                 // On record, and then found to be gone.
                 let mut recorded = self.clone();
                 recorded.running.entry(*pid).or_insert(0);
@@ -139,12 +139,12 @@ impl Model {
                 kept.view.services.clone_from(&before.view.services);
                 states.push(kept);
             }
-            Op::SetUpService(name, _) => {
+            ModelRequest::SetUpService(name, _) => {
                 let mut between = self.clone();
                 between.remove_service(name);
                 states.push(between);
             }
-            Op::TearDownService(name) => {
+            ModelRequest::TearDownService(name) => {
                 let mut partly = self.clone();
                 for pid in self.members(name) {
                     partly.unplug(pid);
@@ -205,56 +205,64 @@ impl Model {
         self.elsewhere.remove(name);
     }
 
-    fn carry_out(&mut self, op: &Op, released: Option<IpAddr>, told: Option<IpAddr>) -> Result<(), Refusal> {
+    fn carry_out(
+        &mut self,
+        op: &ModelRequest,
+        released: Option<IpAddr>,
+        told: Option<IpAddr>,
+    ) -> Result<(), ExpectedRefusal> {
         match op {
-            Op::SetUp => self.set_up(),
-            Op::TearDown => {
+            ModelRequest::SetUp => self.set_up(),
+            ModelRequest::TearDown => {
                 let Self { now, cool_down, running, starts, view, .. } = std::mem::take(self);
-                let view = View { names: view.names, ..View::default() };
+                let view = ModelView { names: view.names, ..ModelView::default() };
                 *self = Self { now, cool_down, running, starts, view, ..Self::default() };
                 Ok(())
             }
-            Op::SetUpService(name, how) => self.set_up_service(name, *how),
-            Op::TearDownService(name) => {
+            ModelRequest::SetUpService(name, how) => self.set_up_service(name, *how),
+            ModelRequest::TearDownService(name) => {
                 self.remove_service(name);
                 Ok(())
             }
-            Op::Attach { pid, service, global, ephemeral, fenced } => {
+            ModelRequest::Attach { pid, service, global, ephemeral, fenced } => {
                 self.attach(*pid, service, [*global, *ephemeral, *fenced], told)
             }
-            Op::Detach(pid) => {
+            ModelRequest::Detach(pid) => {
                 let service = self.view.attached.get(pid).map(|attached| attached.service.clone());
                 self.unplug(*pid);
                 self.leaving.extend(service.map(|service| (*pid, service)));
                 Ok(())
             }
-            Op::Publish(pid, port) => self.publish(*pid, *port),
-            Op::Allocate(service) => self.allocate(service, told),
-            Op::Release(_) => self.release(released),
-            Op::AddPeer(..) | Op::RemovePeer(_) | Op::AddRange(..) | Op::RemoveRange(..) => self.change_peer(op),
-            Op::Mint(name, allow) => self.mint(name, *allow, told),
-            Op::Revoke(name) => {
+            ModelRequest::Publish(pid, port) => self.publish(*pid, *port),
+            ModelRequest::Allocate(service) => self.allocate(service, told),
+            ModelRequest::Release(_) => self.release(released),
+            ModelRequest::AddPeer(..)
+            | ModelRequest::RemovePeer(_)
+            | ModelRequest::AddRange(..)
+            | ModelRequest::RemoveRange(..) => self.change_peer(op),
+            ModelRequest::Mint(name, allow) => self.mint(name, *allow, told),
+            ModelRequest::Revoke(name) => {
                 self.view.edges.remove(*name).into_iter().for_each(|ip| self.rest(ip));
                 Ok(())
             }
-            Op::Register(name) => {
+            ModelRequest::Register(name) => {
                 self.view.names.insert((*name).to_owned());
                 Ok(())
             }
-            Op::Unregister(name) => {
+            ModelRequest::Unregister(name) => {
                 self.view.names.remove(*name);
                 Ok(())
             }
         }
     }
 
-    fn set_up(&mut self) -> Result<(), Refusal> {
+    fn set_up(&mut self) -> Result<(), ExpectedRefusal> {
         refuse_if(!self.view.overlay && self.elsewhere.values().any(|elsewhere| *elsewhere))?;
         self.view.overlay = true;
         Ok(())
     }
 
-    fn set_up_service(&mut self, name: &str, how: OverlayMode) -> Result<(), Refusal> {
+    fn set_up_service(&mut self, name: &str, how: OverlayMode) -> Result<(), ExpectedRefusal> {
         if let Some((known, _)) = self.view.services.get(name)
             && *known != mode(how)
         {
@@ -282,7 +290,7 @@ impl Model {
         service: &str,
         [global, ephemeral, fenced]: [bool; 3],
         told: Option<IpAddr>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ExpectedRefusal> {
         if self.view.attached.contains_key(&pid) && !self.is_there(pid) {
             self.unplug(pid);
         }
@@ -295,12 +303,14 @@ impl Model {
         let global = global && self.view.overlay;
         refuse_if(!self.view.services.contains_key(service))?;
         refuse_if(global && self.slice_is_full())?;
-        let start = *self.running.get(&pid).ok_or(Refusal)?;
-        let ip = told.filter(|ip| self.is_free(*ip)).ok_or(Refusal)?;
+        let start = *self.running.get(&pid).ok_or(ExpectedRefusal)?;
+        let ip = told.filter(|ip| self.is_free(*ip)).ok_or(ExpectedRefusal)?;
         self.use_service(service, ephemeral);
         self.rests.remove(&ip);
         self.meant.insert(pid, start);
-        self.view.attached.insert(pid, Attached { service: service.to_owned(), ip, global, fenced, port: None });
+        self.view
+            .attached
+            .insert(pid, AttachedContainer { service: service.to_owned(), ip, global, fenced, port: None });
         Ok(())
     }
 
@@ -310,22 +320,22 @@ impl Model {
         });
     }
 
-    fn publish(&mut self, pid: u32, port: Option<u16>) -> Result<(), Refusal> {
+    fn publish(&mut self, pid: u32, port: Option<u16>) -> Result<(), ExpectedRefusal> {
         let others = self.view.attached.iter().filter(|(other, _)| **other != pid);
         let taken = port.is_some() && others.into_iter().any(|(_, attached)| attached.port == port);
         refuse_if(taken || !self.view.attached.contains_key(&pid))?;
         if !self.is_there(pid) {
             self.unplug(pid);
-            return Err(Refusal);
+            return Err(ExpectedRefusal);
         }
         self.view.attached.entry(pid).and_modify(|attached| attached.port = port);
         Ok(())
     }
 
-    fn allocate(&mut self, service: &str, told: Option<IpAddr>) -> Result<(), Refusal> {
+    fn allocate(&mut self, service: &str, told: Option<IpAddr>) -> Result<(), ExpectedRefusal> {
         let known = self.view.services.contains_key(service);
         refuse_if(!known && self.slice_is_full())?;
-        let ip = told.filter(|ip| self.is_free(*ip)).ok_or(Refusal)?;
+        let ip = told.filter(|ip| self.is_free(*ip)).ok_or(ExpectedRefusal)?;
         self.rests.remove(&ip);
         self.view.allocated.insert(ip);
         if !known && self.view.overlay {
@@ -334,7 +344,7 @@ impl Model {
         Ok(())
     }
 
-    fn release(&mut self, ip: Option<IpAddr>) -> Result<(), Refusal> {
+    fn release(&mut self, ip: Option<IpAddr>) -> Result<(), ExpectedRefusal> {
         if let Some(ip) = ip.filter(|ip| self.view.allocated.remove(ip)) {
             self.from_slice.remove(&ip);
             self.rest(ip);
@@ -342,34 +352,36 @@ impl Model {
         Ok(())
     }
 
-    fn change_peer(&mut self, op: &Op) -> Result<(), Refusal> {
+    fn change_peer(&mut self, op: &ModelRequest) -> Result<(), ExpectedRefusal> {
         let (number, new): (u8, BTreeSet<String>) = match op {
-            Op::AddPeer(number, ranges) => (*number, ranges.iter().map(|range| (*range).to_owned()).collect()),
-            Op::AddRange(number, range) => {
-                let mut ranges = self.view.peers.get(number).cloned().ok_or(Refusal)?;
+            ModelRequest::AddPeer(number, ranges) => {
+                (*number, ranges.iter().map(|range| (*range).to_owned()).collect())
+            }
+            ModelRequest::AddRange(number, range) => {
+                let mut ranges = self.view.peers.get(number).cloned().ok_or(ExpectedRefusal)?;
                 ranges.insert((*range).to_owned());
                 (*number, ranges)
             }
-            Op::RemoveRange(number, range) => {
+            ModelRequest::RemoveRange(number, range) => {
                 self.view.peers.entry(*number).and_modify(|ranges| ranges.retain(|known| known != range));
                 return Ok(());
             }
-            Op::RemovePeer(number) => {
+            ModelRequest::RemovePeer(number) => {
                 self.view.peers.remove(number);
                 return Ok(());
             }
-            _ => return Err(Refusal),
+            _ => return Err(ExpectedRefusal),
         };
         self.view.peers.values_mut().for_each(|ranges| ranges.retain(|range| !new.contains(range)));
         self.view.peers.insert(number, new);
         Ok(())
     }
 
-    fn mint(&mut self, name: &str, allow: Option<&str>, told: Option<IpAddr>) -> Result<(), Refusal> {
+    fn mint(&mut self, name: &str, allow: Option<&str>, told: Option<IpAddr>) -> Result<(), ExpectedRefusal> {
         refuse_if(self.view.edges.contains_key(name) || !self.view.overlay)?;
         refuse_if(allow.is_some_and(|service| !self.view.services.contains_key(service)))?;
         refuse_if(self.slice_is_full())?;
-        let ip = told.filter(|ip| self.is_free(*ip)).ok_or(Refusal)?;
+        let ip = told.filter(|ip| self.is_free(*ip)).ok_or(ExpectedRefusal)?;
         self.rests.remove(&ip);
         self.view.edges.insert(name.to_owned(), ip);
         Ok(())
@@ -377,10 +389,10 @@ impl Model {
 }
 
 /// The request is refused.
-struct Refusal;
+struct ExpectedRefusal;
 
-fn refuse_if(reason: bool) -> Result<(), Refusal> {
-    if reason { Err(Refusal) } else { Ok(()) }
+fn refuse_if(reason: bool) -> Result<(), ExpectedRefusal> {
+    if reason { Err(ExpectedRefusal) } else { Ok(()) }
 }
 
 /// The address that a reply names.

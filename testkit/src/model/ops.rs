@@ -21,7 +21,7 @@ const PORTS: [u16; 2] = [8080, 9090];
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
+pub enum ModelRequest {
     /// `setup_global_overlay`.
     SetUp,
     /// `teardown_global_overlay`.
@@ -71,11 +71,11 @@ pub enum Op {
 
 /// What happens next.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum ModelStep {
     /// Clients ask at the same time, and whose turn it is follows from this number.
-    Together(Vec<Op>, u64),
+    Together(Vec<ModelRequest>, u64),
     /// The daemon ends at this point of the operation, counted round and round, and another one starts.
-    Crash(Op, usize),
+    Crash(ModelRequest, usize),
     /// A container ends.
     Ends(u32),
     /// A container starts, in the place of the one before.
@@ -91,44 +91,45 @@ pub enum Step {
 }
 
 /// Sequences of steps.
-pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     let together = (prop::collection::vec(op(), 1..4), any::<u64>());
     let step = prop_oneof![
-        12 => together.prop_map(|(ops, turns)| Step::Together(ops, turns)),
-        3 => (op(), 0..40usize).prop_map(|(op, point)| Step::Crash(op, point)),
-        1 => CONTAINERS.prop_map(Step::Ends),
-        1 => CONTAINERS.prop_map(Step::Starts),
-        1 => Just(Step::DeviceVanishes),
-        1 => service().prop_map(Step::NetworkVanishes),
-        1 => (1..60u64).prop_map(Step::Wait),
-        1 => Just(Step::Pass),
+        12 => together.prop_map(|(ops, turns)| ModelStep::Together(ops, turns)),
+        3 => (op(), 0..40usize).prop_map(|(op, point)| ModelStep::Crash(op, point)),
+        1 => CONTAINERS.prop_map(ModelStep::Ends),
+        1 => CONTAINERS.prop_map(ModelStep::Starts),
+        1 => Just(ModelStep::DeviceVanishes),
+        1 => service().prop_map(ModelStep::NetworkVanishes),
+        1 => (1..60u64).prop_map(ModelStep::Wait),
+        1 => Just(ModelStep::Pass),
     ];
     prop::collection::vec(step, 1..24)
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> impl Strategy<Value = ModelRequest> {
     let key = || 1..4u8;
     let range = || prop::sample::select(&RANGES[..]);
-    let attach = (CONTAINERS, service(), any::<[bool; 3]>())
-        .prop_map(|(pid, service, [global, ephemeral, fenced])| Op::Attach { pid, service, global, ephemeral, fenced });
+    let attach = (CONTAINERS, service(), any::<[bool; 3]>()).prop_map(|(pid, service, [global, ephemeral, fenced])| {
+        ModelRequest::Attach { pid, service, global, ephemeral, fenced }
+    });
     prop_oneof![
-        3 => Just(Op::SetUp),
-        1 => Just(Op::TearDown),
-        6 => (service(), mode()).prop_map(|(service, mode)| Op::SetUpService(service, mode)),
-        1 => service().prop_map(Op::TearDownService),
+        3 => Just(ModelRequest::SetUp),
+        1 => Just(ModelRequest::TearDown),
+        6 => (service(), mode()).prop_map(|(service, mode)| ModelRequest::SetUpService(service, mode)),
+        1 => service().prop_map(ModelRequest::TearDownService),
         10 => attach,
-        5 => CONTAINERS.prop_map(Op::Detach),
-        3 => (CONTAINERS, prop::option::of(prop::sample::select(&PORTS[..]))).prop_map(|(pid, port)| Op::Publish(pid, port)),
-        3 => prop::sample::select(&["web", "db", "jobs", "nowhere"][..]).prop_map(Op::Allocate),
-        2 => (0..8usize).prop_map(Op::Release),
-        3 => (key(), prop::collection::vec(range(), 0..3)).prop_map(|(key, ranges)| Op::AddPeer(key, ranges)),
-        1 => key().prop_map(Op::RemovePeer),
-        1 => (key(), range()).prop_map(|(key, range)| Op::AddRange(key, range)),
-        1 => (key(), range()).prop_map(|(key, range)| Op::RemoveRange(key, range)),
-        3 => (prop::sample::select(&EDGES[..]), prop::option::of(service())).prop_map(|(name, allow)| Op::Mint(name, allow)),
-        2 => prop::sample::select(&EDGES[..]).prop_map(Op::Revoke),
-        1 => prop::sample::select(&NAMES[..]).prop_map(Op::Register),
-        1 => prop::sample::select(&NAMES[..]).prop_map(Op::Unregister),
+        5 => CONTAINERS.prop_map(ModelRequest::Detach),
+        3 => (CONTAINERS, prop::option::of(prop::sample::select(&PORTS[..]))).prop_map(|(pid, port)| ModelRequest::Publish(pid, port)),
+        3 => prop::sample::select(&["web", "db", "jobs", "nowhere"][..]).prop_map(ModelRequest::Allocate),
+        2 => (0..8usize).prop_map(ModelRequest::Release),
+        3 => (key(), prop::collection::vec(range(), 0..3)).prop_map(|(key, ranges)| ModelRequest::AddPeer(key, ranges)),
+        1 => key().prop_map(ModelRequest::RemovePeer),
+        1 => (key(), range()).prop_map(|(key, range)| ModelRequest::AddRange(key, range)),
+        1 => (key(), range()).prop_map(|(key, range)| ModelRequest::RemoveRange(key, range)),
+        3 => (prop::sample::select(&EDGES[..]), prop::option::of(service())).prop_map(|(name, allow)| ModelRequest::Mint(name, allow)),
+        2 => prop::sample::select(&EDGES[..]).prop_map(ModelRequest::Revoke),
+        1 => prop::sample::select(&NAMES[..]).prop_map(ModelRequest::Register),
+        1 => prop::sample::select(&NAMES[..]).prop_map(ModelRequest::Unregister),
     ]
 }
 
@@ -145,7 +146,7 @@ fn mode() -> impl Strategy<Value = OverlayMode> {
     ]
 }
 
-impl Op {
+impl ModelRequest {
     /// The request; `allocated` are the addresses that were given out by themselves.
     pub fn request(&self, allocated: &[IpAddr]) -> Request {
         let key = |key: &u8| public_key(*key).to_base64();
@@ -216,7 +217,7 @@ fn published(host_port: u16) -> PortSpec {
     PortSpec { protocol: PortProtocol::Tcp, host_ip: None, host_port, host_port_end: None, container_port: 80 }
 }
 
-impl Op {
+impl ModelRequest {
     /// The address that a release is about, of those that were allocated.
     pub(super) fn released(&self, allocated: &[IpAddr]) -> Option<IpAddr> {
         match self {

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use overlayd_core::protocol::Response;
 
-use super::{node::Model, ops::Op};
+use super::{node::NodeModel, ops::ModelRequest};
 
 /// A part of an operation that nothing comes between: its beginning, what its reply is about, and what is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum OrderPart {
     Beginning,
     Reply,
     End,
@@ -16,38 +16,38 @@ pub(super) enum Part {
 
 /// The node after the operations, if doing their parts in this order explains the replies.
 pub(super) fn explain(
-    mut model: Model,
-    asked: &[(&Op, Option<IpAddr>, &Response)],
-    order: &[(usize, Part)],
-) -> Option<Model> {
+    mut model: NodeModel,
+    asked: &[(&ModelRequest, Option<IpAddr>, &Response)],
+    order: &[(usize, OrderPart)],
+) -> Option<NodeModel> {
     for (number, part) in order {
         let (op, released, reply) = asked[*number];
         match part {
-            Part::Beginning => model.begin(op),
-            Part::Reply if model.explains(op, released, reply) => {}
-            Part::Reply => return None,
-            Part::End => model.finish(op),
+            OrderPart::Beginning => model.begin(op),
+            OrderPart::Reply if model.explains(op, released, reply) => {}
+            OrderPart::Reply => return None,
+            OrderPart::End => model.finish(op),
         }
     }
     Some(model)
 }
 
 /// The parts of an operation in their order.
-fn parts(op: &Op) -> &'static [Part] {
+fn parts(op: &ModelRequest) -> &'static [OrderPart] {
     match op {
-        Op::SetUpService(..) => &[Part::Beginning, Part::Reply],
-        Op::Detach(_) => &[Part::Reply, Part::End],
-        _ => &[Part::Reply],
+        ModelRequest::SetUpService(..) => &[OrderPart::Beginning, OrderPart::Reply],
+        ModelRequest::Detach(_) => &[OrderPart::Reply, OrderPart::End],
+        _ => &[OrderPart::Reply],
     }
 }
 
 /// One operation alone.
-pub(super) fn whole(op: &Op) -> Vec<(usize, Part)> {
+pub(super) fn whole(op: &ModelRequest) -> Vec<(usize, OrderPart)> {
     parts(op).iter().map(|part| (0, *part)).collect()
 }
 
 /// All orders of the parts of these operations.
-pub(super) fn orders(ops: &[Op]) -> Vec<Vec<(usize, Part)>> {
+pub(super) fn orders(ops: &[ModelRequest]) -> Vec<Vec<(usize, OrderPart)>> {
     let mut orders = vec![Vec::new()];
     for (number, op) in ops.iter().enumerate() {
         orders = orders.iter().flat_map(|order| merged(order, number, parts(op))).collect();
@@ -56,7 +56,7 @@ pub(super) fn orders(ops: &[Op]) -> Vec<Vec<(usize, Part)>> {
 }
 
 /// The parts of one more operation, in their order, at all places in this one.
-fn merged(order: &[(usize, Part)], number: usize, parts: &[Part]) -> Vec<Vec<(usize, Part)>> {
+fn merged(order: &[(usize, OrderPart)], number: usize, parts: &[OrderPart]) -> Vec<Vec<(usize, OrderPart)>> {
     let Some((last, first)) = parts.split_last() else { return vec![order.to_vec()] };
     let mut merges = Vec::new();
     for at in 0..=order.len() {

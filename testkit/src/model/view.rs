@@ -11,14 +11,14 @@ use overlayd_core::{
     protocol::{OverlayMode, Response},
 };
 
-use super::ops::{Op, public_key};
+use super::ops::{ModelRequest, public_key};
 
 /// What can be compared with the records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View {
+pub struct ModelView {
     pub(super) overlay: bool,
     pub(super) services: BTreeMap<String, (String, Lifetime)>,
-    pub(super) attached: BTreeMap<u32, Attached>,
+    pub(super) attached: BTreeMap<u32, AttachedContainer>,
     pub(super) allocated: BTreeSet<IpAddr>,
     pub(super) peers: BTreeMap<u8, BTreeSet<String>>,
     pub(super) edges: BTreeMap<String, IpAddr>,
@@ -26,7 +26,7 @@ pub struct View {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attached {
+pub(super) struct AttachedContainer {
     pub(super) service: String,
     pub(super) ip: IpAddr,
     pub(super) global: bool,
@@ -34,13 +34,13 @@ pub(super) struct Attached {
     pub(super) port: Option<u16>,
 }
 
-impl View {
+impl ModelView {
     /// What is on record of the containers that this knows the processes of.
     pub fn of(desired: &Desired, container: impl Fn(u32) -> Option<u32>) -> Self {
         let services = desired.services().iter().filter(|(name, _)| *name != SHARED_SERVICE);
         let attached = desired.attachments().iter().filter_map(|(handle, record)| {
             let AttachmentId::Process(pid) = handle else { return None };
-            let attached = Attached {
+            let attached = AttachedContainer {
                 service: record.service.clone(),
                 ip: record.service_ip,
                 global: record.global_ip.is_some(),
@@ -72,15 +72,17 @@ impl View {
     }
 
     /// What a client would have been told, had it got an answer.
-    pub(super) fn reply_to(&self, op: &Op, before: &Self) -> Option<Response> {
+    pub(super) fn reply_to(&self, op: &ModelRequest, before: &Self) -> Option<Response> {
         use overlayd_core::protocol::AttachResult;
         match op {
-            Op::Attach { pid, .. } => {
+            ModelRequest::Attach { pid, .. } => {
                 let ip = self.attached.get(pid)?.ip;
                 Some(Response::Attached(AttachResult { ip, namespace_guid: None }))
             }
-            Op::Allocate(_) => self.allocated.difference(&before.allocated).next().map(|ip| Response::Ip { ip: *ip }),
-            Op::Mint(name, _) => self.edges.get(*name).map(|ip| Response::Ip { ip: *ip }),
+            ModelRequest::Allocate(_) => {
+                self.allocated.difference(&before.allocated).next().map(|ip| Response::Ip { ip: *ip })
+            }
+            ModelRequest::Mint(name, _) => self.edges.get(*name).map(|ip| Response::Ip { ip: *ip }),
             _ => Some(Response::Ok),
         }
     }

@@ -14,7 +14,7 @@ use overlayd_core::{
 };
 use overlayd_linux_bridge::{BridgeConfig, LinuxBridge, TableProtection};
 use overlayd_netlink::OwnChanges;
-use overlayd_testkit::lab::{self, Confinement, Namespace};
+use overlayd_testkit::lab::{self, Namespace, NamespaceConfinement};
 
 pub const MTU: u16 = 1420;
 
@@ -198,7 +198,7 @@ fn backend(host: &Namespace, state_dir: &Path, protection: TableProtection) -> L
 }
 
 pub fn container() -> Namespace {
-    Namespace::container(Confinement::None)
+    Namespace::container(NamespaceConfinement::None)
 }
 
 pub fn ip(text: &str) -> IpAddr {

@@ -6,7 +6,7 @@ use overlayd_core::{
     protocol::{AttachContainer, AttachHandle, OverlayMode, PeerScope, PeerSpec, PortSpec, Request, Response},
 };
 use overlayd_testkit::{
-    lab::{Client, Cluster, Namespace},
+    lab::{LabClient, LabCluster, Namespace},
     requests::attach,
 };
 
@@ -80,7 +80,7 @@ impl Script {
 }
 
 /// Asks as an orchestrator does that got no answer the first time.
-pub(super) fn ask_again(client: &mut Client, request: &Request) -> Response {
+pub(super) fn ask_again(client: &mut LabClient, request: &Request) -> Response {
     let reply = client.call(request.clone()).expect("an answer");
     match (request, &reply) {
         // The key went with the daemon that made it, so the edge is made anew.
@@ -96,7 +96,7 @@ fn setting_up() -> Vec<Request> {
     let set_up = |service: &str, mode| Request::SetupServiceOverlay { service: service.into(), mode };
     vec![
         Request::SetLocalNodeId { node_id: 0 },
-        Cluster::V4.setup(0),
+        LabCluster::V4.setup(0),
         set_up("web", OverlayMode::Auto),
         set_up("ledger", OverlayMode::Dedicated),
         set_up("common", OverlayMode::Shared),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Namespace, Underlay,
-    probe::{Echo, Pulse, pings},
+    self, Host, LabCluster, Namespace, Underlay,
+    probe::{PacketPulse, UdpEcho, pings},
 };
 
 use super::told_elsewhere;
@@ -22,11 +22,12 @@ fn a_flood_of_handshakes_is_answered_by_cookies_and_harms_no_session() {
     }
     const FLOOD: Duration = Duration::from_secs(3);
     let mut lab = crate::lab(2, &Underlay::default());
-    let nodes = Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    let nodes = LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let node_ip = lab.hosts[0].client().status().node_ip.expect("a node address");
     assert!(pings(&lab.hosts[1].namespace, node_ip));
-    let echo = Echo::start(&lab.hosts[0].namespace, node_ip);
-    let pulse = Pulse::start(&lab.hosts[1].namespace, SocketAddr::new(node_ip, echo.port), Duration::from_millis(2));
+    let echo = UdpEcho::start(&lab.hosts[0].namespace, node_ip);
+    let pulse =
+        PacketPulse::start(&lab.hosts[1].namespace, SocketAddr::new(node_ip, echo.port), Duration::from_millis(2));
     let pid = lab.hosts[0].daemon_pid();
     let before = cpu_time(pid);
     let key = overlayd_core::keys::PublicKey::from_base64(&nodes[0].public_key).expect("a key");

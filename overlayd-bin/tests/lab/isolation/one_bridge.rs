@@ -6,8 +6,8 @@ use std::{
 };
 
 use overlayd_testkit::lab::{
-    self, Cluster, Namespace,
-    probe::{Capture, MARKER},
+    self, LabCluster, Namespace,
+    probe::{MARKER, PacketCapture},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -22,26 +22,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn ipv4_frames_do_not_get_across() {
-    frames(Cluster::V4);
+    frames(LabCluster::V4);
 }
 
 #[test]
 fn ipv6_frames_do_not_get_across() {
-    frames(Cluster::V6);
+    frames(LabCluster::V6);
 }
 
 #[test]
 fn ipv4_multicast_and_broadcast_stay_within_the_network() {
-    groups(Cluster::V4);
+    groups(LabCluster::V4);
 }
 
 #[test]
 fn ipv6_multicast_stays_within_the_network() {
-    groups(Cluster::V6);
+    groups(LabCluster::V6);
 }
 
 /// A packet straight to the other's own hardware address.
-fn frames(cluster: Cluster) {
+fn frames(cluster: LabCluster) {
     if !lab::available() {
         return;
     }
@@ -52,7 +52,7 @@ fn frames(cluster: Cluster) {
         let link = receiver.run(&["ip", "-oneline", "link", "show", "dev", "eth0"]);
         let mac = link.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
         sender.run(&["ip", "neighbour", "replace", &at.to_string(), "lladdr", mac.trim(), "dev", "eth0"]);
-        let capture = Capture::start(receiver, &MARKER);
+        let capture = PacketCapture::start(receiver, &MARKER);
         let socket = sender.enter(|| UdpSocket::bind((unspecified(at), 0))).expect("a socket");
         // No ear of the receiver's is needed: the capture sees all that comes in.
         socket.send_to(&MARKER, (at, PORT)).expect("a packet");
@@ -62,7 +62,7 @@ fn frames(cluster: Cluster) {
 }
 
 /// All listen to the group; what a member sends is heard by members alone, and members hear members alone.
-fn groups(cluster: Cluster) {
+fn groups(cluster: LabCluster) {
     if !lab::available() {
         return;
     }
@@ -71,8 +71,8 @@ fn groups(cluster: Cluster) {
     let ears: Vec<(&str, UdpSocket)> = names.iter().map(|name| (*name, listener(town.who(name)))).collect();
     let none: [&str; 0] = [];
     for (speaker, audience) in [("m1", &["m2"][..]), ("x", &none), ("n", &none)] {
-        let mut targets = vec![if cluster == Cluster::V4 { IpAddr::from(V4_GROUP) } else { V6_GROUP.into() }];
-        if cluster == Cluster::V4 {
+        let mut targets = vec![if cluster == LabCluster::V4 { IpAddr::from(V4_GROUP) } else { V6_GROUP.into() }];
+        if cluster == LabCluster::V4 {
             targets.push(Ipv4Addr::BROADCAST.into());
         }
         for target in targets {

@@ -4,8 +4,8 @@ use overlayd_core::protocol::{Request, Response};
 use overlayd_netlink::nft::{Family, Nft, Transaction, add_held_table, claim_table};
 use overlayd_testkit::contract::HostFacts;
 use overlayd_testkit::lab::{
-    self, Cluster, Host, Underlay,
-    probe::{Way, is_cut_off, pings, reaches},
+    self, Host, LabCluster, Underlay,
+    probe::{ReachPath, is_cut_off, pings, reaches},
 };
 
 use super::town::{join, membership};
@@ -18,7 +18,7 @@ fn a_fence_that_cannot_be_put_up_fails_the_attach_and_nothing_is_plugged_in() {
         return;
     }
     let mut lab = crate::lab(1, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let host = &mut lab.hosts[0];
     let [first, second, late] = [(); 3].map(|()| container());
     let mut client = host.client();
@@ -36,11 +36,11 @@ fn a_fence_that_cannot_be_put_up_fails_the_attach_and_nothing_is_plugged_in() {
     let Response::Err { message } = reply else { panic!("it was attached without a fence: {reply:?}") };
     assert!(message.contains("nftables table"), "{message}");
     assert_eq!(late.run(&["ip", "-oneline", "link"]).lines().count(), 1, "it has more than a loopback");
-    assert!(is_cut_off(&first, &second, at, Way::Udp), "a fence from before is gone");
+    assert!(is_cut_off(&first, &second, at, ReachPath::Udp), "a fence from before is gone");
     drop(thief);
     let reply = client.ask(request);
     assert!(matches!(reply, Response::Attached(_)), "{reply:?}");
-    assert!(is_cut_off(&late, &second, at, Way::Udp) && reaches(&second, &second, at, Way::Udp));
+    assert!(is_cut_off(&late, &second, at, ReachPath::Udp) && reaches(&second, &second, at, ReachPath::Udp));
     assert!(pings(&late, client.status().node_ip.expect("a node address")));
 }
 
@@ -51,7 +51,7 @@ fn a_container_whose_fence_is_lost_for_good_is_unplugged_until_it_has_one_again(
         return;
     }
     let mut lab = crate::lab(1, &Underlay::default());
-    Cluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
+    LabCluster::V4.join(&mut lab.hosts, &["web"], Host::v4);
     let host = &mut lab.hosts[0];
     let [fenced, open] = [(); 2].map(|()| container());
     let mut client = host.client();
@@ -66,7 +66,7 @@ fn a_container_whose_fence_is_lost_for_good_is_unplugged_until_it_has_one_again(
     for family in FAMILIES {
         host.run(&["nft", "delete", "table", if family == Family::Inet { "inet" } else { "bridge" }, &table]);
     }
-    assert!(reaches(&fenced, &open, at, Way::Udp), "nothing else keeps them apart");
+    assert!(reaches(&fenced, &open, at, ReachPath::Udp), "nothing else keeps them apart");
     let thief = holding(host, |change, family| add_held_table(change, family, &table));
     let mut client = host.start();
     let legs = |facts: &HostFacts| {
@@ -79,7 +79,7 @@ fn a_container_whose_fence_is_lost_for_good_is_unplugged_until_it_has_one_again(
     drop(thief);
     assert_eq!(legs(&host.wait_until(|facts| legs(facts) == 2)), 2);
     assert!(pings(&open, client.status().node_ip.expect("a node address")), "it works without a request");
-    assert!(is_cut_off(&fenced, &open, at, Way::Udp) && reaches(&open, &open, at, Way::Udp));
+    assert!(is_cut_off(&fenced, &open, at, ReachPath::Udp) && reaches(&open, &open, at, ReachPath::Udp));
 }
 
 /// The tables of a daemon.

@@ -1,22 +1,22 @@
 //! Membership outlives the daemon.
 
 use overlayd_core::protocol::{AttachHandle, Request};
-use overlayd_testkit::lab::{self, Cluster};
+use overlayd_testkit::lab::{self, LabCluster};
 
 use super::town::{Isolation, Town, join};
 use crate::container;
 
 #[test]
 fn ipv4_members_stay_fenced_while_the_daemon_is_dead_and_after() {
-    killed(Cluster::V4);
+    killed(LabCluster::V4);
 }
 
 #[test]
 fn ipv6_members_stay_fenced_while_the_daemon_is_dead_and_after() {
-    killed(Cluster::V6);
+    killed(LabCluster::V6);
 }
 
-fn killed(cluster: Cluster) {
+fn killed(cluster: LabCluster) {
     if !lab::available() {
         return;
     }

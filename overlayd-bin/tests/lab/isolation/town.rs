@@ -5,8 +5,8 @@ use std::{fs, net::IpAddr};
 use overlayd_core::protocol::{AttachContainer, Request, Response};
 use overlayd_testkit::{
     lab::{
-        Client, Cluster, Host, Lab, Namespace, OUTSIDE, OUTSIDE_V6, Underlay,
-        probe::{WAYS, Way, is_cut_off, reaches},
+        Host, Lab, LabClient, LabCluster, Namespace, OUTSIDE, OUTSIDE_V6, Underlay,
+        probe::{ReachPath, WAYS, is_cut_off, reaches},
     },
     requests::{attach, process},
 };
@@ -24,7 +24,7 @@ pub(super) enum Isolation {
 /// A lab with the containers of the drawing.
 pub(super) struct Town {
     pub(super) lab: Lab,
-    cluster: Cluster,
+    cluster: LabCluster,
     people: Vec<Person>,
     /// Addresses of hosts, and others that are no container's.
     places: Vec<(&'static str, IpAddr)>,
@@ -50,7 +50,7 @@ const PEOPLE: [(&str, usize, &str, Option<&str>); 9] = [
 ];
 
 impl Town {
-    pub(super) fn new(cluster: Cluster, isolation: Isolation) -> Self {
+    pub(super) fn new(cluster: LabCluster, isolation: Isolation) -> Self {
         let mut lab = crate::lab(2, &Underlay::default());
         if isolation == Isolation::Strict {
             lab.hosts.iter().for_each(strict);
@@ -71,7 +71,7 @@ impl Town {
         let [near, far] = [0, 1].map(|host| self.lab.hosts[host].client().status());
         let web = near.services.iter().find(|service| service.service == "web").expect("web is set up");
         let block: ipnet::IpNet = web.subnet.parse().expect("a block");
-        let v4 = self.cluster == Cluster::V4;
+        let v4 = self.cluster == LabCluster::V4;
         // An address of the overlay that no node has; the outside pretends to.
         let stranger: IpAddr = if v4 { "10.77.255.9" } else { "fd77:0:0:ffff::9" }.parse().expect("an address");
         let bits = if v4 { 32 } else { 128 };
@@ -118,7 +118,7 @@ impl Town {
         &self,
         from: &[&str],
         to: &[&str],
-        is_wrong: fn(&Namespace, &Namespace, IpAddr, Way) -> bool,
+        is_wrong: fn(&Namespace, &Namespace, IpAddr, ReachPath) -> bool,
         verb: &str,
     ) -> Vec<String> {
         let pairs = from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to)));
@@ -143,7 +143,7 @@ pub(super) fn membership(container: &Namespace, service: &str, network: Option<&
 
 /// Attaches the container; its address.
 pub(crate) fn join(
-    client: &mut Client,
+    client: &mut LabClient,
     container: &Namespace,
     service: &str,
     network: Option<&str>,

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use overlayd_core::protocol::{AttachHandle, OverlayMode, Request, Response};
-use overlayd_lab::{Client, Cluster, Host, Namespace, attach_request};
+use overlayd_lab::{Host, LabClient, LabCluster, Namespace, attach_request};
 use serde_json::json;
 
 use crate::{
@@ -55,7 +55,7 @@ const SERVICES: [&str; 4] = ["one", "two", "three", "four"];
 
 thread_local! {
     /// Each client has a connection of its own, to the daemon it last spoke to.
-    static CONNECTIONS: RefCell<HashMap<PathBuf, Client>> = RefCell::default();
+    static CONNECTIONS: RefCell<HashMap<PathBuf, LabClient>> = RefCell::default();
 }
 
 impl Contender {
@@ -94,7 +94,7 @@ impl Contender {
         }
         host.log_filter = Some("error".into());
         let mut client = host.start();
-        client.ask(Cluster::V4.setup(0));
+        client.ask(LabCluster::V4.setup(0));
         let gateways = SERVICES.map(|service| {
             let request = Request::SetupServiceOverlay { service: service.into(), mode: OverlayMode::Auto };
             match client.ask(request) {

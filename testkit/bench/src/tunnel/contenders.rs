@@ -8,7 +8,7 @@ use std::{
 };
 
 use overlayd_core::{keys::PrivateKey, protocol::Response};
-use overlayd_lab::{Cluster, Confinement, Host, Lab, Namespace, Shape, Underlay, probe::pings};
+use overlayd_lab::{Host, Lab, LabCluster, LinkShape, Namespace, NamespaceConfinement, Underlay, probe::pings};
 
 use crate::{
     Bench,
@@ -118,7 +118,7 @@ impl Contender {
         let mut lab = cable(program);
         lab.hosts.iter().for_each(prepare);
         let services: &[&str] = if matches!(self, Self::Containers) { &["web"] } else { &[] };
-        Cluster::V4.join(&mut lab.hosts, services, Host::v4);
+        LabCluster::V4.join(&mut lab.hosts, services, Host::v4);
         let far = match lab.hosts[1].client().ask(overlayd_core::protocol::Request::Status) {
             Response::Status(status) => status.node_ip,
             other => return Err(format!("`status` was answered {other:?}")),
@@ -159,7 +159,7 @@ impl Contender {
 }
 
 fn cable(program: &Path) -> Lab {
-    Lab::new(2, &Underlay { shape: Shape::Cable, ..Underlay::default() }, program)
+    Lab::new(2, &Underlay { shape: LinkShape::Cable, ..Underlay::default() }, program)
 }
 
 /// Here it is user space that is compared, whatever the kernel can do.
@@ -177,7 +177,7 @@ pub(crate) fn shared_control(host: &Host) {
 
 /// Moves the ends into a container on either host.
 fn contained(mut tunnel: Tunnel) -> Tunnel {
-    let containers = [(); 2].map(|()| Namespace::container(Confinement::None));
+    let containers = [(); 2].map(|()| Namespace::container(NamespaceConfinement::None));
     let attach = |number: usize| tunnel.lab.hosts[number].client().attach(containers[number].pid(), "web");
     attach(0);
     tunnel.far = attach(1);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use overlayd_lab::{Lab, Namespace, probe::Capture};
+use overlayd_lab::{Lab, Namespace, probe::PacketCapture};
 
 use super::End;
 use crate::show::{Show, hex_lines};
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn prove(show: Show, lab: &Lab, [a, b]: &[End<'_>; 2]) -> Result<()> {
     show.chapter("A wiretap on the cable between the hosts");
     show.say(format!("container {} says “{TEXT}”, and {} says it back", a.address, b.address));
-    let on_host = Capture::start(&a.site.host.namespace, TEXT.as_bytes());
-    let on_cable = Capture::start(&lab.core, TEXT.as_bytes());
+    let on_host = PacketCapture::start(&a.site.host.namespace, TEXT.as_bytes());
+    let on_cable = PacketCapture::start(&lab.core, TEXT.as_bytes());
     say_and_echo(&a.site.container, &b.site.container, b.address)?;
     let on_host = on_host.end();
     let on_cable = on_cable.end();
@@ -37,7 +37,7 @@ pub(super) fn prove(show: Show, lab: &Lab, [a, b]: &[End<'_>; 2]) -> Result<()> 
     for line in hex_lines(&on_cable.sample) {
         show.say(format!("    {line}"));
     }
-    let control = Capture::start(&lab.core, TEXT.as_bytes());
+    let control = PacketCapture::start(&lab.core, TEXT.as_bytes());
     say_outside(a, b)?;
     ensure!(control.end().with_marker > 0, "the control datagram was not heard: the wiretap proves nothing");
     show.proved("control: the same text sent by the host outside the overlay is read on the cable");

@@ -14,14 +14,14 @@ use crate::Namespace;
 
 /// A capture of all links of a namespace (AF_PACKET), which looks for a known plaintext.
 #[derive(Debug)]
-pub struct Capture {
+pub struct PacketCapture {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Captured>,
+    thread: JoinHandle<CapturedPacket>,
 }
 
 /// What a capture saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Captured {
+pub struct CapturedPacket {
     /// Frames in all; one that crosses two links counts twice.
     pub frames: u64,
     /// Frames that held the plaintext.
@@ -42,7 +42,7 @@ const SAMPLE: usize = 32;
 /// `ETH_P_ALL` of linux/if_ether.h: every protocol.
 const EVERY_PROTOCOL: u16 = 3;
 
-impl Capture {
+impl PacketCapture {
     /// Starts a capture in the namespace; it has begun when this returns.
     pub fn start(at: &Namespace, marker: &[u8]) -> Self {
         let protocol = Protocol::from(i32::from(EVERY_PROTOCOL.to_be()));
@@ -56,14 +56,14 @@ impl Capture {
     }
 
     /// Ends the capture, after what has already arrived is read.
-    pub fn end(self) -> Captured {
+    pub fn end(self) -> CapturedPacket {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-fn listen(mut socket: Socket, stopped: &AtomicBool, marker: &[u8]) -> Captured {
-    let mut captured = Captured::default();
+fn listen(mut socket: Socket, stopped: &AtomicBool, marker: &[u8]) -> CapturedPacket {
+    let mut captured = CapturedPacket::default();
     let mut frame = vec![0; 70_000];
     loop {
         match socket.read(&mut frame) {
@@ -75,7 +75,7 @@ fn listen(mut socket: Socket, stopped: &AtomicBool, marker: &[u8]) -> Captured {
     }
 }
 
-impl Captured {
+impl CapturedPacket {
     fn count(&mut self, frame: &[u8], marker: &[u8]) {
         let Some((ethernet, packet)) = frame.split_at_checked(14) else { return };
         self.frames += 1;

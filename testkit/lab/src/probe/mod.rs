@@ -8,13 +8,13 @@ mod stream;
 mod tcp;
 mod udp;
 
-pub use capture::{Capture, Captured};
+pub use capture::{CapturedPacket, PacketCapture};
 pub use ping::{ping, pings};
-pub use pulse::{Heard, Pulse};
-pub use reach::{Service, WAYS, Way, is_cut_off, reaches};
-pub use stream::{Conversation, Stream, Tally};
-pub use tcp::{Throughput, Transfer, throughput, transfer};
-pub use udp::{Echo, Flow, Talk};
+pub use pulse::{PacketPulse, PulseRecord};
+pub use reach::{ReachPath, ReachService, WAYS, is_cut_off, reaches};
+pub use stream::{StreamTally, TcpConversation, TcpStreamProbe};
+pub use tcp::{TcpTransfer, Throughput, throughput, transfer};
+pub use udp::{UdpEcho, UdpExchange, UdpFlow};
 
 /// Plaintext that every ping of at least 56 bytes and every transfer carries; what a capture looks for.
 pub const MARKER: [u8; 24] =

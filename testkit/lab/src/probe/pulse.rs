@@ -13,17 +13,17 @@ use crate::Namespace;
 /// How long the last answers are waited for.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// A steady stream of numbered datagrams to an [`super::Echo`], whether they are answered or not.
+/// A steady stream of numbered datagrams to an [`super::UdpEcho`], whether they are answered or not.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct PacketPulse {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<u64>,
-    receiver: JoinHandle<Heard>,
+    receiver: JoinHandle<PulseRecord>,
 }
 
 /// What came back of a pulse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
+pub struct PulseRecord {
     /// Datagrams sent.
     pub sent: u64,
     /// Those that were answered.
@@ -32,7 +32,7 @@ pub struct Heard {
     pub silence: Duration,
 }
 
-impl Pulse {
+impl PacketPulse {
     /// Starts one from the namespace, with a datagram each `period`.
     pub fn start(from: &Namespace, to: SocketAddr, period: Duration) -> Self {
         let any = match to {
@@ -50,11 +50,11 @@ impl Pulse {
     }
 
     /// Ends the stream and tells what came back.
-    pub fn end(self) -> Heard {
+    pub fn end(self) -> PulseRecord {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let heard = self.receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Heard { sent, ..heard }
+        PulseRecord { sent, ..heard }
     }
 }
 
@@ -71,8 +71,8 @@ fn send(socket: &UdpSocket, to: SocketAddr, period: Duration, stop: &AtomicBool)
     sent
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Heard {
-    let mut heard = Heard { sent: 0, answered: 0, silence: Duration::ZERO };
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> PulseRecord {
+    let mut heard = PulseRecord { sent: 0, answered: 0, silence: Duration::ZERO };
     let mut last: Option<Instant> = None;
     let mut buffer = [0; 64];
     let mut stopped: Option<Instant> = None;

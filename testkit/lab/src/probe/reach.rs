@@ -21,7 +21,7 @@ const MOMENT: Duration = Duration::from_millis(400);
 
 /// How somebody is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum ReachPath {
     /// An echo request.
     Icmp,
     /// A connection.
@@ -31,32 +31,32 @@ pub enum Way {
 }
 
 /// Every way.
-pub const WAYS: [Way; 3] = [Way::Tcp, Way::Udp, Way::Icmp];
+pub const WAYS: [ReachPath; 3] = [ReachPath::Tcp, ReachPath::Udp, ReachPath::Icmp];
 
 /// Whether the receiver, at this address of its own, is reached, and its answer arrives.
-pub fn reaches(sender: &Namespace, receiver: &Namespace, at: IpAddr, way: Way) -> bool {
-    let answered = |service: Service| service.asked_by(sender, service.address(), None).is_some();
+pub fn reaches(sender: &Namespace, receiver: &Namespace, at: IpAddr, way: ReachPath) -> bool {
+    let answered = |service: ReachService| service.asked_by(sender, service.address(), None).is_some();
     match way {
-        Way::Icmp => sender.enter(|| echo(at, 56, 1, PATIENCE)).is_some(),
-        Way::Tcp => answered(Service::start(receiver, (at, 0).into(), PortProtocol::Tcp)),
-        Way::Udp => answered(Service::start(receiver, (at, 0).into(), PortProtocol::Udp)),
+        ReachPath::Icmp => sender.enter(|| echo(at, 56, 1, PATIENCE)).is_some(),
+        ReachPath::Tcp => answered(ReachService::start(receiver, (at, 0).into(), PortProtocol::Tcp)),
+        ReachPath::Udp => answered(ReachService::start(receiver, (at, 0).into(), PortProtocol::Udp)),
     }
 }
 
 /// Whether nothing gets from the sender to the receiver, at this address of its own.
-pub fn is_cut_off(sender: &Namespace, receiver: &Namespace, at: IpAddr, way: Way) -> bool {
-    let unheard = |service: Service| service.is_unheard_by(sender, service.address(), None);
+pub fn is_cut_off(sender: &Namespace, receiver: &Namespace, at: IpAddr, way: ReachPath) -> bool {
+    let unheard = |service: ReachService| service.is_unheard_by(sender, service.address(), None);
     match way {
-        Way::Icmp => sender.enter(|| echo(at, 56, 1, MOMENT)).is_none(),
-        Way::Tcp => unheard(Service::start(receiver, (at, 0).into(), PortProtocol::Tcp)),
-        Way::Udp => unheard(Service::start(receiver, (at, 0).into(), PortProtocol::Udp)),
+        ReachPath::Icmp => sender.enter(|| echo(at, 56, 1, MOMENT)).is_none(),
+        ReachPath::Tcp => unheard(ReachService::start(receiver, (at, 0).into(), PortProtocol::Tcp)),
+        ReachPath::Udp => unheard(ReachService::start(receiver, (at, 0).into(), PortProtocol::Udp)),
     }
 }
 
 /// A service that listens for as long as it lives. Start one for a port once: a port that was closed may stay taken for a
 /// moment, by a program that another test is starting.
 #[derive(Debug)]
-pub enum Service {
+pub enum ReachService {
     /// Of connections.
     Tcp(TcpListener),
     /// Of datagrams.
@@ -65,7 +65,7 @@ pub enum Service {
 
 /// How far a question got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum ReachReply {
     Nothing,
     /// It came from there, but the answer did not arrive.
     Question,
@@ -73,7 +73,7 @@ enum Heard {
     Answered(SocketAddr),
 }
 
-impl Service {
+impl ReachService {
     /// Starts one in the namespace.
     pub fn start(at: &Namespace, address: SocketAddr, protocol: PortProtocol) -> Self {
         let bound = at.enter(|| match protocol {
@@ -96,17 +96,17 @@ impl Service {
     /// from there; `None` when the question or the answer is lost.
     pub fn asked_by(&self, client: &Namespace, to: SocketAddr, from: Option<IpAddr>) -> Option<SocketAddr> {
         match self.hear(client, to, from, PATIENCE) {
-            Heard::Answered(asker) => Some(asker),
-            Heard::Nothing | Heard::Question => None,
+            ReachReply::Answered(asker) => Some(asker),
+            ReachReply::Nothing | ReachReply::Question => None,
         }
     }
 
     /// Whether what somebody in the namespace says to `to` does not arrive.
     pub fn is_unheard_by(&self, client: &Namespace, to: SocketAddr, from: Option<IpAddr>) -> bool {
-        self.hear(client, to, from, MOMENT) == Heard::Nothing
+        self.hear(client, to, from, MOMENT) == ReachReply::Nothing
     }
 
-    fn hear(&self, client: &Namespace, to: SocketAddr, from: Option<IpAddr>, patience: Duration) -> Heard {
+    fn hear(&self, client: &Namespace, to: SocketAddr, from: Option<IpAddr>, patience: Duration) -> ReachReply {
         static QUESTIONS: AtomicU64 = AtomicU64::new(0);
         let question = QUESTIONS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         match self {
@@ -122,18 +122,18 @@ fn connected(
     to: SocketAddr,
     question: &[u8; 8],
     patience: Duration,
-) -> Heard {
+) -> ReachReply {
     // A refused connection is one that does not arrive.
-    let Ok(mut stream) = client.enter(|| TcpStream::connect_timeout(&to, patience)) else { return Heard::Nothing };
+    let Ok(mut stream) = client.enter(|| TcpStream::connect_timeout(&to, patience)) else { return ReachReply::Nothing };
     stream.write_all(question).expect("room for a few bytes");
     SockRef::from(listener).set_read_timeout(Some(patience)).expect("a time-out");
     loop {
-        let Ok((mut accepted, asker)) = listener.accept() else { return Heard::Nothing };
+        let Ok((mut accepted, asker)) = listener.accept() else { return ReachReply::Nothing };
         let mut told = [0; 8];
         accepted.set_read_timeout(Some(patience)).expect("a time-out");
         // An earlier client that gave up may be in the queue.
         if accepted.read_exact(&mut told).is_ok() && told == *question {
-            return Heard::Answered(asker);
+            return ReachReply::Answered(asker);
         }
     }
 }
@@ -145,20 +145,20 @@ fn told(
     from: Option<IpAddr>,
     question: &[u8; 8],
     patience: Duration,
-) -> Heard {
+) -> ReachReply {
     let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     let client = client.enter(|| UdpSocket::bind((from.unwrap_or(any), 0))).expect("a socket of the client's");
     // A refused datagram is one that does not arrive.
     if client.send_to(question, to).is_err() {
-        return Heard::Nothing;
+        return ReachReply::Nothing;
     }
-    let Some(asker) = received(service, question, patience) else { return Heard::Nothing };
+    let Some(asker) = received(service, question, patience) else { return ReachReply::Nothing };
     if service.send_to(question, asker).is_err() {
-        return Heard::Question;
+        return ReachReply::Question;
     }
     match received(&client, question, patience) {
-        Some(answerer) if answerer == to => Heard::Answered(asker),
-        _ => Heard::Question,
+        Some(answerer) if answerer == to => ReachReply::Answered(asker),
+        _ => ReachReply::Question,
     }
 }
 

@@ -25,16 +25,16 @@ const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// Datagrams with numbers, one with each beat, in one direction, whatever becomes of them.
 #[derive(Debug)]
-pub struct Stream {
+pub struct TcpStreamProbe {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     sender: JoinHandle<()>,
-    receiver: JoinHandle<Tally>,
+    receiver: JoinHandle<StreamTally>,
 }
 
-/// What became of a [`Stream`].
+/// What became of a [`TcpStreamProbe`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tally {
+pub struct StreamTally {
     /// Datagrams that were sent.
     pub sent: u64,
     /// Numbers of those that did not arrive.
@@ -47,7 +47,7 @@ pub struct Tally {
     pub longest_gap: Duration,
 }
 
-impl Stream {
+impl TcpStreamProbe {
     /// Starts one to `address` in the namespace `to`; returns once the first datagram has arrived.
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr, beat: Duration) -> Self {
         let any = |address: IpAddr| if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -89,13 +89,13 @@ impl Stream {
     }
 
     /// Ends all of them and waits for what is under way.
-    pub fn end_all<const N: usize>(streams: [Self; N]) -> [Tally; N] {
+    pub fn end_all<const N: usize>(streams: [Self; N]) -> [StreamTally; N] {
         streams.iter().for_each(|stream| stream.stop.store(true, Ordering::Relaxed));
         streams.map(Self::end)
     }
 
     /// Ends it and waits for what is under way.
-    pub fn end(self) -> Tally {
+    pub fn end(self) -> StreamTally {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         self.receiver.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -112,8 +112,8 @@ fn send(socket: &UdpSocket, to: SocketAddr, beat: Duration, (stop, sent): (&Atom
     }
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicU64, arrived: &AtomicU64) -> Tally {
-    let (mut seen, mut tally, mut highest) = (BTreeSet::new(), Tally::default(), None);
+fn receive(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicU64, arrived: &AtomicU64) -> StreamTally {
+    let (mut seen, mut tally, mut highest) = (BTreeSet::new(), StreamTally::default(), None);
     let (mut last, mut ending) = (Instant::now(), None);
     loop {
         let mut number = [0; 8];
@@ -136,20 +136,20 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicU64, arrived: &At
         // The sender may be about to send one more when it is told to stop, so the end is a little after that.
         if since.elapsed() > LATE && (seen.len() as u64 >= total || since.elapsed() > PATIENCE) {
             let lost = (0..total).filter(|number| !seen.contains(number)).collect();
-            return Tally { sent: total, lost, ..tally };
+            return StreamTally { sent: total, lost, ..tally };
         }
     }
 }
 
 /// A TCP connection on which two sides answer each other until it is ended.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct TcpConversation {
     stop: Arc<AtomicBool>,
     caller: JoinHandle<Result<u64, String>>,
     answerer: JoinHandle<()>,
 }
 
-impl Conversation {
+impl TcpConversation {
     /// Opens one from the namespace to `address` in the other.
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr) -> Self {
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

@@ -15,7 +15,7 @@ const CHUNK: usize = 128 * 1024;
 
 /// A finished transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transfer {
+pub struct TcpTransfer {
     /// Bytes that arrived, all as they were sent.
     pub bytes: usize,
     /// Largest segment that the sender used, in bytes.
@@ -23,7 +23,7 @@ pub struct Transfer {
 }
 
 /// Sends so many bytes over TCP from one namespace to a listener in the other, and compares each on arrival.
-pub fn transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: usize) -> Result<Transfer, String> {
+pub fn transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: usize) -> Result<TcpTransfer, String> {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -33,7 +33,7 @@ pub fn transfer(from: &Namespace, to: &Namespace, address: IpAddr, bytes: usize)
     let sender = from.spawn(move || send(SocketAddr::new(address, port), bytes));
     let received = receive(&listener, bytes);
     let mss = sender.join().map_err(|_| "the sender panicked".to_owned())??;
-    received.map(|bytes| Transfer { bytes, mss })
+    received.map(|bytes| TcpTransfer { bytes, mss })
 }
 
 fn send(to: SocketAddr, bytes: usize) -> Result<u32, String> {

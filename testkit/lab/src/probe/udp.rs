@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A UDP service that sends back what it gets, until dropped.
 #[derive(Debug)]
-pub struct Echo {
+pub struct UdpEcho {
     /// The port it listens on, both families.
     pub port: u16,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Echo {
+impl UdpEcho {
     /// Starts one in the namespace, for this family.
     pub fn start(at: &Namespace, family: IpAddr) -> Self {
         let any = match family {
@@ -47,7 +47,7 @@ impl Echo {
     }
 }
 
-impl Drop for Echo {
+impl Drop for UdpEcho {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -60,22 +60,22 @@ impl Drop for Echo {
 /// A conversation that goes on until it is ended: each datagram is sent when the one before was answered, so that none
 /// is ever dropped for want of room, and every missing answer is a loss on the way.
 #[derive(Debug)]
-pub struct Flow {
+pub struct UdpFlow {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Talk>,
+    thread: JoinHandle<UdpExchange>,
 }
 
-/// What became of the datagrams of a [`Flow`].
+/// What became of the datagrams of a [`UdpFlow`].
 #[derive(Debug, Default)]
-pub struct Talk {
+pub struct UdpExchange {
     /// How many were answered.
     pub answered: u64,
     /// Each that was not: which one, when in the conversation, and why.
     pub lost: Vec<String>,
 }
 
-impl Flow {
-    /// Starts one from the namespace to an [`Echo`].
+impl UdpFlow {
+    /// Starts one from the namespace to an [`UdpEcho`].
     pub fn start(from: &Namespace, to: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -84,20 +84,20 @@ impl Flow {
     }
 
     /// Ends the conversation after the datagram that is under way.
-    pub fn end(self) -> Talk {
+    pub fn end(self) -> UdpExchange {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-fn converse(to: SocketAddr, stopped: &AtomicBool) -> Talk {
+fn converse(to: SocketAddr, stopped: &AtomicBool) -> UdpExchange {
     let any = match to {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let (began, mut talk) = (Instant::now(), Talk::default());
+    let (began, mut talk) = (Instant::now(), UdpExchange::default());
     loop {
         let number = talk.answered + talk.lost.len() as u64;
         // An error of the send (no route for a moment) is a loss like any other.

@@ -163,7 +163,7 @@ pub async fn a_port_that_is_taken_is_a_conflict<H: AttachHarness>(h: &mut H) {
 }
 
 /// Three containers on one network, at the addresses 2 to 4.
-async fn residents<H: AttachHarness>(h: &mut H) -> [Container; 3] {
+async fn residents<H: AttachHarness>(h: &mut H) -> [TestContainer; 3] {
     h.backend().ensure_network(&web()).await.expect("a network");
     let containers = [h.start_container().await, h.start_container().await, h.start_container().await];
     for (number, container) in (2..).zip(&containers) {
@@ -172,7 +172,7 @@ async fn residents<H: AttachHarness>(h: &mut H) -> [Container; 3] {
     containers
 }
 
-async fn fenced<H: AttachHarness>(h: &H, container: &Container, number: u8, network: &str) -> Attached {
+async fn fenced<H: AttachHarness>(h: &H, container: &TestContainer, number: u8, network: &str) -> Attached {
     let plan = AttachPlan { fence: Some(fence(network)), ..plan(container, number) };
     h.backend().attach(&plan).await.expect("a fence")
 }

@@ -7,16 +7,16 @@ use overlayd_core::{
 };
 
 use super::{
-    FakeAttacher, Platform,
+    FakeAttacher, FakePlatform,
     interface::{FakeInterface, FakeUplink, interfaces_of},
     unsupported,
-    world::World,
+    world::FakeWorld,
 };
 
 /// Smallest MTU of a link that carries IPv6 (RFC 8200); below it the kernel takes IPv6 away.
 const LEAST_MTU: u16 = 1280;
 
-pub(super) fn network(platform: Platform, plan: &NetworkPlan) -> Result<()> {
+pub(super) fn network(platform: FakePlatform, plan: &NetworkPlan) -> Result<()> {
     if plan.gateways.is_empty() {
         return Err(Error::Invalid(format!("network {} has no gateway", plan.name)));
     }
@@ -27,17 +27,17 @@ pub(super) fn network(platform: Platform, plan: &NetworkPlan) -> Result<()> {
         return Err(Error::Invalid(format!("{gateway} is not an address that a host can have")));
     }
     match platform {
-        Platform::Linux => {
+        FakePlatform::Linux => {
             LinkName::new(plan.name.0.clone()).map(drop).map_err(|error| Error::Invalid(error.to_string()))
         }
-        Platform::Windows => match plan.egress {
+        FakePlatform::Windows => match plan.egress {
             Egress::None | Egress::Nat | Egress::Masquerade => Ok(()),
         },
     }
 }
 
 /// The kind of handle and target that the platform has.
-pub(super) fn target(platform: Platform, plan: &AttachPlan) -> Result<()> {
+pub(super) fn target(platform: FakePlatform, plan: &AttachPlan) -> Result<()> {
     if let Target::Address(_) = plan.target {
         let elsewhere = matches!(plan.id, AttachmentId::Guest(_) | AttachmentId::Host(_) | AttachmentId::Edge(_));
         return match elsewhere && plan.addresses().next().is_none() {
@@ -46,11 +46,11 @@ pub(super) fn target(platform: Platform, plan: &AttachPlan) -> Result<()> {
         };
     }
     let fits = match platform {
-        Platform::Linux => matches!(
+        FakePlatform::Linux => matches!(
             (&plan.id, &plan.target),
             (AttachmentId::Process(_), Target::Process(_)) | (AttachmentId::Namespace(_), Target::Namespace(_))
         ),
-        Platform::Windows => matches!((&plan.id, &plan.target), (AttachmentId::Compute(_), Target::Compute(_))),
+        FakePlatform::Windows => matches!((&plan.id, &plan.target), (AttachmentId::Compute(_), Target::Compute(_))),
     };
     if fits && plan.target == Target::Process(FakeAttacher::DAEMON_PID) {
         return Err(Error::Refused(format!("{} is in the daemon's own network namespace", plan.id)));
@@ -68,11 +68,16 @@ pub(super) fn known(plan: &AttachPlan, now: &TargetIdentity) -> Result<()> {
     }
 }
 
-pub(super) fn interfaces(platform: Platform, instance: &InstanceId, world: &World, plan: &AttachPlan) -> Result<()> {
+pub(super) fn interfaces(
+    platform: FakePlatform,
+    instance: &InstanceId,
+    world: &FakeWorld,
+    plan: &AttachPlan,
+) -> Result<()> {
     if let Target::Address(_) = plan.target {
         return Ok(());
     }
-    if platform == Platform::Windows && (plan.service.is_none() || plan.overlay.is_some()) {
+    if platform == FakePlatform::Windows && (plan.service.is_none() || plan.overlay.is_some()) {
         return Err(unsupported(format!("the legs of {}", plan.id), "HCN has one endpoint on one network here"));
     }
     let interfaces = interfaces_of(plan);
@@ -85,7 +90,7 @@ pub(super) fn interfaces(platform: Platform, instance: &InstanceId, world: &Worl
     interfaces.iter().try_for_each(|interface| one_interface(instance, world, plan, interface))
 }
 
-fn one_interface(instance: &InstanceId, world: &World, plan: &AttachPlan, interface: &FakeInterface) -> Result<()> {
+fn one_interface(instance: &InstanceId, world: &FakeWorld, plan: &AttachPlan, interface: &FakeInterface) -> Result<()> {
     if !is_host(&interface.address) {
         return Err(Error::Invalid(format!("{} is not an address that a host can have", interface.address)));
     }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use overlayd_core::contract::{AttachPlan, Error, FencePlan, Inbound, PortPlan, Result, Target};
 
-use super::world::World;
+use super::world::FakeWorld;
 
-impl World {
+impl FakeWorld {
     /// Whether no fence stands between this attachment and the address.
     pub(super) fn is_open(&self, from: &AttachPlan, to: IpAddr) -> bool {
         let receiver = self.attachments.values().map(|attachment| &attachment.plan).find(|plan| has(plan, to));

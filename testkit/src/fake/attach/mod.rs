@@ -14,8 +14,8 @@ use overlayd_core::{
 };
 
 pub use self::interface::SeenInterface;
-use self::world::{Attachment, Network, World};
-use super::{Call, Script, first_instance};
+use self::world::{FakeAttachment, FakeNetwork, FakeWorld};
+use super::{FaultScript, RecordedCall, first_instance};
 
 mod check;
 mod fence;
@@ -26,15 +26,15 @@ mod world;
 /// Local networks in memory, as Linux or as Windows has them. Networks and attachments outlive the handle.
 #[derive(Debug, Clone)]
 pub struct FakeAttacher {
-    world: Arc<Mutex<World>>,
-    platform: Platform,
+    world: Arc<Mutex<FakeWorld>>,
+    platform: FakePlatform,
     instance: InstanceId,
-    script: Script,
+    script: FaultScript,
 }
 
 /// Whose rules the fake follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Platform {
+enum FakePlatform {
     Linux,
     Windows,
 }
@@ -42,24 +42,24 @@ enum Platform {
 impl FakeAttacher {
     /// A Linux host: containers are processes and namespaces, networks are bridges without a GUID.
     pub fn linux() -> Self {
-        Self::on(Platform::Linux)
+        Self::on(FakePlatform::Linux)
     }
 
     /// A Windows host: containers are compute systems; networks, endpoints and namespaces have GUIDs that carry our
     /// mark; a container has one endpoint in one namespace; egress is the type of the network.
     pub fn windows() -> Self {
-        Self::on(Platform::Windows)
+        Self::on(FakePlatform::Windows)
     }
 
     /// A process in the daemon's own network namespace: attaching it is refused.
     pub const DAEMON_PID: u32 = 1;
 
-    fn on(platform: Platform) -> Self {
-        Self { world: Arc::default(), platform, instance: first_instance(), script: Script::default() }
+    fn on(platform: FakePlatform) -> Self {
+        Self { world: Arc::default(), platform, instance: first_instance(), script: FaultScript::default() }
     }
 
     /// The record of calls, and the way to make some fail.
-    pub fn script(&self) -> &Script {
+    pub fn script(&self) -> &FaultScript {
         &self.script
     }
 
@@ -71,7 +71,7 @@ impl FakeAttacher {
     /// A host of its own that is now as this one is, for the same daemon.
     pub fn copy(&self) -> Self {
         let world = Arc::new(Mutex::new(self.world().clone()));
-        Self { world, platform: self.platform, instance: self.instance.clone(), script: Script::default() }
+        Self { world, platform: self.platform, instance: self.instance.clone(), script: FaultScript::default() }
     }
 
     /// A host of its own with the same containers, on which the daemon has not done anything yet.
@@ -83,7 +83,7 @@ impl FakeAttacher {
 
     /// Another daemon on the same host.
     pub fn neighbour(&self, instance: InstanceId) -> Self {
-        Self { world: Arc::clone(&self.world), platform: self.platform, instance, script: Script::default() }
+        Self { world: Arc::clone(&self.world), platform: self.platform, instance, script: FaultScript::default() }
     }
 
     /// Starts a container at this target. A second start replaces the first one: a recycled PID.
@@ -132,21 +132,21 @@ impl FakeAttacher {
         self.world().lines()
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn world(&self) -> MutexGuard<'_, FakeWorld> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn guid(&self, kind: &str, name: &str) -> Option<Guid> {
         match self.platform {
-            Platform::Linux => None,
-            Platform::Windows => Some(guid::derive(&self.instance, kind, name)),
+            FakePlatform::Linux => None,
+            FakePlatform::Windows => Some(guid::derive(&self.instance, kind, name)),
         }
     }
 
     /// Plugs in interface by interface, as a host does: a call dropped half-way leaves some of them.
-    async fn plug(&self, call: &Call, plan: &AttachPlan, identity: &TargetIdentity) -> Result<Attached> {
+    async fn plug(&self, call: &RecordedCall, plan: &AttachPlan, identity: &TargetIdentity) -> Result<Attached> {
         let namespace = self.guid("namespace", &plan.id.to_string());
-        let attachment = Attachment {
+        let attachment = FakeAttachment {
             mark: self.instance.clone(),
             plan: plan.clone(),
             identity: identity.clone(),
@@ -167,8 +167,8 @@ impl FakeAttacher {
 impl Attacher for FakeAttacher {
     fn name(&self) -> &'static str {
         match self.platform {
-            Platform::Linux => "fake-linux",
-            Platform::Windows => "fake-windows",
+            FakePlatform::Linux => "fake-linux",
+            FakePlatform::Windows => "fake-windows",
         }
     }
 
@@ -178,7 +178,7 @@ impl Attacher for FakeAttacher {
         let before = self.world().claim_network(self.platform, &self.instance, plan)?;
         let guid = before.as_ref().map_or_else(|| self.guid("network", &plan.name.0), |network| network.guid.clone());
         if before.is_none() {
-            let network = Network::bare(self.instance.clone(), plan.clone(), guid.clone());
+            let network = FakeNetwork::bare(self.instance.clone(), plan.clone(), guid.clone());
             self.world().networks.insert(plan.name.clone(), network);
         }
         if let Err(error) = self.script.half_way(&call).await {
@@ -189,7 +189,7 @@ impl Attacher for FakeAttacher {
         }
         self.world()
             .networks
-            .insert(plan.name.clone(), Network::full(self.instance.clone(), plan.clone(), guid.clone()));
+            .insert(plan.name.clone(), FakeNetwork::full(self.instance.clone(), plan.clone(), guid.clone()));
         Ok(NetworkInfo { guid })
     }
 

@@ -13,23 +13,23 @@ use overlayd_core::{
 };
 
 use super::{
-    Platform,
+    FakePlatform,
     interface::{FakeInterface, FakeUplink, SeenInterface, interfaces_of},
 };
 
 /// The host: networks, attachments and containers of everybody.
 #[derive(Debug, Clone, Default)]
-pub(super) struct World {
-    pub(super) networks: BTreeMap<NetworkName, Network>,
-    pub(super) attachments: BTreeMap<AttachmentId, Attachment>,
+pub(super) struct FakeWorld {
+    pub(super) networks: BTreeMap<NetworkName, FakeNetwork>,
+    pub(super) attachments: BTreeMap<AttachmentId, FakeAttachment>,
     /// What of others is in our packets' way.
     pub(super) findings: Vec<Finding>,
-    containers: Vec<Container>,
+    containers: Vec<FakeContainer>,
     started: u64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Network {
+pub(super) struct FakeNetwork {
     /// Whose it is; `None` is nobody of us.
     pub(super) mark: Option<InstanceId>,
     pub(super) plan: NetworkPlan,
@@ -37,7 +37,7 @@ pub(super) struct Network {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Attachment {
+pub(super) struct FakeAttachment {
     pub(super) mark: InstanceId,
     pub(super) plan: AttachPlan,
     pub(super) identity: TargetIdentity,
@@ -49,12 +49,12 @@ pub(super) struct Attachment {
 }
 
 #[derive(Debug, Clone)]
-struct Container {
+struct FakeContainer {
     target: Target,
     identity: TargetIdentity,
 }
 
-impl Network {
+impl FakeNetwork {
     /// As it is half-way: there, without addresses.
     pub(super) fn bare(mark: InstanceId, plan: NetworkPlan, guid: Option<Guid>) -> Self {
         Self::full(mark, NetworkPlan { gateways: Vec::new(), overlay: None, ..plan }, guid)
@@ -65,12 +65,12 @@ impl Network {
     }
 }
 
-impl World {
+impl FakeWorld {
     pub(super) fn start(&mut self, target: &Target) {
         self.stop(target);
         self.started += 1;
         let identity = TargetIdentity(format!("start {}", self.started));
-        self.containers.push(Container { target: target.clone(), identity });
+        self.containers.push(FakeContainer { target: target.clone(), identity });
     }
 
     /// Everything of this instance was never there.
@@ -92,7 +92,7 @@ impl World {
             egress: Egress::None,
             overlay: None,
         };
-        self.networks.insert(name, Network { mark: None, plan, guid: None });
+        self.networks.insert(name, FakeNetwork { mark: None, plan, guid: None });
     }
 
     pub(super) fn identity(&self, target: &Target) -> Result<TargetIdentity> {
@@ -107,10 +107,10 @@ impl World {
     /// have to change under its members (HCN).
     pub(super) fn claim_network(
         &self,
-        platform: Platform,
+        platform: FakePlatform,
         instance: &InstanceId,
         plan: &NetworkPlan,
-    ) -> Result<Option<Network>> {
+    ) -> Result<Option<FakeNetwork>> {
         let overlaps = |a: &IpNet, b: &IpNet| a.contains(&b.network()) || b.contains(&a.network());
         let rival = self.networks.values().find(|other| {
             let others = &other.plan.gateways;
@@ -130,7 +130,7 @@ impl World {
             }
             Some(found) => {
                 let nat = |plan: &NetworkPlan| plan.egress == Egress::Nat;
-                let typed = platform == Platform::Windows && nat(&found.plan) != nat(plan);
+                let typed = platform == FakePlatform::Windows && nat(&found.plan) != nat(plan);
                 match typed && self.members(&plan.name) > 0 {
                     true => Err(conflict(format!("the type of network {}", plan.name), "its members".into())),
                     false => Ok(Some(found.clone())),
@@ -163,7 +163,7 @@ impl World {
         }
     }
 
-    pub(super) fn put_back(&mut self, id: &AttachmentId, before: Option<Attachment>) {
+    pub(super) fn put_back(&mut self, id: &AttachmentId, before: Option<FakeAttachment>) {
         match before {
             Some(attachment) => self.attachments.insert(id.clone(), attachment),
             None => self.attachments.remove(id),
@@ -194,8 +194,9 @@ impl World {
 
     pub(super) fn inside(&self, target: &Target) -> Vec<SeenInterface> {
         let Ok(identity) = self.identity(target) else { return Vec::new() };
-        let of_target = |attachment: &&Attachment| attachment.plan.target == *target && attachment.identity == identity;
-        let attached = self.attachments.values().filter(of_target).flat_map(Attachment::interfaces);
+        let of_target =
+            |attachment: &&FakeAttachment| attachment.plan.target == *target && attachment.identity == identity;
+        let attached = self.attachments.values().filter(of_target).flat_map(FakeAttachment::interfaces);
         attached.filter(|interface| self.has_uplink(interface)).map(FakeInterface::seen).collect()
     }
 
@@ -205,7 +206,7 @@ impl World {
         let Ok(identity) = self.identity(from) else { return false };
         let mine = self.attachments.values().filter(|a| a.plan.target == *from && a.identity == identity);
         let open = mine.filter(|attachment| self.is_open(&attachment.plan, address));
-        open.flat_map(Attachment::interfaces).any(|interface| match &interface.uplink {
+        open.flat_map(FakeAttachment::interfaces).any(|interface| match &interface.uplink {
             FakeUplink::Network(name) => self.on_network(name, address),
             FakeUplink::Routed { source } => *source == address,
         })
@@ -213,7 +214,7 @@ impl World {
 
     fn on_network(&self, name: &NetworkName, address: IpAddr) -> bool {
         let Some(network) = self.networks.get(name) else { return false };
-        let mut members = self.attachments.values().flat_map(Attachment::interfaces);
+        let mut members = self.attachments.values().flat_map(FakeAttachment::interfaces);
         network.plan.gateways.iter().any(|gateway| gateway.addr() == address)
             || members.any(|other| other.uplink == FakeUplink::Network(name.clone()) && other.address.addr() == address)
     }
@@ -253,7 +254,7 @@ impl World {
     }
 
     fn members(&self, name: &NetworkName) -> usize {
-        let interfaces = self.attachments.values().flat_map(Attachment::interfaces);
+        let interfaces = self.attachments.values().flat_map(FakeAttachment::interfaces);
         interfaces.filter(|interface| interface.uplink == FakeUplink::Network(name.clone())).count()
     }
 
@@ -265,7 +266,7 @@ impl World {
     }
 }
 
-impl Attachment {
+impl FakeAttachment {
     /// The interfaces that exist so far.
     fn interfaces(&self) -> Vec<FakeInterface> {
         interfaces_of(&self.plan).into_iter().take(self.plugged).collect()

@@ -15,23 +15,23 @@ use overlayd_core::{
 
 /// What may have an interface name on the host.
 #[derive(Debug, Clone)]
-pub(super) enum Link {
+pub(super) enum FakeLink {
     Foreign,
-    Device(Device),
+    Device(FakeDevice),
 }
 
 /// A device of one of us.
 #[derive(Debug, Clone)]
-pub(super) struct Device {
+pub(super) struct FakeDevice {
     pub(super) mark: InstanceId,
     pub(super) plan: DevicePlan,
     pub(super) port: u16,
     pub(super) mtu: u16,
-    pub(super) peers: BTreeMap<PublicKey, Peer>,
+    pub(super) peers: BTreeMap<PublicKey, FakePeer>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Peer {
+pub(super) struct FakePeer {
     pub(super) preshared_key: Option<PresharedKey>,
     pub(super) endpoint: Option<SocketAddr>,
     pub(super) allowed_ips: BTreeSet<IpNet>,
@@ -41,7 +41,7 @@ pub(super) struct Peer {
     pub(super) tx_bytes: u64,
 }
 
-impl Link {
+impl FakeLink {
     pub(super) fn port(&self) -> Option<u16> {
         match self {
             Self::Foreign => None,
@@ -54,7 +54,7 @@ impl Link {
     }
 }
 
-impl Device {
+impl FakeDevice {
     pub(super) fn change(&mut self, change: &PeerChange) {
         match change {
             PeerChange::Remove(key) => {
@@ -91,7 +91,7 @@ impl Device {
     }
 }
 
-impl Peer {
+impl FakePeer {
     fn status(&self, public_key: PublicKey) -> PeerStatus {
         PeerStatus {
             public_key,

@@ -17,8 +17,8 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
 };
 
-use self::device::{Device, Link, check_device};
-use super::{Script, first_instance};
+use self::device::{FakeDevice, FakeLink, check_device};
+use super::{FaultScript, first_instance};
 
 mod device;
 
@@ -26,10 +26,10 @@ mod device;
 /// userspace device whose process died.
 #[derive(Debug, Clone)]
 pub struct FakeOverlay {
-    links: Arc<Mutex<BTreeMap<LinkName, Link>>>,
+    links: Arc<Mutex<BTreeMap<LinkName, FakeLink>>>,
     underlay_mtu: Arc<AtomicU16>,
     instance: InstanceId,
-    script: Script,
+    script: FaultScript,
 }
 
 /// Bytes on the wire of a handshake initiation and of its response (WireGuard paper, 5.4.2 and 5.4.3).
@@ -45,14 +45,14 @@ impl Default for FakeOverlay {
             links: Arc::default(),
             underlay_mtu: Arc::new(AtomicU16::new(1500)),
             instance: first_instance(),
-            script: Script::default(),
+            script: FaultScript::default(),
         }
     }
 }
 
 impl FakeOverlay {
     /// The record of calls, and the way to make some fail.
-    pub fn script(&self) -> &Script {
+    pub fn script(&self) -> &FaultScript {
         &self.script
     }
 
@@ -69,7 +69,7 @@ impl FakeOverlay {
             links: Arc::new(Mutex::new(links)),
             underlay_mtu: Arc::new(AtomicU16::new(mtu)),
             instance: self.instance.clone(),
-            script: Script::default(),
+            script: FaultScript::default(),
         }
     }
 
@@ -86,7 +86,7 @@ impl FakeOverlay {
             links: Arc::clone(&self.links),
             underlay_mtu: Arc::clone(&self.underlay_mtu),
             instance,
-            script: Script::default(),
+            script: FaultScript::default(),
         }
     }
 
@@ -97,7 +97,7 @@ impl FakeOverlay {
 
     /// Puts a link on the host that is nobody's of us.
     pub fn put_foreign_link(&self, name: LinkName) {
-        self.links().insert(name, Link::Foreign);
+        self.links().insert(name, FakeLink::Foreign);
     }
 
     /// The device disappears behind the daemon's back.
@@ -109,7 +109,7 @@ impl FakeOverlay {
     /// device and peer exist; nothing happens otherwise.
     pub fn handshake(&self, device: &LinkName, peer: &PublicKey, from: SocketAddr, at: SystemTime) -> bool {
         let mut links = self.links();
-        let Some(Link::Device(device)) = links.get_mut(device) else { return false };
+        let Some(FakeLink::Device(device)) = links.get_mut(device) else { return false };
         let Some(peer) = device.peers.get_mut(peer) else { return false };
         peer.endpoint = Some(from);
         peer.last_handshake = Some(at);
@@ -123,28 +123,28 @@ impl FakeOverlay {
         let mut lines = BTreeSet::new();
         for (name, link) in &*self.links() {
             match link {
-                Link::Foreign => lines.insert(format!("link {name} foreign")),
-                Link::Device(device) => lines.insert(format!("link {name} {device:?}")),
+                FakeLink::Foreign => lines.insert(format!("link {name} foreign")),
+                FakeLink::Device(device) => lines.insert(format!("link {name} {device:?}")),
             };
         }
         lines
     }
 
-    fn links(&self) -> MutexGuard<'_, BTreeMap<LinkName, Link>> {
+    fn links(&self) -> MutexGuard<'_, BTreeMap<LinkName, FakeLink>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The device as it was, when it is ours; an error when something else has its name or its port.
-    fn claim(&self, plan: &DevicePlan) -> Result<Option<Device>> {
+    fn claim(&self, plan: &DevicePlan) -> Result<Option<FakeDevice>> {
         let links = self.links();
         let before = match links.get(&plan.name) {
             None => None,
-            Some(Link::Device(device)) if device.mark == self.instance => Some(device.clone()),
+            Some(FakeLink::Device(device)) if device.mark == self.instance => Some(device.clone()),
             Some(_) => return Err(conflict(format!("link {}", plan.name), "a link that is not ours")),
         };
         let port_taken = links.iter().any(|(name, link)| match link {
-            Link::Device(other) => *name != plan.name && plan.listen_port != 0 && other.port == plan.listen_port,
-            Link::Foreign => false,
+            FakeLink::Device(other) => *name != plan.name && plan.listen_port != 0 && other.port == plan.listen_port,
+            FakeLink::Foreign => false,
         });
         match port_taken {
             true => Err(conflict(format!("UDP port {}", plan.listen_port), "another device")),
@@ -161,11 +161,11 @@ impl FakeOverlay {
         }
     }
 
-    fn port_for(&self, plan: &DevicePlan, before: Option<&Device>) -> u16 {
+    fn port_for(&self, plan: &DevicePlan, before: Option<&FakeDevice>) -> u16 {
         if plan.listen_port != 0 {
             return plan.listen_port;
         }
-        let taken: BTreeSet<u16> = self.links().values().filter_map(Link::port).collect();
+        let taken: BTreeSet<u16> = self.links().values().filter_map(FakeLink::port).collect();
         before.map(|device| device.port).unwrap_or_else(|| {
             (FIRST_CHOSEN_PORT..).find(|port| !taken.contains(port)).expect("fewer devices than ports")
         })
@@ -186,8 +186,8 @@ impl OverlayBackend for FakeOverlay {
         let mtu = self.mtu_for(plan);
         if before.is_none() {
             let bare = DevicePlan { addresses: Vec::new(), routes: Vec::new(), ..plan.clone() };
-            let device = Device { mark: self.instance.clone(), plan: bare, port, mtu, peers: BTreeMap::new() };
-            self.links().insert(plan.name.clone(), Link::Device(device));
+            let device = FakeDevice { mark: self.instance.clone(), plan: bare, port, mtu, peers: BTreeMap::new() };
+            self.links().insert(plan.name.clone(), FakeLink::Device(device));
         }
         if let Err(error) = self.script.half_way(&call).await {
             if before.is_none() {
@@ -196,7 +196,7 @@ impl OverlayBackend for FakeOverlay {
             return Err(error);
         }
         let mut links = self.links();
-        let Some(Link::Device(device)) = links.get_mut(&plan.name) else {
+        let Some(FakeLink::Device(device)) = links.get_mut(&plan.name) else {
             return Err(Error::NotFound(format!("device {}", plan.name)));
         };
         device.plan = plan.clone();
@@ -209,7 +209,7 @@ impl OverlayBackend for FakeOverlay {
         let call = self.script.enter("change_peers", name).await?;
         self.script.half_way(&call).await?;
         let mut links = self.links();
-        let Some(Link::Device(device)) = links.get_mut(name).filter(|link| link.is_of(&self.instance)) else {
+        let Some(FakeLink::Device(device)) = links.get_mut(name).filter(|link| link.is_of(&self.instance)) else {
             return Err(Error::NotFound(format!("device {name}")));
         };
         check_peer_changes(Some(&device.plan.private_key.public_key()), changes)?;
@@ -223,7 +223,7 @@ impl OverlayBackend for FakeOverlay {
         Ok(links
             .values()
             .filter_map(|link| match link {
-                Link::Device(device) if device.mark == self.instance => Some(device.status()),
+                FakeLink::Device(device) if device.mark == self.instance => Some(device.status()),
                 _ => None,
             })
             .collect())
