@@ -56,7 +56,7 @@ impl NumberedContainer {
         PublicKey::from_bytes(bytes)
     }
 
-    /// Where it is said to be; nobody listens there.
+    /// Where it is said to be; nothing listens there.
     pub fn endpoint(self) -> SocketAddr {
         let [_, high, middle, low] = self.0.to_be_bytes();
         ([127, high, middle, low], 9).into()

@@ -9,6 +9,8 @@ mod arrows;
 mod circles;
 #[path = "house/faults.rs"]
 mod faults;
+#[path = "house/places.rs"]
+mod places;
 #[path = "house/source.rs"]
 mod source;
 #[path = "house/tree.rs"]

@@ -56,7 +56,7 @@ async fn an_unknown_namespace_is_detached_already() {
 async fn egress_is_the_type_of_the_network_and_cannot_change_under_members() {
     let host = FakeAttacher::windows();
     host.ensure_network(&network("atlas-shared", Egress::Nat)).await.unwrap();
-    host.ensure_network(&network("atlas-shared", Egress::Masquerade)).await.expect("nobody is plugged in yet");
+    host.ensure_network(&network("atlas-shared", Egress::Masquerade)).await.expect("nothing is plugged in yet");
     host.ensure_network(&network("atlas-shared", Egress::Nat)).await.expect("nor now");
     let target = Target::Compute("wc-1".into());
     host.start(&target);

@@ -26,7 +26,7 @@ pub(crate) const TITLE: &str = "Containers attached and detached";
 const CONTAINERS: usize = 200;
 const CLIENTS: usize = 8;
 
-/// Measures all contenders in turns, and then the daemon beside many containers and the kernel by itself.
+/// Measures all contenders in turns, and then the daemon with many containers and the kernel by itself.
 pub(crate) fn compare(bench: &mut Bench) -> Result<()> {
     let rounds = bench.options.rounds;
     let method = format!(

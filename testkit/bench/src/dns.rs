@@ -81,7 +81,7 @@ pub(crate) fn changing() -> String {
     format!("overlayd, {CHANGES} records a second changing")
 }
 
-/// The program with a core of its own: the server has the first, whoever asks the second.
+/// The program with a core of its own: the server has the first, the client the second.
 fn on_core(core: u32, path: &str) -> Command {
     let mut command = program("taskset");
     command.args(["--cpu-list", &core.to_string(), path]);

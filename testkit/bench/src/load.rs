@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{Bench, peers::program, report::Table};
 
 /// Headline of what it tells of attachments.
-pub(crate) const ATTACH: &str = "Attach beside others, and what the kernel takes for it";
+pub(crate) const ATTACH: &str = "Attach with others present, and what the kernel takes for it";
 /// Headline of what it tells of requests.
 pub(crate) const CONTROL: &str = "Requests and peers";
 /// Headline of what it tells of rest.

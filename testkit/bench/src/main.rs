@@ -1,4 +1,4 @@
-//! `cargo xtask`: the tasks that need the whole tree, which is one so far: measuring beside other programs.
+//! `cargo xtask`: the tasks that need the whole tree, which is one so far: measuring overlayd and other programs side by side.
 
 mod attach;
 mod build;
@@ -26,7 +26,7 @@ use crate::{peers::Peers, report::Report};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask")]
 enum Task {
-    /// Measure overlayd beside the programs it is compared with, as root.
+    /// Measure overlayd and the programs it is compared with, as root.
     Bench(Options),
 }
 
@@ -42,7 +42,7 @@ struct Options {
     /// Seconds of each transfer, and of each run of questions
     #[arg(long, default_value_t = 3, value_name = "S")]
     seconds: u32,
-    /// Containers that there are all the while in the rounds beside many
+    /// Containers that there are all the while in the rounds with many
     #[arg(long, default_value_t = 1000, value_name = "N")]
     beside: usize,
     /// Peers of a node that has many

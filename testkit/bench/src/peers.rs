@@ -19,7 +19,7 @@ pub(crate) enum Source {
     Crate(&'static str, &'static str),
     /// A package of Debian.
     Debian(&'static str),
-    /// Whoever measures has to build it.
+    /// It has to be built before measuring.
     Built,
 }
 

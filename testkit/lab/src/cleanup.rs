@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Waits until the kernel has taken away what was in network namespaces that have ended. It does so on a thread of its own,
-/// and whoever changes a link waits meanwhile: a measurement should not wait for what the one before it left.
+/// and every change of a link waits for it: a measurement should not wait for what the one before it left.
 pub fn await_cleanup() {
     // It works in batches, and a second one begins when the first is done.
     for _ in 0..2 {

@@ -28,7 +28,7 @@ impl LabClient {
             match UnixStream::connect(socket) {
                 Ok(stream) => return Ok(Self { stream, next_id: 1 }),
                 Err(error) if start.elapsed() > patience => return Err(error),
-                // A socket that is not there yet announces itself to nobody; published clients poll too.
+                // A socket that is not there yet announces itself to no one; published clients poll too.
                 Err(_) => thread::sleep(Duration::from_millis(2)),
             }
         }

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 use super::HostFacts;
 use super::Namespace;
 
-/// What is asked of `ip` beside links and addresses, with the option that says for which family.
+/// What is asked of `ip` in addition to links and addresses, with the option that says for which family.
 const ROUTING: [&str; 2] = ["route show table all", "rule show"];
 
 /// Sysctls that move by themselves.
@@ -92,7 +92,7 @@ fn sysctls(directory: &OwnedFd, path: &str, lines: &mut Vec<String>) {
             }
             continue;
         }
-        // What only some may read is nobody's to compare. A value is read at once.
+        // What only some may read is not compared. A value is read at once.
         let value = open(directory, name.as_ref()).and_then(|file| rustix::io::read(&file, &mut buffer));
         if let Ok(length) = value {
             lines.push(format!("{path} = {}", String::from_utf8_lossy(&buffer[..length]).trim_end()));

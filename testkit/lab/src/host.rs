@@ -18,7 +18,7 @@ pub struct Host {
     pub namespace: Namespace,
     /// What the daemon is to log, in the form of `RUST_LOG`; `None` is the usual.
     pub log_filter: Option<String>,
-    /// What the daemon's environment says beside that.
+    /// What the daemon's environment says apart from that.
     pub environment: Vec<(String, String)>,
     overlayd: PathBuf,
     directory: PathBuf,
@@ -165,7 +165,7 @@ impl Host {
         self.namespace.try_run(&[paths[0], "upgrade", "--socket", paths[1]])
     }
 
-    /// From now on a successor becomes the test's own child, whoever asks for it.
+    /// From now on a successor becomes the test's own child, no matter who asks for it.
     pub fn adopt_successor(&self) {
         DaemonProcess::adopt_orphans();
     }

@@ -41,7 +41,7 @@ impl Namespace {
     pub fn host() -> Self {
         let unshare = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", HOST];
         let host = Self::start(&unshare, MountView::Private);
-        // IPv4's settings are inherited from whatever machine this is.
+        // IPv4's settings are inherited from the machine that runs the test.
         host.set("ipv4/ip_forward", "0");
         host
     }

@@ -34,7 +34,7 @@ pub trait AttachHarness: Send {
     /// What is on the host, without what is inside of containers.
     async fn host(&self) -> HostFacts;
 
-    /// Puts a network (on Linux a link of that name) on the host that nobody of us made.
+    /// Puts a network (on Linux a link of that name) on the host that no instance of overlayd made.
     async fn put_foreign_network(&self, name: &NetworkName);
 
     /// Starts a container with a network namespace of its own and nothing in it.
@@ -43,7 +43,7 @@ pub trait AttachHarness: Send {
     /// Ends the container and waits until its network namespace is gone.
     async fn stop_container(&mut self, container: &TestContainer);
 
-    /// What the container has beside the loopback: its interfaces in the order of their names.
+    /// What the container has: its interfaces except the loopback, in the order of their names.
     async fn inside(&self, container: &TestContainer) -> Vec<SeenLink>;
 
     /// Whether the container gets an answer (to a ping) from this address.
@@ -126,7 +126,7 @@ pub async fn a_foreign_network_is_a_conflict_and_stays<H: AttachHarness>(h: &mut
     h.put_foreign_network(&web().name).await;
     let before = h.host().await;
     assert_code(h.backend().ensure_network(&web()).await, &["conflict"]);
-    h.backend().remove_network(&web().name).await.expect("nothing of ours to remove");
+    h.backend().remove_network(&web().name).await.expect("nothing to remove");
     assert_same_host(&before, &h.host().await, "meeting a foreign network");
 }
 
@@ -139,8 +139,8 @@ pub async fn two_instances_do_not_touch_each_other<H: AttachHarness>(h: &mut H) 
     let seen = h.backend().observe().await.expect("a view");
     assert!(seen.networks.is_empty() && seen.attachments.is_empty(), "{seen:?}");
     assert_code(h.backend().ensure_network(&web()).await, &["conflict"]);
-    h.backend().remove_network(&web().name).await.expect("nothing of ours to remove");
-    h.backend().detach(&container.id).await.expect("nothing of ours to detach");
+    h.backend().remove_network(&web().name).await.expect("nothing to remove");
+    h.backend().detach(&container.id).await.expect("nothing to detach");
     assert_same_host(&before, &h.host().await, "meeting another instance's network");
     assert_eq!(h.inside(&container).await.len(), 1);
 }

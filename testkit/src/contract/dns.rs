@@ -19,7 +19,7 @@ pub trait DnsHarness: Send {
     /// A socket address on this host that is free to listen on.
     fn free_address(&self) -> SocketAddr;
 
-    /// The A and AAAA records answered for an absolute name by this server; `None` when nobody answers there.
+    /// The A and AAAA records answered for an absolute name by this server; `None` when nothing answers there.
     async fn ask(&self, server: SocketAddr, name: &str) -> Option<BTreeSet<IpAddr>>;
 }
 
@@ -31,7 +31,7 @@ pub async fn names_are_answered_as_planned<H: DnsHarness>(h: &mut H) {
     assert_eq!(h.ask(server, "WEB.Atlas.local").await, Some(addresses(&["10.77.1.2", "fd77::2"])));
 }
 
-/// A name of our zone that nobody registered has no addresses.
+/// A name of a local zone that was never registered has no addresses.
 pub async fn a_name_without_records_is_answered_empty<H: DnsHarness>(h: &mut H) {
     let server = h.free_address();
     h.backend().apply(&plan(server, &["10.77.1.2"])).await.expect("a plan");
@@ -108,7 +108,7 @@ pub async fn changes_without_a_plan_are_not_found<H: DnsHarness>(h: &mut H) {
     assert_code(h.backend().change_records(&change).await, &["not_found"]);
 }
 
-/// Afterwards nobody answers, and the address can be listened on again.
+/// Afterwards nothing answers, and the address can be listened on again.
 pub async fn clearing_stops_answering_and_frees_the_sockets<H: DnsHarness>(h: &mut H) {
     let server = h.free_address();
     h.backend().apply(&plan(server, &["10.77.1.2"])).await.expect("a plan");

@@ -35,7 +35,7 @@ pub async fn a_healthy_peer_is_left_alone<H: NatHarness>(h: &mut H) {
     assert_eq!(h.backend().paths(&plan(), &[peer]).await.expect("choices"), []);
 }
 
-/// An address that nobody named is never tried.
+/// An address that no plan names is never tried.
 pub async fn a_choice_is_one_of_the_peers_candidates<H: NatHarness>(h: &mut H) {
     let peer = peer(&["192.0.2.1:51820", "192.0.2.2:51820"]);
     for choice in h.backend().paths(&plan(), std::slice::from_ref(&peer)).await.expect("choices") {

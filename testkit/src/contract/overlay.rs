@@ -39,7 +39,7 @@ pub trait OverlayHarness: Send {
     /// What is on the host.
     async fn host(&self) -> HostFacts;
 
-    /// Puts a link (a dummy, a bridge) on the host that nobody of us made.
+    /// Puts a link (a dummy, a bridge) on the host that no instance of overlayd made.
     async fn put_foreign_link(&self, name: &LinkName);
 
     /// Lets a remote WireGuard node complete a handshake with the device, from a socket bound to this address with a

@@ -27,7 +27,7 @@ impl FakeDns {
         self.current().clone().unwrap_or_default()
     }
 
-    /// The addresses answered for an absolute name at this socket; `None` when nobody listens there, or when the name
+    /// The addresses answered for an absolute name at this socket; `None` when nothing listens there, or when the name
     /// is outside of our zones.
     pub fn ask(&self, server: SocketAddr, name: &str) -> Option<BTreeSet<IpAddr>> {
         let plan = self.plan();

@@ -34,7 +34,7 @@ pub struct FakeMachine {
 
 /// Some second after 1970.
 const START: u64 = 1_000_000;
-/// How often to let other tasks go on until an engine that nobody uses has ended.
+/// How often to let other tasks go on until an unused engine has ended.
 const YIELDS: usize = 10_000;
 
 impl Default for FakeMachine {
@@ -93,7 +93,7 @@ impl FakeMachine {
         Self::ended(&weak).await;
     }
 
-    /// Waits until nobody uses this engine any more.
+    /// Waits until this engine is no longer used.
     pub async fn ended(engine: &Weak<Engine>) {
         for _ in 0..YIELDS {
             if engine.strong_count() == 0 {
@@ -101,7 +101,7 @@ impl FakeMachine {
             }
             tokio::task::yield_now().await;
         }
-        panic!("somebody still uses the engine");
+        panic!("the engine is still in use");
     }
 
     /// Unix second.

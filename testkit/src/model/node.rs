@@ -1,5 +1,7 @@
 //! What a node should answer and hold, told without any of the engine's means: a few maps and the rules of the protocol.
 
+mod peers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -126,7 +128,7 @@ impl NodeModel {
                 drop(recorded.carry_out(op, released, ip));
                 recorded.running.clone_from(&self.running);
                 states.push(recorded.clone());
-                // Attached, but not yet on record as somebody for whom the service lasts; the one who was there before may
+                // Attached, but not yet on record as one for whom the service lasts; the one who was there before may
                 // have left it.
                 let mut before = self.clone();
                 if !self.is_there(*pid) {
@@ -176,7 +178,7 @@ impl NodeModel {
         self.view.overlay && global + self.view.edges.len() + self.from_slice.len() >= SLICE
     }
 
-    /// An address that may be given to somebody now.
+    /// An address that may be leased now.
     fn is_free(&self, ip: IpAddr) -> bool {
         let rests = self.rests.iter().filter(|(_, until)| **until > self.now).count();
         let rested = self.rests.get(&ip).is_none_or(|until| *until <= self.now);
@@ -349,31 +351,6 @@ impl NodeModel {
             self.from_slice.remove(&ip);
             self.rest(ip);
         }
-        Ok(())
-    }
-
-    fn change_peer(&mut self, op: &ModelRequest) -> Result<(), ExpectedRefusal> {
-        let (number, new): (u8, BTreeSet<String>) = match op {
-            ModelRequest::AddPeer(number, ranges) => {
-                (*number, ranges.iter().map(|range| (*range).to_owned()).collect())
-            }
-            ModelRequest::AddRange(number, range) => {
-                let mut ranges = self.view.peers.get(number).cloned().ok_or(ExpectedRefusal)?;
-                ranges.insert((*range).to_owned());
-                (*number, ranges)
-            }
-            ModelRequest::RemoveRange(number, range) => {
-                self.view.peers.entry(*number).and_modify(|ranges| ranges.retain(|known| known != range));
-                return Ok(());
-            }
-            ModelRequest::RemovePeer(number) => {
-                self.view.peers.remove(number);
-                return Ok(());
-            }
-            _ => return Err(ExpectedRefusal),
-        };
-        self.view.peers.values_mut().for_each(|ranges| ranges.retain(|range| !new.contains(range)));
-        self.view.peers.insert(number, new);
         Ok(())
     }
 

@@ -80,9 +80,9 @@ pub enum ModelStep {
     Ends(u32),
     /// A container starts, in the place of the one before.
     Starts(u32),
-    /// Somebody deletes the device.
+    /// Another program deletes the device.
     DeviceVanishes,
-    /// Somebody deletes this service's network.
+    /// Another program deletes this service's network.
     NetworkVanishes(&'static str),
     /// So many seconds pass.
     Wait(u64),
@@ -182,7 +182,7 @@ impl ModelRequest {
                 ports: port.iter().map(|port| published(*port)).collect(),
             },
             Self::Allocate(service) => Request::AllocateIp { service: (*service).into(), join_global: false },
-            // An address of nobody where there is none.
+            // An address that was never allocated, where none is.
             Self::Release(_) => Request::ReleaseIp { ip: self.released(allocated).unwrap_or([10, 77, 200, 9].into()) },
             Self::AddPeer(number, ranges) => Request::AddPeer { peer: peer(*number, ranges), scope },
             Self::RemovePeer(number) => Request::RemovePeer { pubkey: key(number), scope },

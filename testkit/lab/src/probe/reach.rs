@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long what should not arrive is waited for.
 const MOMENT: Duration = Duration::from_millis(400);
 
-/// How somebody is spoken to.
+/// How a service is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReachPath {
     /// An echo request.
@@ -92,7 +92,7 @@ impl ReachService {
         .expect("a bound socket has an address")
     }
 
-    /// Whom the service saw when somebody in the namespace, by this address of its own, spoke to `to`, and was answered
+    /// Whom the service saw when a program in the namespace, by this address of its own, spoke to `to`, and was answered
     /// from there; `None` when the question or the answer is lost.
     pub fn asked_by(&self, client: &Namespace, to: SocketAddr, from: Option<IpAddr>) -> Option<SocketAddr> {
         match self.hear(client, to, from, PATIENCE) {
@@ -101,7 +101,7 @@ impl ReachService {
         }
     }
 
-    /// Whether what somebody in the namespace says to `to` does not arrive.
+    /// Whether what a program in the namespace says to `to` does not arrive.
     pub fn is_unheard_by(&self, client: &Namespace, to: SocketAddr, from: Option<IpAddr>) -> bool {
         self.hear(client, to, from, MOMENT) == ReachReply::Nothing
     }

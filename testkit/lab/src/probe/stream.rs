@@ -20,10 +20,10 @@ const BREATH: Duration = Duration::from_millis(2);
 const LATE: Duration = Duration::from_millis(200);
 /// How long the last datagrams are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Nobody waits longer for the next byte of a conversation.
+/// Longest that the next byte of a conversation is waited for.
 const STANDSTILL: Duration = Duration::from_secs(20);
 
-/// Datagrams with numbers, one with each beat, in one direction, whatever becomes of them.
+/// Datagrams with numbers, one with each beat, in one direction, answered or not.
 #[derive(Debug)]
 pub struct TcpStreamProbe {
     stop: Arc<AtomicBool>,

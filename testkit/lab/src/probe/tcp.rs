@@ -48,7 +48,7 @@ fn send(to: SocketAddr, bytes: usize) -> Result<u32, String> {
 
 fn receive(listener: &TcpListener, bytes: usize) -> Result<usize, String> {
     SockRef::from(listener).set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
-    let (mut stream, _) = listener.accept().map_err(|e| format!("nobody connected: {e}"))?;
+    let (mut stream, _) = listener.accept().map_err(|e| format!("no connection arrived: {e}"))?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;
     let mut received = Vec::with_capacity(bytes);
     stream.read_to_end(&mut received).map_err(|e| format!("after {} bytes: {e}", received.len()))?;

@@ -4,7 +4,7 @@ use overlayd_core::contract::{FencePlan, Inbound, PortProtocol};
 
 use super::*;
 
-/// Members reach each other and what their plan says, and nobody else of the overlay.
+/// Members reach each other and what their plan says, and no one else in the overlay.
 pub async fn a_fence_keeps_members_among_themselves<H: AttachHarness>(h: &mut H) {
     let [one, two, three] = residents(h).await;
     fenced(h, &one, 2, "red").await;
@@ -13,12 +13,12 @@ pub async fn a_fence_keeps_members_among_themselves<H: AttachHarness>(h: &mut H)
         assert!(h.reaches(from, address(to).addr()).await, "{from:?} does not reach {}", address(to));
     }
     for member in [&one, &two] {
-        assert!(!h.reaches(member, address(4).addr()).await, "{member:?} reaches somebody else");
+        assert!(!h.reaches(member, address(4).addr()).await, "{member:?} reaches a stranger");
     }
     assert!(h.reaches(&three, address(2).addr()).await, "who is no member may call one");
 }
 
-/// Where only members may call, nobody else may.
+/// Where only members may call, no other may.
 pub async fn a_strict_fence_keeps_others_out<H: AttachHarness>(h: &mut H) {
     let [one, two, three] = residents(h).await;
     for (container, number) in [(&one, 2), (&two, 3)] {
@@ -27,7 +27,7 @@ pub async fn a_strict_fence_keeps_others_out<H: AttachHarness>(h: &mut H) {
         h.backend().attach(&plan).await.expect("a fence");
     }
     assert!(h.reaches(&two, address(2).addr()).await && h.reaches(&one, address(1).addr()).await);
-    assert!(!h.reaches(&three, address(2).addr()).await, "somebody else calls a member");
+    assert!(!h.reaches(&three, address(2).addr()).await, "a stranger calls a member");
 }
 
 /// Two networks share a bridge, and nothing else.

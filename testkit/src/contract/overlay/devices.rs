@@ -78,7 +78,7 @@ pub async fn a_foreign_link_is_a_conflict_and_stays<H: OverlayHarness>(h: &mut H
     h.put_foreign_link(&link(DEVICE)).await;
     let before = h.host().await;
     assert_code(h.backend().ensure_device(&device_plan(DEVICE, 51871)).await, &["conflict"]);
-    h.backend().remove_device(&link(DEVICE)).await.expect("nothing of ours to remove");
+    h.backend().remove_device(&link(DEVICE)).await.expect("nothing to remove");
     assert_same_host(&before, &h.host().await, "meeting a foreign link");
 }
 
@@ -87,7 +87,7 @@ pub async fn two_instances_do_not_touch_each_other<H: OverlayHarness>(h: &mut H)
     h.neighbour().ensure_device(&device_plan("zl-nb-n1-g", 51872)).await.expect("the neighbour's device");
     let before = h.host().await;
     assert!(h.backend().observe().await.expect("a view").is_empty());
-    h.backend().remove_device(&link("zl-nb-n1-g")).await.expect("nothing of ours to remove");
+    h.backend().remove_device(&link("zl-nb-n1-g")).await.expect("nothing to remove");
     assert_code(h.backend().ensure_device(&device_plan("zl-nb-n1-g", 51873)).await, &["conflict"]);
     let change = [PeerChange::Set(peer(3, &[]))];
     assert_code(h.backend().change_peers(&link("zl-nb-n1-g"), &change).await, &["not_found", "conflict"]);

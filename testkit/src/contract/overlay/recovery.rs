@@ -37,7 +37,7 @@ pub async fn a_half_made_device_can_be_removed<H: OverlayHarness>(h: &mut H) {
     }
 }
 
-/// A new process makes the device as planned, whatever the old one left.
+/// A new process makes the device as planned, in every state that the old one can leave.
 pub async fn a_restarted_backend_makes_the_same_device<H: OverlayHarness>(h: &mut H) {
     let plan = device_plan(DEVICE, 51871);
     let first = h.backend().ensure_device(&plan).await.expect("a device");

@@ -30,7 +30,7 @@ pub(super) struct FakeWorld {
 
 #[derive(Debug, Clone)]
 pub(super) struct FakeNetwork {
-    /// Whose it is; `None` is nobody of us.
+    /// Whose it is; `None` when it belongs to no instance.
     pub(super) mark: Option<InstanceId>,
     pub(super) plan: NetworkPlan,
     pub(super) guid: Option<Guid>,

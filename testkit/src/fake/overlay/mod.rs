@@ -95,7 +95,7 @@ impl FakeOverlay {
         self.underlay_mtu.store(mtu, Ordering::Relaxed);
     }
 
-    /// Puts a link on the host that is nobody's of us.
+    /// Puts a link on the host that belongs to no instance.
     pub fn put_foreign_link(&self, name: LinkName) {
         self.links().insert(name, FakeLink::Foreign);
     }
