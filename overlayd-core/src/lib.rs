@@ -16,6 +16,7 @@ pub mod legacy;
 pub mod names;
 pub mod plan;
 mod private_file;
-pub mod protocol;
 pub mod store;
 pub mod sync;
+
+pub use overlayd_protocol as protocol;

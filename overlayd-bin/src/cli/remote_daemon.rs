@@ -2,10 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use overlayd_core::{
-    ipc::client::{Client, ClientError, ClientOptions},
-    protocol::{Request, Response},
-};
+use overlayd_client::{Client, ClientError, ClientOptions};
+use overlayd_core::protocol::{Request, Response};
 
 use super::failure::CommandFailure;
 use crate::options::DaemonLocation;

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, Handover, Result};
-use crate::names::LinkName;
+use crate::{names::LinkName, protocol::PortProtocol};
 
 /// Local networks that containers plug into: bridge and veth on Linux, HCN networks and endpoints on Windows. It also
 /// decides how those networks reach the outside.
@@ -205,16 +205,6 @@ pub struct PortPlan {
     pub host_ports: (u16, u16),
     /// The container's port that the first one leads to; the others follow in order.
     pub container_port: u16,
-}
-
-/// Transport of a published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PortProtocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
 }
 
 impl AttachPlan {

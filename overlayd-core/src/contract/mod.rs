@@ -37,3 +37,5 @@ pub use handover::*;
 pub use nat::*;
 pub use overlay::*;
 pub use peer_changes::*;
+
+pub use crate::protocol::PortProtocol;

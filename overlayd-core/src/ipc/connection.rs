@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Caller, CodecError, Counters, Limits,
+    Caller, Counters, Limits,
     call::start,
     outbox::Outbox,
     reader::{Filled, FrameReader, ReadError, Room},
@@ -19,7 +19,7 @@ use super::{
     turn::{Turn, may_overlap},
     under_way::{Answer, Last, UnderWay},
 };
-use crate::protocol::{Audience, Event, Frame, Hello, Request, Response, salvage_id};
+use crate::protocol::{Audience, CodecError, Event, Frame, Hello, Request, Response, salvage_id};
 
 /// Executes requests: the engine, as the server sees it.
 #[async_trait]

@@ -5,8 +5,6 @@
 
 mod call;
 mod caller;
-pub mod client;
-mod codec;
 mod connection;
 mod counters;
 mod limits;
@@ -17,7 +15,6 @@ mod turn;
 mod under_way;
 
 pub use caller::*;
-pub use codec::*;
 pub use connection::*;
 pub use counters::*;
 pub use limits::*;

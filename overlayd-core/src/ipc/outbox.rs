@@ -7,11 +7,8 @@ use tokio::{
 };
 use tokio_util::codec::Encoder;
 
-use super::{
-    CodecError, FrameCodec,
-    reply::{self, Reply},
-};
-use crate::protocol::{Event, Frame};
+use super::reply::{self, Reply};
+use crate::protocol::{CodecError, Event, Frame, FrameCodec};
 
 /// Bytes that may wait before no further request is taken on.
 const HIGH_WATER: usize = 64 * 1024;

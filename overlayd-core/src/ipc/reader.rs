@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::codec::Decoder;
 
-use super::{CodecError, FrameCodec};
+use crate::protocol::{CodecError, FrameCodec};
 
 /// Room for the first bytes of a connection, and least room for each read.
 const CHUNK: usize = 8 * 1024;

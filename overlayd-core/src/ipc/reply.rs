@@ -1,8 +1,7 @@
 use bytes::BytesMut;
 use tokio_util::codec::Encoder;
 
-use super::{CodecError, FrameCodec};
-use crate::protocol::{Frame, MAX_FRAME_LEN, Response};
+use crate::protocol::{CodecError, Frame, FrameCodec, MAX_FRAME_LEN, Response};
 
 /// Things that a short reply lists at most.
 const SHORT: usize = 256;

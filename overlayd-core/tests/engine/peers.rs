@@ -5,10 +5,10 @@ use std::{
 
 use overlayd_core::{
     contract::{OverlayBackend, PeerStatus},
-    ipc::{Caller, FrameCodec, Handler, Identity, Limits, Service, serve_connection},
+    ipc::{Caller, Handler, Identity, Limits, Service, serve_connection},
     keys::PublicKey,
     names::LinkName,
-    protocol::{Event, Frame, PeerScope, Request, Response, StatusSnapshot},
+    protocol::{Event, Frame, FrameCodec, PeerScope, Request, Response, StatusSnapshot},
 };
 use overlayd_testkit::fake::{CallStage, FaultReaction};
 use tokio::{

@@ -3,11 +3,9 @@
 use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use overlayd_client::{Client, ClientError, ClientOptions, Connector, Stream};
 use overlayd_core::{
-    ipc::{
-        Limits,
-        client::{Client, ClientError, ClientOptions, Connector, Stream},
-    },
+    ipc::Limits,
     protocol::{Event, Frame, Hello, Request, Response},
 };
 use tokio::{

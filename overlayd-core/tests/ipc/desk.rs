@@ -10,12 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use overlayd_client::{Connector, Stream};
 use overlayd_core::{
-    ipc::{
-        Caller, Counters, Handler, Identity, Limits, Service, Turn,
-        client::{Connector, Stream},
-        serve_connection,
-    },
+    ipc::{Caller, Counters, Handler, Identity, Limits, Service, Turn, serve_connection},
     protocol::{Event, HelloReply, ListedPeers, Request, Response},
 };
 use tokio::{

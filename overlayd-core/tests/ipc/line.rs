@@ -1,10 +1,7 @@
 //! A client that speaks bytes.
 
 use futures_util::FutureExt as _;
-use overlayd_core::{
-    ipc::FrameCodec,
-    protocol::{Frame, Request, Response},
-};
+use overlayd_core::protocol::{Frame, FrameCodec, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::{
     bytes::BytesMut,

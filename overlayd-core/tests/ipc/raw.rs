@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use overlayd_core::{
-    ipc::{FrameCodec, Limits},
-    protocol::{Event, Frame, Hello, MAX_FRAME_LEN, Request, Response},
+    ipc::Limits,
+    protocol::{Event, Frame, FrameCodec, Hello, MAX_FRAME_LEN, Request, Response},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -18,6 +18,12 @@ const RESERVED: &[(&str, &[&str])] = &[
 const OS_CRATES: &[&str] =
     &["caps", "libc", "nix", "nlink", "rtnetlink", "rustix", "socket2", "tun-rs", "windows", "windows-sys"];
 
+/// The wire types, which the client and the core share.
+const PROTOCOL: &str = "overlayd-protocol";
+
+/// The client library.
+const CLIENT: &str = "overlayd-client";
+
 /// Not a backend: what the Linux backends share.
 const NETLINK: &str = "overlayd-netlink";
 
@@ -70,12 +76,25 @@ fn workspace() -> Vec<Package> {
 }
 
 #[test]
-fn the_core_knows_no_operating_system_and_no_other_member() {
+fn the_core_and_the_client_know_no_operating_system_and_only_the_protocol() {
     let members = workspace();
-    let core = members.iter().find(|package| package.name == "overlayd-core").unwrap();
-    for dependency in core.release_dependencies() {
-        assert!(!OS_CRATES.contains(&dependency.name.as_str()), "overlayd-core names {}", dependency.name);
-        assert!(!dependency.name.starts_with("overlayd"), "overlayd-core names {}", dependency.name);
+    for name in ["overlayd-core", CLIENT, PROTOCOL] {
+        let package = members.iter().find(|package| package.name == name).unwrap();
+        for dependency in package.release_dependencies() {
+            let is_member = dependency.name.starts_with("overlayd");
+            assert!(!OS_CRATES.contains(&dependency.name.as_str()), "{name} names {}", dependency.name);
+            assert!(!is_member || dependency.name == PROTOCOL, "{name} names {}", dependency.name);
+        }
+    }
+}
+
+/// What a program that only talks to a daemon must not have to build.
+#[test]
+fn a_client_brings_neither_the_store_nor_cryptography() {
+    let crates = cargo_tree(&["--package", CLIENT]);
+    for heavy in ["redb", "x25519-dalek", "curve25519-dalek", "boringtun", "overlayd-core"] {
+        let found = crates.lines().any(|line| line.split(' ').next() == Some(heavy));
+        assert!(!found, "{CLIENT} brings {heavy}:\n{crates}");
     }
 }
 
@@ -145,16 +164,8 @@ fn a_wireguard_backend_brings_its_own_library_and_not_the_others() {
 }
 
 /// The crates of a release of the binary with this feature alone, one a line.
-#[expect(clippy::disallowed_methods, reason = "cargo is the one who knows what a build consists of")]
 fn in_the_binary(feature: &str) -> String {
-    let output = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--locked", "--package", "overlayd", "--edges", "normal,build", "--prefix", "none"])
-        .args(["--no-default-features", "--features", feature])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    cargo_tree(&["--package", "overlayd", "--no-default-features", "--features", feature])
 }
 
 #[test]
@@ -165,11 +176,16 @@ fn no_release_has_crash_points() {
 }
 
 /// Every feature of every crate in a release of the binary, one a line.
-#[expect(clippy::disallowed_methods, reason = "cargo is the one who knows what a build consists of")]
 fn features_of_the_binary() -> String {
+    cargo_tree(&["--package", "overlayd", "--all-features", "--format", "{p} {f}"])
+}
+
+/// What `cargo tree` prints for what a release is built of, one crate a line.
+#[expect(clippy::disallowed_methods, reason = "cargo is the one who knows what a build consists of")]
+fn cargo_tree(arguments: &[&str]) -> String {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--locked", "--package", "overlayd", "--edges", "normal,build", "--prefix", "none"])
-        .args(["--all-features", "--format", "{p} {f}"])
+        .args(["tree", "--offline", "--locked", "--edges", "normal,build", "--prefix", "none"])
+        .args(arguments)
         .current_dir(root())
         .output()
         .unwrap();

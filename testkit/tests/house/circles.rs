@@ -24,7 +24,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("overlayd-core::contract", &["attach", "finding"]),
     ("overlayd-core::engine", &["import_legacy", "start"]),
     ("overlayd-core::ipc", &["call", "connection"]),
-    ("overlayd-core::protocol", &["listed", "status"]),
+    ("overlayd-core/protocol", &["listed", "status"]),
 ];
 
 /// How many re-exports in a row are followed.

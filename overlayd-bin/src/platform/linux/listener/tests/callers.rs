@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::unistd::{Group, getgid};
-use overlayd_core::ipc::client::{Client, ClientError, ClientOptions};
+use overlayd_client::{Client, ClientError, ClientOptions};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::*;

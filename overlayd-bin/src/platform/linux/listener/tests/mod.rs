@@ -6,8 +6,8 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use overlayd_core::{
-    ipc::{Caller, Counters, FrameCodec, Handler, Limits, Turn},
-    protocol::{Event, Frame, Request, Response},
+    ipc::{Caller, Counters, Handler, Limits, Turn},
+    protocol::{Event, Frame, FrameCodec, Request, Response},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

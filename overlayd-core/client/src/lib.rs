@@ -19,7 +19,7 @@ pub use error::{ClientError, ClientResult};
 pub use unix::UnixConnector;
 
 use self::session::Session;
-use crate::protocol::{Event, Request, Response};
+use overlayd_protocol::{Event, Request, Response};
 
 /// Events that wait for a program that does not take them; older ones are lost.
 const EVENT_QUEUE: usize = 1024;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Client, ClientError, ClientResult};
-use crate::protocol::{
+use overlayd_protocol::{
     AttachContainer, AttachHandle, AttachResult, EdgeConfig, EdgePeerStatus, GuestOverlayConfig, Hello, HelloReply,
     NatStatusWire, OverlayMode, PeerScope, PeerSpec, Request, Response, ServiceOverlayInfo, SetupGlobalOverlay,
     StatusSnapshot,

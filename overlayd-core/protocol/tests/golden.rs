@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use overlayd_core::protocol::{EdgeConfig, EdgeTokenError, Frame};
+use overlayd_protocol::{EdgeConfig, EdgeTokenError, Frame};
 use serde_json::{Value, value::RawValue};
 
 #[derive(serde::Deserialize)]

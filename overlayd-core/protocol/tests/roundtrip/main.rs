@@ -3,7 +3,7 @@
 
 mod strategies;
 
-use overlayd_core::protocol::{EdgeConfig, Frame, salvage_id};
+use overlayd_protocol::{EdgeConfig, Frame, salvage_id};
 use proptest::prelude::*;
 
 use self::strategies::{edge, frame, request, response};

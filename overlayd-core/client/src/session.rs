@@ -6,6 +6,7 @@ use std::{
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
+use overlayd_protocol::{Event, Frame, FrameCodec, Request, Response};
 use serde::Deserialize;
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
@@ -15,10 +16,6 @@ use tokio::{
 use tokio_util::codec::{Encoder, FramedRead};
 
 use super::{ClientError, ClientResult, Stream};
-use crate::{
-    ipc::FrameCodec,
-    protocol::{Event, Frame, Request, Response},
-};
 
 /// Requests that wait to be written before callers wait with them.
 const WRITE_QUEUE: usize = 256;

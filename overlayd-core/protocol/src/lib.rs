@@ -13,6 +13,8 @@
 //! addition never meets it: added operations and handles are only ever sent by clients, added events only go to
 //! connections that asked for them with [`Hello`].
 
+#[cfg(feature = "codec")]
+mod codec;
 mod edge;
 mod event;
 mod frame;
@@ -28,6 +30,8 @@ mod secret;
 mod service;
 mod status;
 
+#[cfg(feature = "codec")]
+pub use codec::*;
 pub use edge::*;
 pub use event::*;
 pub use frame::*;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use overlayd_core::protocol::{
+use overlayd_protocol::{
     AttachContainer, AttachHandle, AttachResult, DedicatedServiceStatus, DriftStatus, EdgeConfig, EdgePeerStatus,
     Event, Frame, GuestOverlayConfig, Hello, HelloReply, NatCandidateWire, NatConfigSpec, NatPeerWire, NatStatusWire,
     OverlayMode, PeerScope, PeerSpec, PeerStatus, RelayServerSpec, Request, Response, SecretText, ServiceOverlayInfo,

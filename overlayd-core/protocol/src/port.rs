@@ -3,7 +3,16 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::unset;
-use crate::contract::PortProtocol;
+
+/// Transport of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
 
 /// *Addition.* Ports of the host that lead to a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::protocol::{Frame, MAX_FRAME_LEN};
+use crate::{Frame, MAX_FRAME_LEN};
 
 /// Bytes of the length that precedes every body.
 const HEADER_LEN: usize = 4;
@@ -85,7 +85,7 @@ fn body_len(len: usize) -> Result<u32, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Request, Response};
+    use crate::{Request, Response};
 
     fn encoded(frame: &Frame) -> BytesMut {
         let mut bytes = BytesMut::new();
