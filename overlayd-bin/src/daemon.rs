@@ -52,7 +52,15 @@ const STATE: &str = "overlayd";
 /// Set, even to nothing, it keeps the daemon from telling network managers of the overlay.
 const ROOTLESS: &str = "ZLAYER_ROOTLESS";
 /// What this daemon can do beyond the published protocol, for `hello`.
-const ADDITIONS: &[&str] = &["linux_netns", "publish_ports", "status_services", "status_obstacles", "upgrade"];
+const ADDITIONS: &[&str] = &[
+    "linux_netns",
+    "publish_ports",
+    "status_services",
+    "status_obstacles",
+    "status_findings",
+    "error_codes",
+    "upgrade",
+];
 
 /// Runs the daemon until it is told to end.
 pub(crate) fn run(location: &DaemonLocation, flags: &DaemonFlags) -> Result<()> {

@@ -165,7 +165,7 @@ impl Node {
     }
 
     async fn ok(&self, request: Request) {
-        if let Response::Err { message } = self.engine.answer(request).await {
+        if let Response::Err { message, .. } = self.engine.answer(request).await {
             panic!("{message}");
         }
     }

@@ -39,7 +39,7 @@ fn reply(from: &mut impl Read) -> u64 {
         let mut body = vec![0; u32::from_le_bytes(length) as usize];
         from.read_exact(&mut body).unwrap();
         match Frame::decode(&body).unwrap() {
-            Frame::Response { response: Response::Err { message }, .. } => panic!("refused: {message}"),
+            Frame::Response { response: Response::Err { message, .. }, .. } => panic!("refused: {message}"),
             Frame::Response { id, .. } => return id,
             Frame::Event(_) => {}
             Frame::Request { .. } => panic!("the daemon sent a request"),

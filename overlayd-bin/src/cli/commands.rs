@@ -152,7 +152,7 @@ fn from_standard_input() -> Result<String, CommandFailure> {
 /// The reply, unless it is a refusal.
 fn accepted(reply: Response) -> Result<Response, CommandFailure> {
     match reply {
-        Response::Err { message } => Err(CommandFailure::Refused(message)),
+        Response::Err { message, .. } => Err(CommandFailure::Refused(message)),
         reply => Ok(reply),
     }
 }

@@ -28,7 +28,7 @@ impl RemoteDaemon {
         match self.client.call(request).await {
             Ok(reply) => Ok(reply),
             // Printed by `call` as the reply it is.
-            Err(ClientError::Refused(message)) => Ok(Response::Err { message }),
+            Err(ClientError::Refused { message, code }) => Ok(Response::Err { message, code }),
             Err(ClientError::Unreachable { source, .. }) => {
                 Err(CommandFailure::NoDaemon { socket: self.socket.clone(), reason: source.to_string() })
             }

@@ -21,9 +21,9 @@ pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
     node.add_row(["peers", &status.peer_count.to_string()]);
     node.add_row(["services", &status.service_count.to_string()]);
     let mut parts = vec![trimmed(&node)];
-    if !status.obstacles.is_empty() {
-        let lines = status.obstacles.iter().map(|obstacle| format!("warning: {obstacle}"));
-        parts.push(lines.collect::<Vec<_>>().join("\n"));
+    let notes = notes(status);
+    if !notes.is_empty() {
+        parts.push(notes.join("\n"));
     }
     if !status.peers.is_empty() {
         parts.push(peers(&status.peers, now));
@@ -35,6 +35,15 @@ pub(crate) fn status(status: &StatusSnapshot, now: SystemTime) -> String {
         parts.push(dedicated(&status.dedicated_services));
     }
     parts.join("\n\n")
+}
+
+/// What an operator should know, each with what to do about it. A daemon of an earlier release sends obstacles alone.
+fn notes(status: &StatusSnapshot) -> Vec<String> {
+    if status.findings.is_empty() {
+        return status.obstacles.iter().map(|obstacle| format!("warning: {obstacle}")).collect();
+    }
+    let notes = status.findings.iter();
+    notes.map(|finding| format!("{}: {}\n  {}", finding.severity, finding.text, finding.remedy)).collect()
 }
 
 fn or_dash(value: &Option<String>) -> String {
@@ -70,7 +79,7 @@ pub(super) fn services(services: &[ServiceStatus]) -> String {
     let mut table = headed(["SERVICE", "MODE", "NETWORK", "SUBNET", "CONTAINERS"]);
     for service in services {
         let containers = service.attachments.to_string();
-        table.add_row([&service.service, mode(service.mode), &service.name, &service.subnet, &containers]);
+        table.add_row([&service.service, mode(service.mode), &service.name, &or_dash(&service.subnet), &containers]);
     }
     trimmed(&table)
 }

@@ -47,19 +47,20 @@ impl UpgradeGate {
 
     async fn upgrade(&self, caller: &Caller) -> Response {
         if !may_replace(&caller.identity) {
-            return Response::err(format_args!(
-                "not allowed: only root and the daemon's own user may replace the daemon"
-            ));
+            return Response::err(
+                "not_allowed",
+                "not allowed: only root and the daemon's own user may replace the daemon",
+            );
         }
         tracing::info!(%caller, "asked to start a successor");
         let (done, outcome) = oneshot::channel();
         if self.requests.try_send(UpgradeRequest { done }).is_err() {
-            return Response::err("the daemon is being replaced already");
+            return Response::err("replacing", "the daemon is being replaced already");
         }
         match outcome.await {
             Ok(Ok(())) => Response::Ok,
-            Ok(Err(reason)) => Response::err(reason),
-            Err(_) => Response::err("the daemon ended before it was replaced"),
+            Ok(Err(reason)) => Response::err("upgrade_failed", reason),
+            Err(_) => Response::err("upgrade_failed", "the daemon ended before it was replaced"),
         }
     }
 }
@@ -82,7 +83,7 @@ impl Handler for UpgradeGate {
         let engine = self.slot().clone();
         match engine {
             Some(engine) => engine.handle(caller, request, turn).await,
-            None => Response::err("the daemon is being replaced; ask again on a new connection"),
+            None => Response::err("replacing", "the daemon is being replaced; ask again on a new connection"),
         }
     }
 

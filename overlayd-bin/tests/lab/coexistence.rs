@@ -30,7 +30,7 @@ fn a_range_that_would_cut_the_host_off_is_refused_by_interface_and_route() {
     for (cluster, slice, route) in
         [("192.0.0.0/16", "192.0.9.0/26", "192.0.2.0/24"), ("2001:db8::/32", "2001:db8:9::/64", "2001:db8:0:2::/64")]
     {
-        let Response::Err { message } = client.call(setup(cluster, slice)).unwrap() else {
+        let Response::Err { message, .. } = client.call(setup(cluster, slice)).unwrap() else {
             panic!("{cluster} was accepted")
         };
         assert!(message.contains(cluster) && message.contains("eth0") && message.contains(route), "{message}");

@@ -61,7 +61,8 @@ fn set_up(host: &Host) {
 }
 
 fn gateway(host: &Host) -> IpAddr {
-    let block: ipnet::IpNet = host.client().status().services[0].subnet.parse().expect("a block");
+    let block: ipnet::IpNet =
+        host.client().status().services[0].subnet.as_deref().expect("a subnet").parse().expect("a block");
     block.hosts().next().expect("a block has hosts")
 }
 

@@ -76,7 +76,7 @@ fn service(number: usize) -> &'static str {
 }
 
 fn gateway(service: &overlayd_core::protocol::ServiceStatus) -> IpAddr {
-    let block: ipnet::IpNet = service.subnet.parse().expect("a block");
+    let block: ipnet::IpNet = service.subnet.as_deref().expect("a subnet").parse().expect("a block");
     block.hosts().next().expect("a block has hosts")
 }
 

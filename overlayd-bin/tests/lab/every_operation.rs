@@ -149,7 +149,7 @@ impl Walk {
         self.sent.insert(request.op());
         for _ in 0..2 {
             let reply = self.client.call(request.clone()).expect("an answer");
-            let Response::Err { message } = reply else { panic!("{request:?} was answered {reply:?}") };
+            let Response::Err { message, .. } = reply else { panic!("{request:?} was answered {reply:?}") };
             assert!(!message.is_empty());
         }
     }

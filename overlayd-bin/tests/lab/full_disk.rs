@@ -66,7 +66,7 @@ fn allocate_until_refused(host: &Host) -> (Vec<IpAddr>, String) {
         // The same few addresses over and over: the block must not come to its end first.
         if given.len() > 8 {
             let ip = given.remove(0);
-            if let Response::Err { message } = client.call(Request::ReleaseIp { ip }).expect("an answer") {
+            if let Response::Err { message, .. } = client.call(Request::ReleaseIp { ip }).expect("an answer") {
                 given.push(ip);
                 return (given, message);
             }
@@ -79,7 +79,7 @@ fn allocate(client: &mut lab::LabClient) -> Result<IpAddr, String> {
     let request = Request::AllocateIp { service: "web".into(), join_global: false };
     match client.call(request).expect("an answer") {
         Response::Ip { ip } => Ok(ip),
-        Response::Err { message } => Err(message),
+        Response::Err { message, .. } => Err(message),
         other => panic!("{other:?}"),
     }
 }

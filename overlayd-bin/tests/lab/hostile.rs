@@ -297,7 +297,7 @@ fn without_descriptors_the_daemon_refuses_clearly_and_recovers() {
     let refused = loop {
         client.status();
         let reply = client.call(lab::attach_request(container.pid(), "web")).expect("an answer");
-        if let Response::Err { message } = reply {
+        if let Response::Err { message, .. } = reply {
             break message;
         }
         client.detach(container.pid());

@@ -107,7 +107,7 @@ fn without_the_capability_for_port_53_a_registration_says_what_is_missing() {
     LabCluster::V4.raise(&mut client, 0, &["web"], host.v4());
     let register = Request::RegisterDns { name: "ledger".into(), ip: host.v4() };
     let reply = client.call(register).expect("an answer");
-    let Response::Err { message } = reply else { panic!("{reply:?}") };
+    let Response::Err { message, .. } = reply else { panic!("{reply:?}") };
     assert!(message.contains("CAP_NET_BIND_SERVICE") && message.contains(":53"), "{message}");
     let one = crate::container();
     client.attach(one.pid(), "web");

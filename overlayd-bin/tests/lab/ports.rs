@@ -68,7 +68,7 @@ fn life_of_ports(cluster: LabCluster) {
     client.ok(publish(&ends[0]));
     client.ok(publish(&ends[0]));
     assert!(scene.leads_to(0));
-    let Response::Err { message } = client.call(publish(&ends[1])).expect("an answer") else {
+    let Response::Err { message, .. } = client.call(publish(&ends[1])).expect("an answer") else {
         panic!("two containers have one port")
     };
     assert!(message.contains(&format!("pid {}", ends[0].pid())), "{message}");

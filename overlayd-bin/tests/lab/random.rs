@@ -225,7 +225,7 @@ fn ask_again(client: &mut LabClient, request: &Request) -> Response {
     let reply = client.call(request.clone()).expect("an answer");
     match (request, &reply) {
         // The key went with the daemon that made it, so the edge is made anew.
-        (Request::MintEdgePeer { name, .. }, Response::Err { message }) if message.contains("already minted") => {
+        (Request::MintEdgePeer { name, .. }, Response::Err { message, .. }) if message.contains("already minted") => {
             client.ok(Request::RevokeEdgePeer { name: name.clone() });
             client.call(request.clone()).expect("an answer")
         }

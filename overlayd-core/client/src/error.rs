@@ -26,8 +26,13 @@ pub enum ClientError {
         reason: Arc<str>,
     },
     /// The daemon said no, on a healthy connection.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused {
+        /// Why, for people.
+        message: String,
+        /// What kind of failure it is, for programs; `None` from a daemon that does not say.
+        code: Option<String>,
+    },
     /// The daemon's reply does not go with the request, or is none that this client knows.
     #[error("unexpected reply to `{op}`: {found}")]
     UnexpectedReply {

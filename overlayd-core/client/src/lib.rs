@@ -85,7 +85,7 @@ impl Client {
             }
         };
         match response {
-            Response::Err { message } => Err(ClientError::Refused(message)),
+            Response::Err { message, code } => Err(ClientError::Refused { message, code }),
             response => Ok(response),
         }
     }

@@ -95,7 +95,7 @@ mod tests {
 
     /// A reply whose body has exactly `len` bytes.
     fn reply_of(len: usize) -> Frame {
-        let frame = |message: String| Frame::Response { id: 1, response: Response::Err { message } };
+        let frame = |message: String| Frame::Response { id: 1, response: Response::Err { message, code: None } };
         let overhead = frame(String::new()).encode().unwrap().len();
         frame("x".repeat(len - overhead))
     }

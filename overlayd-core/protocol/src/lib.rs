@@ -17,6 +17,7 @@
 mod codec;
 mod edge;
 mod event;
+mod finding;
 mod frame;
 mod handle;
 mod hello;
@@ -34,6 +35,7 @@ mod status;
 pub use codec::*;
 pub use edge::*;
 pub use event::*;
+pub use finding::*;
 pub use frame::*;
 pub use handle::*;
 pub use hello::*;

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     EdgeConfig, EdgePeerStatus, HelloReply, NatStatusWire, PeerSpec, SecretText, ServiceOverlayInfo, StatusSnapshot,
@@ -49,15 +49,18 @@ pub enum Response {
     Err {
         /// Why, for people.
         message: String,
+        /// *Addition.* What kind of failure it is, for programs, as `conflict`; docs/protocol.md lists the words.
+        #[serde(default, skip_serializing_if = "unset", deserialize_with = "text_or_nothing")]
+        code: Option<String>,
     },
     /// *Addition.* To `hello`.
     Hello(HelloReply),
 }
 
 impl Response {
-    /// A failure with its reason.
-    pub fn err(message: impl std::fmt::Display) -> Self {
-        Self::Err { message: message.to_string() }
+    /// A failure: its kind for programs, and the reason for people.
+    pub fn err(code: &'static str, message: impl std::fmt::Display) -> Self {
+        Self::Err { message: message.to_string(), code: Some(code.to_owned()) }
     }
 
     /// How many things it lists, by which its size can be guessed.
@@ -86,6 +89,15 @@ impl Response {
             Self::Err { .. } => "err",
             Self::Hello(_) => "hello",
         }
+    }
+}
+
+/// Reads an added member leniently: the published protocol reserves no member for it, so that a `code` of another type
+/// is an unknown member as any other, and must not spoil the reply.
+fn text_or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => Ok(Some(text)),
+        _ => Ok(None),
     }
 }
 

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ListedPeers, OverlayMode, unset};
+use super::{FindingStatus, ListedPeers, OverlayMode, unset};
 
 /// Reply to `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,10 @@ pub struct StatusSnapshot {
     /// *Addition.* What the daemon put right on the host since it started; absent while there was nothing.
     #[serde(default, skip_serializing_if = "unset")]
     pub drift: Option<DriftStatus>,
+    /// *Addition.* What an operator should know: what was found on the host, and what the last start or reconcile pass
+    /// could not do. `obstacles` has the texts of some of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FindingStatus>,
 }
 
 fn is_empty(peers: &ListedPeers) -> bool {
@@ -89,7 +93,8 @@ pub struct ServiceStatus {
     /// What containers attach to: the bridge on Linux.
     pub name: String,
     /// This node's block of the cluster's range, a CIDR.
-    pub subnet: String,
+    #[serde(default, skip_serializing_if = "unset")]
+    pub subnet: Option<String>,
     /// Containers attached to it.
     pub attachments: u32,
 }

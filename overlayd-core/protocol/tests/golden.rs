@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use overlayd_protocol::{EdgeConfig, EdgeTokenError, Frame};
+use overlayd_protocol::{EdgeConfig, EdgeTokenError, Frame, Response, StatusSnapshot};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 #[derive(serde::Deserialize)]
@@ -56,7 +57,8 @@ fn reencode(name: &str, body: &str) -> String {
 
 #[test]
 fn every_canonical_frame_is_written_byte_for_byte() {
-    for (file, count) in [("requests.jsonl", 59), ("responses.jsonl", 26), ("events.jsonl", 4)] {
+    for (file, count) in [("requests.jsonl", 59), ("responses.jsonl", 26), ("events.jsonl", 4), ("additions.jsonl", 8)]
+    {
         for Canonical { name, frame } in golden(file, count) {
             assert_eq!(reencode(&name, frame.get()), frame.get(), "{name}");
         }
@@ -115,4 +117,37 @@ fn secrets_in_frames_stay_out_of_debug() {
         let shown = format!("{:?}", Frame::decode(frame.get().as_bytes()).unwrap());
         assert!(!shown.contains("s3cr3t") && !shown.contains("shared-cluster-key"), "{name}: {shown}");
     }
+}
+
+/// The replies that have added members, as the published client knows them: it passes over what it does not know.
+#[derive(Debug, serde::Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+enum PublishedReply {
+    Err { message: String },
+    Status { interface: Option<String>, peer_count: u32, service_count: u32 },
+}
+
+#[test]
+fn added_members_of_a_reply_leave_what_the_published_client_reads() {
+    let mut read = 0;
+    for Canonical { name, frame } in golden("additions.jsonl", 8) {
+        let value: Value = serde_json::from_str(frame.get()).unwrap();
+        let Ok(reply) = PublishedReply::deserialize(&value["response"]) else { continue };
+        match reply {
+            PublishedReply::Err { message } => assert_eq!(message, "unknown peer; add it first", "{name}"),
+            PublishedReply::Status { interface, peer_count, service_count } => {
+                assert_eq!((interface.as_deref(), peer_count, service_count), (Some("zl-atlas-n1-g"), 0, 1), "{name}");
+            }
+        }
+        read += 1;
+    }
+    assert_eq!(read, 2);
+}
+
+#[test]
+fn a_reply_without_added_members_is_written_as_published() {
+    let err = Response::Err { message: "no".into(), code: None };
+    assert_eq!(serde_json::to_string(&err).unwrap(), r#"{"result":"err","message":"no"}"#);
+    let status = Response::Status(StatusSnapshot::default());
+    assert_eq!(serde_json::to_string(&status).unwrap(), r#"{"result":"status","peer_count":0,"service_count":0}"#);
 }

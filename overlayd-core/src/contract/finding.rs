@@ -41,10 +41,10 @@ impl FindingCode {
     /// The published word.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::ForeignRulesDrop => "foreign-rules-drop",
-            Self::ForeignRulesUnreadable => "foreign-rules-unreadable",
-            Self::ReconcileFailed => "reconcile-failed",
-            Self::IdentityKeptOut => "identity-kept-out",
+            Self::ForeignRulesDrop => "foreign_rules_drop",
+            Self::ForeignRulesUnreadable => "foreign_rules_unreadable",
+            Self::ReconcileFailed => "reconcile_failed",
+            Self::IdentityKeptOut => "identity_kept_out",
         }
     }
 
@@ -126,11 +126,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_kebab_case_and_differ() {
+    fn codes_are_snake_case_and_differ() {
         let words: std::collections::BTreeSet<_> = FindingCode::ALL.into_iter().map(FindingCode::as_str).collect();
         assert_eq!(words.len(), FindingCode::ALL.len());
         for word in words {
-            assert!(word.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase()), "{word}");
+            assert!(word.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()), "{word}");
         }
     }
 }

@@ -39,7 +39,7 @@ impl Engine {
             Ok(response) => response,
             Err(error) => {
                 tracing::warn!(op, code = error.code(), %error, "a request was refused");
-                Response::err(error)
+                Response::err(error.code(), error)
             }
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn start<H: Handler>(
     let mut call = Box::pin(AssertUnwindSafe(call).catch_unwind().map(move |outcome| {
         outcome.unwrap_or_else(|_panic| {
             tracing::error!(op, "a request panicked");
-            Response::err(format_args!("internal error while executing `{op}`; the daemon's log says more"))
+            Response::err("internal", format_args!("internal error while executing `{op}`; the daemon's log says more"))
         })
     }));
     async move {
@@ -38,7 +38,10 @@ pub(super) fn start<H: Handler>(
                 tracing::warn!("a request outlived its deadline and goes on without its client");
                 tokio::spawn(call.in_current_span());
                 let seconds = limit.as_secs_f32();
-                Response::err(format_args!("`{op}` did not end within {seconds} s; it may still take effect"))
+                Response::err(
+                    "deadline",
+                    format_args!("`{op}` did not end within {seconds} s; it may still take effect"),
+                )
             }
         };
         let last = if is_shutdown && response == Response::Ok { Last::Yes } else { Last::No };

@@ -224,7 +224,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: Handler> Connection<'a, S, H> {
                 self.service.counters.bad_frames.add(1);
                 let id = salvage_id(body).ok_or_else(|| End::Undecodable(error.place()))?;
                 tracing::warn!(caller = %self.caller, id, error = error.place(), "a bad request was refused");
-                let response = Response::err(format_args!("bad request: {error}"));
+                let response = Response::err("bad_request", format_args!("bad request: {error}"));
                 self.outbox.push_reply(id, Reply::Short(response))?;
                 Ok(())
             }

@@ -39,9 +39,10 @@ pub(super) fn write(id: u64, response: Response, into: &mut BytesMut) -> Result<
     match FrameCodec.encode(&Frame::Response { id, response }, into) {
         Err(CodecError::TooLong { len }) => {
             tracing::warn!(result = kind, len, "a reply was too long to send");
-            let response = Response::err(format_args!(
-                "the `{kind}` reply of {len} bytes exceeds the limit of {MAX_FRAME_LEN} for a frame"
-            ));
+            let response = Response::err(
+                "too_long",
+                format_args!("the `{kind}` reply of {len} bytes exceeds the limit of {MAX_FRAME_LEN} for a frame"),
+            );
             FrameCodec.encode(&Frame::Response { id, response }, into)
         }
         written => written,

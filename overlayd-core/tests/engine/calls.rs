@@ -92,7 +92,7 @@ async fn a_failed_attach_is_cleaned_up_by_its_id_and_then_forgotten() {
     attacher.expect_attach().once().in_sequence(&mut order).returning(gone);
     attacher.expect_detach().with(eq(AttachmentId::Process(7))).once().in_sequence(&mut order).returning(|_| Ok(()));
     let (engine, _dir) = engine(quiet_overlay(), attacher).await;
-    let Response::Err { message } = attach(&engine).await else { panic!() };
+    let Response::Err { message, .. } = attach(&engine).await else { panic!() };
     assert!(message.contains("attach pid 7") && message.contains("gone"), "{message}");
     assert_eq!(status(&engine).await.services[0].attachments, 0);
 }
@@ -106,7 +106,7 @@ async fn a_device_that_fails_is_removed_and_never_told_of_peers() {
     overlay.expect_remove_device().once().in_sequence(&mut order).returning(|_| Ok(()));
     overlay.expect_change_peers().never();
     let (engine, _dir) = engine(overlay, quiet_attacher()).await;
-    let Response::Err { message } = engine.answer(setup()).await else { panic!() };
+    let Response::Err { message, .. } = engine.answer(setup()).await else { panic!() };
     assert!(message.contains("UDP port 51820 is taken: another program"), "{message}");
 }
 

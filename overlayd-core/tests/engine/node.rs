@@ -127,7 +127,7 @@ impl Node {
     pub(crate) async fn ok(&self, request: Request) -> Response {
         let op = request.op();
         match self.ask(request).await {
-            Response::Err { message } => panic!("{op} was refused: {message}"),
+            Response::Err { message, .. } => panic!("{op} was refused: {message}"),
             response => response,
         }
     }
@@ -136,7 +136,7 @@ impl Node {
     pub(crate) async fn refused(&self, request: Request) -> String {
         let op = request.op();
         match self.ask(request).await {
-            Response::Err { message } => message,
+            Response::Err { message, .. } => message,
             response => panic!("{op} was answered with {response:?}"),
         }
     }

@@ -93,7 +93,7 @@ async fn a_service_gets_the_block_that_its_name_derives() {
     let node = Node::ready().await;
     let Response::ServiceOverlay(info) = node.ok(service("web")).await else { panic!() };
     assert_eq!((info.name.as_str(), info.mode), ("zl-bce5df779a-b", OverlayMode::Auto));
-    assert_eq!(node.status().await.services[0].subnet, "10.77.78.192/26");
+    assert_eq!(node.status().await.services[0].subnet.as_deref(), Some("10.77.78.192/26"));
 }
 
 #[tokio::test]

@@ -51,7 +51,8 @@ async fn a_refusal_and_a_reply_of_the_wrong_kind_leave_the_connection_healthy() 
     let server = Server::new(Limits::default());
     let client = client(&server);
     let refused = client.remove_scoped_resolver("atlas".to_owned()).await;
-    assert!(matches!(&refused, Err(ClientError::Refused(message)) if message == "no zone atlas"), "{refused:?}");
+    let Err(ClientError::Refused { message, code }) = refused else { panic!("{refused:?}") };
+    assert_eq!((message.as_str(), code.as_deref()), ("no zone atlas", Some("missing")));
     let unexpected = client.list_edge_peers().await;
     assert!(matches!(unexpected, Err(ClientError::UnexpectedReply { op: "list_edge_peers", .. })), "{unexpected:?}");
     client.nat_tick().await.unwrap();

@@ -147,7 +147,7 @@ impl Desk {
                 peers: self.peers.lock().unwrap().clone(),
                 ..Default::default()
             }),
-            Request::RemoveScopedResolver { zone } => Response::err(format_args!("no zone {zone}")),
+            Request::RemoveScopedResolver { zone } => Response::err("missing", format_args!("no zone {zone}")),
             Request::Hello(_) => Response::Hello(HelloReply {
                 version: 1,
                 build: "desk 1".to_owned(),

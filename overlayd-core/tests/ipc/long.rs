@@ -60,6 +60,6 @@ async fn a_list_that_is_too_long_for_a_frame_is_refused_in_words() {
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::Status).await;
-    let (1, Response::Err { message }) = line.hear_reply().await else { panic!() };
+    let (1, Response::Err { message, .. }) = line.hear_reply().await else { panic!() };
     assert!(message.contains("exceeds the limit"), "{message}");
 }

@@ -60,7 +60,7 @@ async fn overdue_changes_are_answered_in_their_order_and_go_on() {
         line.say(id, request).await;
     }
     for id in 1..=2 {
-        let (of, Response::Err { message }) = line.hear_reply().await else { panic!() };
+        let (of, Response::Err { message, .. }) = line.hear_reply().await else { panic!() };
         assert_eq!(of, id);
         assert!(message.contains("did not end within"), "{message}");
     }

@@ -87,7 +87,7 @@ async fn a_bad_request_with_a_readable_id_is_answered_and_the_connection_stays()
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say_body(br#"{"frame":"request","id":5,"request":{"op":"reload"}}"#).await;
-    let (id, Response::Err { message }) = line.hear_reply().await else { panic!() };
+    let (id, Response::Err { message, .. }) = line.hear_reply().await else { panic!() };
     assert_eq!(id, 5);
     assert!(message.contains("reload"), "{message}");
     line.say(6, Request::NatTick).await;
@@ -147,7 +147,7 @@ async fn a_reply_beyond_the_limit_becomes_an_error_on_a_healthy_connection() {
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::Status).await;
-    let (1, Response::Err { message }) = line.hear_reply().await else { panic!() };
+    let (1, Response::Err { message, .. }) = line.hear_reply().await else { panic!() };
     assert!(message.contains("exceeds the limit"), "{message}");
     line.say(2, Request::NatTick).await;
     assert_eq!(line.hear_reply().await, (2, Response::Ok));
@@ -195,7 +195,7 @@ async fn an_overdue_request_is_answered_with_an_error_and_goes_on() {
     let mut line = Line::new(stream);
     let asked = Instant::now();
     line.say(1, held_request()).await;
-    let (1, Response::Err { message }) = line.hear_reply().await else { panic!() };
+    let (1, Response::Err { message, .. }) = line.hear_reply().await else { panic!() };
     assert!(message.contains("teardown_service_overlay") && message.contains("30"), "{message}");
     assert_eq!(asked.elapsed().as_secs(), 30);
     assert_eq!(server.service.counters.overdue.get(), 1);
@@ -211,7 +211,7 @@ async fn a_panic_is_an_error_reply_and_nothing_else() {
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::TeardownServiceOverlay { service: "panic".to_owned() }).await;
-    let (1, Response::Err { message }) = line.hear_reply().await else { panic!() };
+    let (1, Response::Err { message, .. }) = line.hear_reply().await else { panic!() };
     assert!(message.contains("internal error"), "{message}");
     line.say(2, Request::NatTick).await;
     assert_eq!(line.hear_reply().await, (2, Response::Ok));

@@ -34,7 +34,7 @@ pub(crate) async fn ask_again(engine: &Engine, request: &Request) -> Response {
     let reply = engine.answer(request.clone()).await;
     match (request, &reply) {
         // The key went with the daemon that made it, so the edge is made anew.
-        (Request::MintEdgePeer { name, .. }, Response::Err { message }) if message.contains("already minted") => {
+        (Request::MintEdgePeer { name, .. }, Response::Err { message, .. }) if message.contains("already minted") => {
             assert_eq!(engine.answer(Request::RevokeEdgePeer { name: name.clone() }).await, Response::Ok);
             engine.answer(request.clone()).await
         }

@@ -35,7 +35,7 @@ impl Site {
         let reply = self.call(request)?;
         self.show.answered(self.name, &serde_json::to_string(&reply)?);
         match reply {
-            Response::Err { message } => bail!("host {} refused: {message}", self.name),
+            Response::Err { message, .. } => bail!("host {} refused: {message}", self.name),
             reply => Ok(reply),
         }
     }
@@ -65,7 +65,8 @@ impl Site {
     /// What another host has to know of this one: its key, its address, its slice and its block of the service.
     pub(crate) fn as_peer(&mut self, slice: &str) -> Result<PeerSpec> {
         let status = self.status()?;
-        let block = &status.services.first().context("the node has no service")?.subnet;
+        let service = status.services.first().context("the node has no service")?;
+        let block = service.subnet.as_deref().context("the service has no block")?;
         Ok(PeerSpec {
             allowed_ips: format!("{slice},{block}"),
             public_key: status.public_key.context("the node has no key")?,

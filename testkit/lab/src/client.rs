@@ -94,7 +94,7 @@ impl LabClient {
     pub fn ask(&mut self, request: Request) -> Response {
         let shown = format!("{request:?}");
         match self.call(request) {
-            Ok(Response::Err { message }) => panic!("{shown} was refused: {message}"),
+            Ok(Response::Err { message, .. }) => panic!("{shown} was refused: {message}"),
             Ok(response) => response,
             Err(error) => panic!("{shown} was not answered: {error}"),
         }

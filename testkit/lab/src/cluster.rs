@@ -68,7 +68,10 @@ impl LabCluster {
             client.ask(Request::SetupServiceOverlay { service: (*service).into(), mode: OverlayMode::Auto });
         }
         let status = client.status();
-        let blocks = status.services.iter().map(|service| service.subnet.parse().expect("a block"));
+        let blocks = status
+            .services
+            .iter()
+            .map(|service| service.subnet.as_deref().expect("a subnet").parse().expect("a block"));
         let ranges = std::iter::once(self.slice(node).parse().expect("a slice")).chain(blocks).collect();
         Node {
             public_key: status.public_key.expect("a node has a key"),

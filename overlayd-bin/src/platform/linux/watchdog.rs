@@ -45,7 +45,7 @@ mod tests {
         let status = Response::Status(StatusSnapshot::default());
         assert!(answers_within(Duration::from_secs(60), ready(status)).await);
         assert!(!answers_within(Duration::from_millis(1), pending()).await);
-        let refused = Response::Err { message: "the store is gone".into() };
+        let refused = Response::err("store", "the store is gone");
         assert!(!answers_within(Duration::from_secs(60), ready(refused)).await);
     }
 }

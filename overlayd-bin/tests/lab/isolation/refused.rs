@@ -33,7 +33,7 @@ fn a_fence_that_cannot_be_put_up_fails_the_attach_and_nothing_is_plugged_in() {
     let mut client = host.start();
     let request = Request::AttachContainer(membership(&late, "web", Some("job")));
     let reply = client.call(request.clone()).expect("an answer");
-    let Response::Err { message } = reply else { panic!("it was attached without a fence: {reply:?}") };
+    let Response::Err { message, .. } = reply else { panic!("it was attached without a fence: {reply:?}") };
     assert!(message.contains("nftables table"), "{message}");
     assert_eq!(late.run(&["ip", "-oneline", "link"]).lines().count(), 1, "it has more than a loopback");
     assert!(is_cut_off(&first, &second, at, ReachPath::Udp), "a fence from before is gone");

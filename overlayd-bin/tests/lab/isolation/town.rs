@@ -70,7 +70,7 @@ impl Town {
     fn survey(&self) -> Vec<(&'static str, IpAddr)> {
         let [near, far] = [0, 1].map(|host| self.lab.hosts[host].client().status());
         let web = near.services.iter().find(|service| service.service == "web").expect("web is set up");
-        let block: ipnet::IpNet = web.subnet.parse().expect("a block");
+        let block: ipnet::IpNet = web.subnet.as_deref().expect("a subnet").parse().expect("a block");
         let v4 = self.cluster == LabCluster::V4;
         // An address of the overlay that no node has; the outside pretends to.
         let stranger: IpAddr = if v4 { "10.77.255.9" } else { "fd77:0:0:ffff::9" }.parse().expect("an address");

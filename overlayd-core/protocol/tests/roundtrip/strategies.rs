@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use overlayd_protocol::{
     AttachContainer, AttachHandle, AttachResult, DedicatedServiceStatus, DriftStatus, EdgeConfig, EdgePeerStatus,
-    Event, Frame, GuestOverlayConfig, Hello, HelloReply, NatCandidateWire, NatConfigSpec, NatPeerWire, NatStatusWire,
-    OverlayMode, PeerScope, PeerSpec, PeerStatus, RelayServerSpec, Request, Response, SecretText, ServiceOverlayInfo,
-    ServiceStatus, SetupGlobalOverlay, StatusSnapshot, TurnServerSpec,
+    Event, FindingStatus, Frame, GuestOverlayConfig, Hello, HelloReply, NatCandidateWire, NatConfigSpec, NatPeerWire,
+    NatStatusWire, OverlayMode, PeerScope, PeerSpec, PeerStatus, RelayServerSpec, Request, Response, SecretText,
+    ServiceOverlayInfo, ServiceStatus, SetupGlobalOverlay, StatusSnapshot, TurnServerSpec,
 };
 use proptest::{collection::vec, option::of, prelude::*, sample::select};
 
@@ -187,14 +187,22 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
         },
     );
     let service =
-        (text(), mode(), text(), text(), any::<u32>()).prop_map(|(service, mode, name, subnet, attachments)| {
+        (text(), mode(), text(), of(text()), any::<u32>()).prop_map(|(service, mode, name, subnet, attachments)| {
             ServiceStatus { service, mode, name, subnet, attachments }
         });
     let drift = of(any::<[u64; 2]>().prop_map(|[healed, ended]| DriftStatus { healed, ended }));
-    let lists = (vec(peer, 0..3), vec(dedicated, 0..3), vec(service, 0..3), vec(text(), 0..3), drift);
+    let finding = vec(text(), 5).prop_map(|mut texts| FindingStatus {
+        code: texts.pop().unwrap(),
+        severity: texts.pop().unwrap(),
+        subject: texts.pop().unwrap(),
+        text: texts.pop().unwrap(),
+        remedy: texts.pop().unwrap(),
+    });
+    let found = (vec(text(), 0..3), drift, vec(finding, 0..3));
+    let lists = (vec(peer, 0..3), vec(dedicated, 0..3), vec(service, 0..3), found);
     (vec(of(text()), 4), of(address()), any::<[u32; 2]>(), lists)
         .prop_map(|(mut texts, node_ip, [peer_count, service_count], lists)| {
-            let (peers, dedicated_services, services, obstacles, drift) = lists;
+            let (peers, dedicated_services, services, (obstacles, drift, findings)) = lists;
             StatusSnapshot {
                 interface: texts.pop().flatten(),
                 node_ip,
@@ -208,6 +216,7 @@ fn status() -> BoxedStrategy<StatusSnapshot> {
                 services,
                 obstacles,
                 drift,
+                findings,
             }
         })
         .boxed()
@@ -302,7 +311,7 @@ pub(crate) fn response() -> BoxedStrategy<Response> {
         service,
         issued(),
         vec(edge_peer, 0..3).prop_map(|peers| Response::EdgePeers { peers }),
-        text().prop_map(|message| Response::Err { message }),
+        (text(), of(text())).prop_map(|(message, code)| Response::Err { message, code }),
         hello.prop_map(Response::Hello),
     ]
     .boxed()

@@ -53,7 +53,9 @@ impl Observation {
             while known.next_if(|known| known.public_key < *key).is_some() {}
             let known = known.next_if(|known| known.public_key == *key);
             let healthy = self.healthy.contains(key);
-            if known.is_none() || before.healthy.contains(key) != healthy {
+            // Of a peer that is new nothing is said before its first handshake: until then its health is unknown, and
+            // `false` would make a client give up a peer that was added a moment ago.
+            if before.healthy.contains(key) != healthy {
                 events.push(Event::PeerHealthChanged { pubkey: key.to_base64(), healthy });
             }
             if let (Some(known), Some(endpoint)) = (known.and_then(|known| known.endpoint), peer.endpoint)
@@ -73,4 +75,39 @@ fn find<'a>(peers: &'a [PeerStatus], key: &PublicKey) -> Option<&'a PeerStatus> 
 fn is_healthy(peer: &PeerStatus, now: SystemTime) -> bool {
     // A handshake in the future is one from before the clock was set back.
     peer.last_handshake.is_some_and(|at| now.duration_since(at).is_ok_and(|age| age < HEALTHY) || at > now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(last_handshake: Option<SystemTime>) -> PeerStatus {
+        PeerStatus {
+            public_key: PublicKey::from_bytes([7; 32]),
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            last_handshake,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            keepalive: None,
+        }
+    }
+
+    fn observed(before: &Observation, peers: Vec<PeerStatus>, now: SystemTime) -> Observation {
+        Observation::after(before, Vec::new(), Arc::new(peers), now)
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_peer_before_its_first_handshake() {
+        let now = SystemTime::now();
+        let added = observed(&Observation::default(), vec![peer(None)], now);
+        assert_eq!(added.events_since(&Observation::default()), []);
+
+        let pubkey = PublicKey::from_bytes([7; 32]).to_base64();
+        let answered = observed(&added, vec![peer(Some(now))], now);
+        assert_eq!(answered.events_since(&added), [Event::PeerHealthChanged { pubkey: pubkey.clone(), healthy: true }]);
+
+        let silent = observed(&answered, vec![peer(Some(now))], now + HEALTHY);
+        assert_eq!(silent.events_since(&answered), [Event::PeerHealthChanged { pubkey, healthy: false }]);
+    }
 }

@@ -10,7 +10,9 @@ use crate::{
     contract::Finding,
     desired::{Desired, DeviceScope, SHARED_SERVICE, ServiceRecord},
     ipam::first_host,
-    protocol::{DedicatedServiceStatus, HelloReply, ListedPeers, PROTOCOL_VERSION, ServiceStatus, StatusSnapshot},
+    protocol::{
+        DedicatedServiceStatus, FindingStatus, HelloReply, ListedPeers, PROTOCOL_VERSION, ServiceStatus, StatusSnapshot,
+    },
 };
 
 /// Answers `status` and `hello`.
@@ -74,6 +76,7 @@ impl StatusReader {
             services: services.map(|(name, service)| service_status(desired, name, service)).collect(),
             obstacles: self.obstacles(),
             drift: self.health.drift(),
+            findings: self.findings().into_iter().map(finding_status).collect(),
         }
     }
 
@@ -91,12 +94,23 @@ impl StatusReader {
     }
 }
 
+/// A finding as it travels: words, so that a client of an older release can show those that it does not know.
+fn finding_status(finding: Finding) -> FindingStatus {
+    FindingStatus {
+        code: finding.code.to_string(),
+        severity: finding.severity.to_string(),
+        subject: finding.subject.to_string(),
+        text: finding.text,
+        remedy: finding.remedy,
+    }
+}
+
 fn service_status(desired: &Desired, name: &str, service: &ServiceRecord) -> ServiceStatus {
     ServiceStatus {
         service: name.to_owned(),
         mode: service.mode,
         name: service.network.0.clone(),
-        subnet: service.block.to_string(),
+        subnet: Some(service.block.to_string()),
         attachments: count(desired.members(name).count()),
     }
 }

@@ -139,7 +139,7 @@ fn request(host: &Host, way: Way, number: usize, container: &Namespace) -> Resul
     CONNECTIONS.with_borrow_mut(|connections| {
         let client = connections.entry(host.socket()).or_insert_with(|| host.client());
         match client.call(request).map_err(|error| error.to_string())? {
-            Response::Err { message } => Err(message),
+            Response::Err { message, .. } => Err(message),
             _ => Ok(()),
         }
     })

@@ -34,7 +34,7 @@ struct RefusalHandler {
 impl Handler for RefusalHandler {
     async fn handle(&self, _caller: &Caller, _request: Request, _turn: Turn) -> Response {
         self.closing.cancel();
-        Response::err(&self.reason)
+        Response::err("not_allowed", &self.reason)
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {

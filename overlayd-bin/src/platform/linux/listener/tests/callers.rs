@@ -90,7 +90,7 @@ async fn a_stranger_is_told_why_it_gets_nothing() {
     let socket = dir.path().join("overlayd.sock");
     let daemon = ServingListener::of_another_user(&socket, None).await;
     open_to_all(dir.path(), &socket);
-    let Response::Err { message } = ask_as_stranger(socket, None).await else { panic!() };
+    let Response::Err { message, .. } = ask_as_stranger(socket, None).await else { panic!() };
     assert!(message.contains("not allowed") && message.contains("uid "), "{message}");
     assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
     assert_eq!((daemon.counters.refused.get(), daemon.counters.accepted.get()), (1, 0));
