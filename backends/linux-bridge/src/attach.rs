@@ -6,7 +6,7 @@ use overlayd_core::contract::{self, AttachPlan, Attached, AttachmentId, Error, R
 use overlayd_netlink::{Link, Request, Visitor, link};
 
 use crate::{
-    forwarding::{self},
+    forwarding,
     host::HostContext,
     inside::{self, InnerState},
     interfaces::{ContainerInterface, Uplink, interfaces_of},
@@ -16,7 +16,7 @@ use crate::{
     veth::{HostSide, VethPlan},
 };
 
-/// Plugs the container in as planned, or leaves nothing behind. Returns its process too, where it is known by one.
+/// Plugs the container in as planned, or leaves nothing behind. Returns its process as well, where it is known by one.
 pub(crate) fn attach(
     visitor: &mut Visitor,
     host: &HostContext,
@@ -24,55 +24,86 @@ pub(crate) fn attach(
 ) -> Result<(Attached, Option<OwnedFd>)> {
     check(plan)?;
     if let contract::Target::Address(address) = plan.target {
-        return Ok((surround(host, plan, address)?, None));
+        return Ok((attach_address(host, plan, address)?, None));
     }
-    let target = OpenTarget::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
-    if plan.known.as_ref().is_some_and(|known| *known != target.identity) {
-        return Err(Error::TargetChanged(format!("{} is another container than the one attached", plan.id)));
-    }
-    let owner = LinkOwner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
-    let alias = host.marks.attachment(&owner).ok_or_else(|| id_too_long(&plan.id))?;
+    let target = open_target(host, plan)?;
+    let alias = alias_of(host, plan, &target)?;
     let interfaces = interfaces_of(plan)?;
-    let bridges = interfaces.iter().map(|interface| bridge_of(host, interface)).collect::<Result<Vec<_>>>()?;
-    let leg = |(interface, bridge): (_, &Option<Link>)| {
-        VethPlan::new(interface, &alias, bridge.as_ref().map(|bridge| bridge.index), &host.marks)
-    };
-    let legs: Vec<VethPlan<'_>> = interfaces.iter().zip(&bridges).map(leg).collect();
-    if is_attached(visitor, host, &target, &legs)? {
-        let items = items_of(plan, &interfaces, &host.marks)?;
+    let bridges = bridges_of(host, &interfaces)?;
+    let veths = veth_plans(host, &interfaces, &bridges, &alias);
+    let items = items_of(plan, &interfaces, &host.marks)?;
+    if is_attached(visitor, host, &target, &veths)? {
         let held = host.rules().hold(&plan.id, items);
-        held.inspect_err(|_| unplug_unfenced(host, &plan.id, &legs))?;
-        let_back(host, plan, &interfaces)?;
+        held.inspect_err(|_| unplug_unfenced(host, &plan.id, &veths))?;
+        allow_hairpin(host, plan, &interfaces)?;
     } else {
-        let items = items_of(plan, &interfaces, &host.marks)?;
-        // The fence first: the container's interfaces may send from the moment in which they are there.
+        // The fence stands first: the container can send from the moment in which its interfaces exist.
         host.rules().hold(&plan.id, items)?;
-        let made = make(visitor, host, &target, &legs).and_then(|()| let_back(host, plan, &interfaces));
-        made.inspect_err(|_| undo(host, &plan.id, &legs))?;
-        // A bridge without ports that work is connected by its first one.
-        let waking = bridges.iter().flatten().filter(|bridge| !bridge.is_operational());
-        waking.map(|bridge| bridge.index).try_for_each(|bridge| await_carrier(host, bridge))?;
-        tracing::debug!(container = %plan.id, interfaces = legs.len(), "attached a container");
+        let created = create(visitor, host, &target, &veths).and_then(|()| allow_hairpin(host, plan, &interfaces));
+        created.inspect_err(|_| undo(host, &plan.id, &veths))?;
+        await_bridges(host, &bridges)?;
+        tracing::debug!(container = %plan.id, interfaces = veths.len(), "attached a container");
     }
     let attached = Attached { identity: target.identity.clone(), namespace: None };
     Ok((attached, target.into_process()))
 }
 
-/// Lets a container that has ports of the host reach them itself, where bridged packets come by the host's rules: they then
-/// go back by the bridge port that they came in by. A port that may do so once stays as it is; the rules let nothing else
-/// back.
-fn let_back(shared: &HostContext, plan: &AttachPlan, interfaces: &[ContainerInterface]) -> Result<()> {
-    let bridged = |interface: &&ContainerInterface| matches!(interface.uplink, Uplink::Network(_));
-    for interface in interfaces.iter().filter(bridged).filter(|_| !plan.ports.is_empty()) {
-        if let Some(link) = shared.link(interface.host_name.as_str())? {
-            shared.rtnl.run(link::change(link.index).hairpin().request())?;
+/// Opens the container, which must be the one that was attached under this id before, if one was.
+fn open_target(host: &HostContext, plan: &AttachPlan) -> Result<OpenTarget> {
+    let target = OpenTarget::open(&plan.target, host.rtnl.netns().id(), &host.boot)?;
+    match &plan.known {
+        Some(known) if *known != target.identity => {
+            Err(Error::TargetChanged(format!("{} is another container than the one attached", plan.id)))
+        }
+        _ => Ok(target),
+    }
+}
+
+/// The alias by which a later run recognises the container's interfaces.
+fn alias_of(host: &HostContext, plan: &AttachPlan, target: &OpenTarget) -> Result<String> {
+    let owner = LinkOwner { id: plan.id.clone(), start: target.start(), netns: target.netns.id().inode };
+    host.marks.attachment(&owner).ok_or_else(|| id_too_long(&plan.id))
+}
+
+/// The bridge of each interface, in their order; `None` for a routed one.
+fn bridges_of(host: &HostContext, interfaces: &[ContainerInterface]) -> Result<Vec<Option<Link>>> {
+    interfaces.iter().map(|interface| bridge_of(host, interface)).collect()
+}
+
+fn veth_plans<'a>(
+    host: &HostContext,
+    interfaces: &'a [ContainerInterface],
+    bridges: &[Option<Link>],
+    alias: &'a str,
+) -> Vec<VethPlan<'a>> {
+    let pairs = interfaces.iter().zip(bridges);
+    pairs
+        .map(|(interface, bridge)| {
+            VethPlan::new(interface, alias, bridge.as_ref().map(|bridge| bridge.index), &host.marks)
+        })
+        .collect()
+}
+
+/// Lets a container that publishes ports reach them itself. Where `br_netfilter` passes bridged packets through the host's
+/// rules, such a packet is translated on the bridge and has to leave by the port it came in by, which a bridge refuses
+/// without hairpin mode. The rules of the bridge let nothing else back, so the mode may stay on.
+fn allow_hairpin(host: &HostContext, plan: &AttachPlan, interfaces: &[ContainerInterface]) -> Result<()> {
+    if plan.ports.is_empty() {
+        return Ok(());
+    }
+    for interface in interfaces {
+        if matches!(interface.uplink, Uplink::Routed { .. }) {
+            continue;
+        }
+        if let Some(link) = host.link(interface.host_name.as_str())? {
+            host.rtnl.run(link::change(link.index).hairpin().request())?;
         }
     }
     Ok(())
 }
 
-/// Puts a fence around an address that is not in a container of ours, and has the ports lead to it.
-fn surround(host: &HostContext, plan: &AttachPlan, address: IpAddr) -> Result<Attached> {
+/// Puts a fence around an address that is in no container of this host, and has the ports lead to it.
+fn attach_address(host: &HostContext, plan: &AttachPlan, address: IpAddr) -> Result<Attached> {
     let identity = TargetIdentity(address.to_string());
     if plan.known.as_ref().is_some_and(|known| *known != identity) {
         return Err(Error::TargetChanged(format!("{} had another address than {address}", plan.id)));
@@ -81,26 +112,27 @@ fn surround(host: &HostContext, plan: &AttachPlan, address: IpAddr) -> Result<At
     Ok(Attached { identity, namespace: None })
 }
 
-/// Whether the container is plugged in as planned already. Where it is so but for some of it, all of ours under these
-/// names is cleared away.
-fn is_attached(visitor: &mut Visitor, host: &HostContext, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<bool> {
-    let found = legs.iter().map(|leg| leftover(host, leg)).collect::<Result<Vec<_>>>()?;
+/// Whether the container is plugged in as planned already. If only some of it is as planned, every interface of this
+/// instance under these names is deleted, so that the attach starts from nothing.
+fn is_attached(visitor: &mut Visitor, host: &HostContext, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<bool> {
+    let found = veths.iter().map(|veth| leftover(host, veth)).collect::<Result<Vec<_>>>()?;
     let pairs: Vec<(&VethPlan<'_>, &Link)> =
-        legs.iter().zip(&found).filter_map(|(leg, link)| Some((leg, link.as_ref()?))).collect();
-    let outside = pairs.len() == legs.len() && pairs.iter().all(|(leg, link)| leg.is_outside(link));
+        veths.iter().zip(&found).filter_map(|(veth, link)| Some((veth, link.as_ref()?))).collect();
+    let outside = pairs.len() == veths.len() && pairs.iter().all(|(veth, link)| veth.is_outside(link));
     if outside && inside::compare(visitor, target, &pairs)?.iter().all(|inner| *inner == InnerState::AsPlanned) {
-        pairs.iter().try_for_each(|(leg, link)| finish(host, leg, link))?;
+        pairs.iter().try_for_each(|(veth, link)| finish(host, veth, link))?;
         return Ok(true);
     }
     pairs.iter().try_for_each(|(_, link)| host.delete(link.index))?;
     Ok(false)
 }
 
-/// What bears the name of the host's end already: nothing, or a link of ours that may be kept or replaced.
-fn leftover(host: &HostContext, leg: &VethPlan<'_>) -> Result<Option<Link>> {
-    let name = leg.plan.host_name.as_str();
+/// The link that has the name of the host's end already, if it is this instance's and may be kept or replaced.
+fn leftover(host: &HostContext, veth: &VethPlan<'_>) -> Result<Option<Link>> {
+    let name = veth.plan.host_name.as_str();
     let Some(link) = host.link(name)? else { return Ok(None) };
     if host.marks.is_reaped(&link) {
+        // Its deletion may be pending for some milliseconds more, and the name is free only after that.
         host.reaper.finish()?;
         return host.link(name);
     }
@@ -108,38 +140,52 @@ fn leftover(host: &HostContext, leg: &VethPlan<'_>) -> Result<Option<Link>> {
     if ours { Ok(Some(link)) } else { Err(host.taken(&link)) }
 }
 
-fn make(visitor: &mut Visitor, shared: &HostContext, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<()> {
-    for leg in legs {
-        let creation = leg.creation(&target.netns, shared.marks.live_group());
-        shared.rtnl.run(creation).map_err(|error| match error.is_present() {
-            // The host's end is known to be free.
-            true => {
-                Error::Conflict { what: format!("{} in {target}", leg.plan.name), by: "the container itself".into() }
-            }
-            false => error.into(),
-        })?;
+fn create(visitor: &mut Visitor, host: &HostContext, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<()> {
+    for veth in veths {
+        let creation = veth.creation(&target.netns, host.marks.live_group());
+        host.rtnl.run(creation).map_err(|error| creation_error(error, veth, target))?;
     }
-    let outer = inside::configure(visitor, target, legs)?;
-    let gone = |error: overlayd_netlink::Error| match error.is_absent() {
-        true => Error::TargetGone(format!("{target} ended, and its interfaces with it")),
-        false => error.into(),
-    };
-    for (leg, index) in legs.iter().zip(&outer) {
-        complete(shared, leg, *index, Vec::new())?.map_err(gone)?;
+    let outer = inside::configure(visitor, target, veths)?;
+    for (veth, index) in veths.iter().zip(&outer) {
+        complete(host, veth, *index, Vec::new())?.map_err(|error| completion_error(error, target))?;
     }
     target.check_alive()?;
-    outer.iter().try_for_each(|index| await_carrier(shared, *index))
+    outer.iter().try_for_each(|index| await_carrier(host, *index))
+}
+
+/// The host's end is known to be free, so that what exists already can only be the container's.
+fn creation_error(error: overlayd_netlink::Error, veth: &VethPlan<'_>, target: &OpenTarget) -> Error {
+    if error.is_present() {
+        let what = format!("{} in {target}", veth.plan.name);
+        return Error::Conflict { what, by: "the container itself".into() };
+    }
+    error.into()
+}
+
+/// The kernel deletes both ends of a veth pair when the namespace of one of them ends.
+fn completion_error(error: overlayd_netlink::Error, target: &OpenTarget) -> Error {
+    if error.is_absent() {
+        return Error::TargetGone(format!("{target} ended, and its interfaces with it"));
+    }
+    error.into()
+}
+
+/// A bridge whose ports were all without carrier has none itself; its first working port connects it.
+fn await_bridges(host: &HostContext, bridges: &[Option<Link>]) -> Result<()> {
+    let without_carrier = bridges.iter().flatten().filter(|bridge| !bridge.is_operational());
+    without_carrier.map(|bridge| bridge.index).try_for_each(|index| await_carrier(host, index))
 }
 
 /// Waits until the kernel has noticed that both ends of an interface, or a bridge, are connected, some tenth of a
 /// millisecond after they were. Until then they drop packets, and a container whose first one is lost waits a second.
-fn await_carrier(shared: &HostContext, index: u32) -> Result<()> {
+fn await_carrier(host: &HostContext, index: u32) -> Result<()> {
     for _ in 0..inside::LOOKS {
-        let Some(link) = shared.rtnl.link(index)? else { return Ok(()) };
-        let other = shared.rtnl.other_end(&link)?;
+        let Some(link) = host.rtnl.link(index)? else { return Ok(()) };
+        let other = host.rtnl.other_end(&link)?;
         if link.is_operational() && other.is_none_or(|link| link.is_operational()) {
-            // The kernel says so a moment before it is, inside a lock that this request, which changes nothing, awaits.
-            return Ok(shared.rtnl.run(link::change(index).request())?);
+            // The kernel sets the flag under the RTNL lock, a moment before packets pass. This request changes nothing: it
+            // waits for the same lock, and so until packets pass.
+            return Ok(host.rtnl.run(link::change(index).request())?);
         }
         std::thread::sleep(inside::PAUSE);
     }
@@ -147,58 +193,58 @@ fn await_carrier(shared: &HostContext, index: u32) -> Result<()> {
     Ok(())
 }
 
-/// Completes the host's end that is there already.
-fn finish(shared: &HostContext, leg: &VethPlan<'_>, link: &Link) -> Result<()> {
+/// Completes the host's end of an interface that exists already.
+fn finish(host: &HostContext, veth: &VethPlan<'_>, link: &Link) -> Result<()> {
     let mut also = Vec::new();
-    if let HostSide::Bridge(bridge) = leg.home
+    if let HostSide::Bridge(bridge) = veth.home
         && link.master != Some(bridge)
     {
         also.push(link::change(link.index).master(bridge).request());
     }
-    if link.mtu != u32::from(leg.plan.mtu) {
-        also.push(link::change(link.index).mtu(leg.plan.mtu.into()).request());
+    if link.mtu != u32::from(veth.plan.mtu) {
+        also.push(link::change(link.index).mtu(veth.plan.mtu.into()).request());
     }
-    Ok(complete(shared, leg, link.index, also)??)
+    Ok(complete(host, veth, link.index, also)??)
 }
 
 fn complete(
-    shared: &HostContext,
-    leg: &VethPlan<'_>,
+    host: &HostContext,
+    veth: &VethPlan<'_>,
     index: u32,
     also: Vec<Request>,
 ) -> Result<overlayd_netlink::Result<()>> {
-    if matches!(leg.plan.uplink, Uplink::Routed { .. }) && leg.plan.address.addr().is_ipv6() {
-        forwarding::pass_from_leg(shared.rtnl.netns(), leg.plan.host_name.as_str())?;
+    if matches!(veth.plan.uplink, Uplink::Routed { .. }) && veth.plan.address.addr().is_ipv6() {
+        forwarding::pass_from_leg(host.rtnl.netns(), veth.plan.host_name.as_str())?;
     }
-    Ok(shared.rtnl.run_all(also.into_iter().chain(leg.outside(index))))
+    Ok(host.rtnl.run_all(also.into_iter().chain(veth.outside(index))))
 }
 
 /// Unplugs a container whose fence is gone and was not to be put up again. The pass that can plugs it in again.
-fn unplug_unfenced(host: &HostContext, id: &AttachmentId, legs: &[VethPlan<'_>]) {
+fn unplug_unfenced(host: &HostContext, id: &AttachmentId, veths: &[VethPlan<'_>]) {
     let standing = host.rules().standing();
     match standing {
         Ok(standing) if standing.contains(id) => {}
         Ok(_) => {
             tracing::error!(container = %id, "unplugged: its fence is gone, and cannot be put up at the moment");
-            unplug(host, legs);
+            unplug(host, veths);
         }
         Err(error) => tracing::warn!(container = %id, %error, "whether its fence stands is not to be seen"),
     }
 }
 
 /// Takes away what a failed attach made.
-fn undo(host: &HostContext, id: &AttachmentId, legs: &[VethPlan<'_>]) {
-    unplug(host, legs);
+fn undo(host: &HostContext, id: &AttachmentId, veths: &[VethPlan<'_>]) {
+    unplug(host, veths);
     if let Err(error) = host.rules().release(id) {
         tracing::warn!(container = %id, %error, "the rules of a failed attach are not undone");
     }
 }
 
-fn unplug(host: &HostContext, legs: &[VethPlan<'_>]) {
-    for leg in legs {
-        let removed = leftover(host, leg).and_then(|link| link.map_or(Ok(()), |link| host.delete(link.index)));
+fn unplug(host: &HostContext, veths: &[VethPlan<'_>]) {
+    for veth in veths {
+        let removed = leftover(host, veth).and_then(|link| link.map_or(Ok(()), |link| host.delete(link.index)));
         if let Err(error) = removed {
-            tracing::warn!(interface = %leg.plan.host_name, %error, "could not be taken away");
+            tracing::warn!(interface = %veth.plan.host_name, %error, "could not be taken away");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Makes the host pass packets on between interfaces, no further than needed, and stop when nobody needs it.
+//! Makes the host pass packets on between interfaces, no further than needed, and stop when no network needs it.
 //!
 //! IPv4 has one switch, `ip_forward`. IPv6 asks the interface by which a packet arrives (`force_forwarding`, kernel 6.17)
 //! or else one switch, `conf/all/forwarding`, which also makes the host a router that ignores router advertisements on
@@ -54,7 +54,7 @@ pub(crate) fn hold_ipv6(settings: &mut HostSettings, switch: Ipv6Switch, arrivin
     }
 }
 
-/// Passes on IPv6 packets that arrive by an interface of ours, for as long as it exists.
+/// Passes on IPv6 packets that arrive by an interface of this instance, for as long as it exists.
 pub(crate) fn pass_from(settings: &HostSettings, switch: Ipv6Switch, interface: &str) -> contract::Result<()> {
     match switch {
         Ipv6Switch::PerInterface => settings.write(&force_forwarding(interface), "1"),
@@ -89,7 +89,7 @@ fn hold_all_ipv6(settings: &mut HostSettings) -> contract::Result<()> {
             Some("0") => hosts.push(own),
             _ => settings.keep(&own)?,
         }
-        // 2 accepts router advertisements on a router, too: none is lost while the switch turns everything around.
+        // 2 accepts router advertisements even on a router: none is lost while the switch turns everything around.
         if settings.read(&advertised)?.as_deref() == Some("1") {
             settings.hold(&advertised, "2")?;
         }

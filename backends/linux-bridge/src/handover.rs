@@ -1,7 +1,10 @@
 //! How a successor takes over: the daemon's rules are the only thing here that one process holds and another cannot change.
 
 use async_trait::async_trait;
-use overlayd_core::contract::{Error, Handover, HandoverOutcome, HandoverPart, Result};
+use overlayd_core::{
+    contract::{Error, Handover, HandoverOutcome, HandoverPart, Result},
+    sync::run_blocking,
+};
 
 use crate::LinuxBridge;
 
@@ -9,7 +12,10 @@ use crate::LinuxBridge;
 impl Handover for LinuxBridge {
     /// Releases the tables. They stay as they are, so that packets pass as before and the fences stand.
     async fn prepare(&self) -> Result<Vec<HandoverPart>> {
-        self.let_go().await?;
+        // A held table belongs to the netlink socket that made it: closing that socket releases it, and only then can the
+        // successor claim it.
+        let host = self.host.clone();
+        run_blocking("release the nftables tables", move || host.rules().release_tables()).await?;
         Ok(Vec::new())
     }
 

@@ -76,7 +76,7 @@ impl HostContext {
         Ok(())
     }
 
-    /// That a link of somebody else has a name we need.
+    /// The conflict with a link of another program that has a name this instance needs.
     pub(crate) fn taken(&self, link: &Link) -> Error {
         let kind = link.kind.as_deref().unwrap_or("device");
         let by = match link.alias.as_deref() {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{Error, Result};
-use overlayd_netlink::{Link, OrAbsent, Rtnl, Visitor, link, sysctl};
+use overlayd_netlink::{Link, OrAbsent, Route, Rtnl, Visitor, link, sysctl};
 
 use crate::{
     target::OpenTarget,
@@ -26,58 +26,64 @@ pub(crate) enum InnerState {
 
 /// Makes the inner ends usable: addresses, routes, up. Nothing of the container's own is replaced. Returns the indexes
 /// of their other ends, on the host.
-pub(crate) fn configure(visitor: &mut Visitor, target: &OpenTarget, legs: &[VethPlan<'_>]) -> Result<Vec<u32>> {
-    let among = if legs.len() > 1 { LinkCount::Several } else { LinkCount::Single };
-    let work = || -> Result<Vec<u32>> {
-        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting)?;
-        let mut requests = vec![link::up("lo")];
-        let mut outer = Vec::with_capacity(legs.len());
-        for leg in legs {
-            let name = leg.plan.name.as_str();
-            let lost = || Error::TargetGone(format!("{target} lost {name}"));
-            let link = rtnl.link(name)?.ok_or_else(lost)?;
-            outer.push(link.peer.ok_or_else(lost)?);
-            settle_ipv6(name, leg.plan.address)?;
-            requests.extend(leg.inside(link.index, among));
-        }
-        let done = rtnl.run_all(requests);
-        done.map_err(|error| if error.is_present() { in_the_way(target, error) } else { error.into() })?;
-        legs.iter().try_for_each(|leg| await_address(&rtnl, leg.plan.address.addr()))?;
-        Ok(outer)
-    };
-    visitor.inside(&target.netns, work)?
+pub(crate) fn configure(visitor: &mut Visitor, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<Vec<u32>> {
+    visitor.inside(&target.netns, || configure_here(target, veths))?
 }
 
-/// Looks whether the inner ends are as planned. Where only the MTU differs, that is put right.
+fn configure_here(target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<Vec<u32>> {
+    let count = if veths.len() > 1 { LinkCount::Several } else { LinkCount::Single };
+    let rtnl = target.netns.try_clone().and_then(Rtnl::visiting)?;
+    let mut requests = vec![link::up("lo")];
+    let mut outer = Vec::with_capacity(veths.len());
+    for veth in veths {
+        let name = veth.plan.name.as_str();
+        let link = rtnl.link(name)?.ok_or_else(|| lost(target, name))?;
+        outer.push(link.peer.ok_or_else(|| lost(target, name))?);
+        // Before the address is added: the kernel refuses IPv6 addresses while `disable_ipv6` is set.
+        settle_ipv6(name, veth.plan.address)?;
+        requests.extend(veth.inside(link.index, count));
+    }
+    // One datagram for all interfaces. Each request waits for the RTNL lock by itself.
+    let done = rtnl.run_all(requests);
+    done.map_err(|error| if error.is_present() { in_the_way(target, error) } else { error.into() })?;
+    veths.iter().try_for_each(|veth| await_address(&rtnl, veth.plan.address.addr()))?;
+    Ok(outer)
+}
+
+/// Looks whether the inner ends are as planned. If only the MTU differs, it is corrected.
 pub(crate) fn compare(
     visitor: &mut Visitor,
     target: &OpenTarget,
-    legs: &[(&VethPlan<'_>, &Link)],
+    veths: &[(&VethPlan<'_>, &Link)],
 ) -> Result<Vec<InnerState>> {
-    let work = || -> Result<Vec<InnerState>> {
-        let rtnl = target.netns.try_clone().and_then(Rtnl::visiting)?;
-        let routes = rtnl.routes()?;
-        legs.iter()
-            .map(|(leg, outer)| {
-                let Some(link) = rtnl.link(leg.plan.name.as_str())? else {
-                    return Ok(InnerState::Different);
-                };
-                let addresses = rtnl.addresses(link.index)?;
-                let routed = leg.routes(link.index).iter().all(|planned| {
-                    routes.iter().any(|have| (have.destination, have.gateway) == (planned.destination, planned.gateway))
-                });
-                let has_address = addresses.iter().any(|address| address.net == leg.plan.address);
-                if link.peer != Some(outer.index) || !link.up || !has_address || !routed {
-                    return Ok(InnerState::Different);
-                }
-                if link.mtu != u32::from(leg.plan.mtu) {
-                    rtnl.run(link::change(link.index).mtu(leg.plan.mtu.into()).request())?;
-                }
-                Ok(InnerState::AsPlanned)
-            })
-            .collect()
-    };
-    visitor.inside(&target.netns, work)?
+    visitor.inside(&target.netns, || compare_here(target, veths))?
+}
+
+fn compare_here(target: &OpenTarget, veths: &[(&VethPlan<'_>, &Link)]) -> Result<Vec<InnerState>> {
+    let rtnl = target.netns.try_clone().and_then(Rtnl::visiting)?;
+    let routes = rtnl.routes()?;
+    veths.iter().map(|(veth, outer)| compare_one(&rtnl, &routes, veth, outer)).collect()
+}
+
+fn compare_one(rtnl: &Rtnl, routes: &[Route], veth: &VethPlan<'_>, outer: &Link) -> Result<InnerState> {
+    let Some(link) = rtnl.link(veth.plan.name.as_str())? else { return Ok(InnerState::Different) };
+    let addresses = rtnl.addresses(link.index)?;
+    let has_address = addresses.iter().any(|address| address.net == veth.plan.address);
+    // The gateway tells routes apart. Metric and protocol are the kernel's choice and may differ.
+    let has_routes = veth.routes(link.index).iter().all(|planned| {
+        routes.iter().any(|have| (have.destination, have.gateway) == (planned.destination, planned.gateway))
+    });
+    if link.peer != Some(outer.index) || !link.up || !has_address || !has_routes {
+        return Ok(InnerState::Different);
+    }
+    if link.mtu != u32::from(veth.plan.mtu) {
+        rtnl.run(link::change(link.index).mtu(veth.plan.mtu.into()).request())?;
+    }
+    Ok(InnerState::AsPlanned)
+}
+
+fn lost(target: &OpenTarget, name: &str) -> Error {
+    Error::TargetGone(format!("{target} lost {name}"))
 }
 
 /// Waits until the container takes in packets to its address: the kernel does the last step for IPv6 a moment later, and

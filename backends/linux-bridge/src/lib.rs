@@ -91,12 +91,6 @@ impl LinuxBridge {
         Ok(Self { monitor: Some(Arc::new(monitor)), ..bridge })
     }
 
-    /// Releases the rules, which stay in the kernel, so that another process of the same daemon can change them.
-    pub async fn let_go(&self) -> Result<()> {
-        let host = self.host.clone();
-        run_blocking(ACTION, move || host.rules().let_go()).await
-    }
-
     /// Waits until the links of detached containers are deleted, which happens a little after each detach.
     pub async fn settle(&self) -> Result<()> {
         let host = self.host.clone();

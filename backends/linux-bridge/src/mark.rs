@@ -18,7 +18,7 @@ pub(crate) struct InstanceMarks {
     live: u32,
 }
 
-/// What the alias of a link of ours says.
+/// What the alias of a link of this instance says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LinkMark {
     /// A network's bridge.
@@ -122,12 +122,12 @@ impl InstanceMarks {
         Some(LinkMark::Attachment(LinkOwner { id, start, netns: netns.parse().ok()? }))
     }
 
-    /// Whether it is a container interface of ours whose making was cut off before it got its alias.
+    /// Whether it is a container interface of this instance whose making was cut off before it got its alias.
     pub(crate) fn is_half_made(&self, link: &Link) -> bool {
         link.group == self.live && link.alias.is_none() && link.is_kind("veth")
     }
 
-    /// Whether it is a container interface of ours that only waits for deletion.
+    /// Whether it is a container interface of this instance that only waits for deletion.
     pub(crate) fn is_reaped(&self, link: &Link) -> bool {
         link.group == self.reaped_group()
     }
@@ -138,7 +138,7 @@ impl InstanceMarks {
     }
 
     /// Hardware addresses of a container interface, its own and the host end's. They derive from its address, so that
-    /// whoever remembers that address of an earlier container still reaches the right one.
+    /// a neighbour cache that remembers that address of an earlier container still leads to the right one.
     pub(crate) fn leg_macs(&self, address: IpNet) -> (Mac, Mac) {
         let address = address.addr().to_string();
         let inside = derived_mac(&[b"inside", address.as_bytes()]);

@@ -34,7 +34,7 @@ pub(crate) struct BridgeNetworks {
     switch: Ipv6Switch,
     /// Those this process was told of.
     known: BTreeMap<String, NetworkSpec>,
-    /// Those an earlier run left and nobody spoke of yet, and what that run had put into the rules.
+    /// Those that an earlier run left and the engine has not named yet, and what that run had put into the rules.
     inherited: BTreeSet<String>,
     inherited_elements: NetworkElements,
 }
@@ -112,7 +112,8 @@ impl BridgeNetworks {
     }
 
     fn create(&self, name: &str) -> Result<Link> {
-        let (rtnl, marks) = (&self.host.rtnl, &self.host.marks);
+        let rtnl = &self.host.rtnl;
+        let marks = &self.host.marks;
         let bridge = NewBridge { name, mac: Some(marks.bridge_mac(name)), group: marks.network_group() };
         rtnl.run(bridge.request())?;
         tracing::info!(network = name, "created a network");
@@ -200,7 +201,7 @@ impl BridgeNetworks {
     }
 }
 
-/// The addresses of the bridge. A network with IPv6 has a link-local one of ours: without any the host does not look for
+/// The addresses of the bridge. A network with IPv6 has a link-local one of a fixed value: without any the host does not look for
 /// containers that packets are passed on to, and the kernel's own takes a second to become usable.
 fn addresses(plan: &NetworkPlan, mac: Mac) -> Vec<IpNet> {
     let mut wanted = plan.gateways.clone();

@@ -1,4 +1,4 @@
-//! What the host has of ours.
+//! What this instance has on the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ fn attachments(host: &HostContext, links: &[Link]) -> Result<Vec<ObservedAttachm
             alive.entry(id).or_insert(true);
         }
     }
-    // Held no longer than this: whoever attaches waits for it.
+    // Held no longer than this: attaches wait for the lock.
     let mut rules = host.rules();
     let standing: BTreeSet<AttachmentId> = rules.standing()?.into_iter().collect();
     // Without its fence and ports an attachment is not what was asked for, and has to be made again.

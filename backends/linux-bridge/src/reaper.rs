@@ -39,9 +39,19 @@ struct ReaperState {
     given: u64,
     /// How many of those are deleted.
     done: u64,
-    /// How many somebody waits for.
+    /// Up to which count a caller waits for deletions.
     awaited: u64,
     ending: bool,
+}
+
+impl ReaperState {
+    fn is_idle(&self) -> bool {
+        self.given == self.done && !self.ending
+    }
+
+    fn is_unhurried(&self) -> bool {
+        self.awaited <= self.done && !self.ending
+    }
 }
 
 impl ReaperShared {
@@ -55,8 +65,7 @@ impl LinkReaper {
     pub(crate) fn start(rtnl: Arc<Rtnl>, group: u32) -> std::io::Result<Self> {
         let shared = Arc::new(ReaperShared::default());
         let own = shared.clone();
-        let work = move || serve(&own, &rtnl, group);
-        let thread = std::thread::Builder::new().name("link-reaper".into()).spawn(work)?;
+        let thread = std::thread::Builder::new().name("link-reaper".into()).spawn(move || serve(&own, &rtnl, group))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -72,8 +81,7 @@ impl LinkReaper {
         let wanted = state.given;
         state.awaited = state.awaited.max(wanted);
         self.shared.changed.notify_all();
-        let pending = |state: &mut ReaperState| state.done < wanted;
-        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, pending);
+        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| state.done < wanted);
         match unpoisoned(waited).1.timed_out() {
             true => Err(Error::Deadline { what: "deleting links out of service".into(), after: PATIENCE }),
             false => Ok(()),
@@ -95,6 +103,7 @@ fn serve(shared: &ReaperShared, rtnl: &Rtnl, group: u32) {
     while let Some(given) = gathered(shared) {
         match rtnl.run(link::delete_group(group)).or_absent() {
             Ok(_) => {
+                // What was given after `gathered` counts for the next round: it may have joined the group too late.
                 shared.state().done = given;
                 shared.changed.notify_all();
             }
@@ -108,19 +117,17 @@ fn serve(shared: &ReaperShared, rtnl: &Rtnl, group: u32) {
     }
 }
 
-/// Waits for links to delete and then for a little more of them, unless somebody is in a hurry. `None` at the end.
+/// Waits for links to delete and then a little for more of them, unless a caller waits. `None` at the end.
 fn gathered(shared: &ReaperShared) -> Option<u64> {
-    let idle = |state: &mut ReaperState| state.given == state.done && !state.ending;
-    let state = unpoisoned(shared.changed.wait_while(shared.state(), idle));
-    let calm = |state: &mut ReaperState| state.awaited <= state.done && !state.ending;
-    let waited = unpoisoned(shared.changed.wait_timeout_while(state, GATHER, calm));
+    let state = unpoisoned(shared.changed.wait_while(shared.state(), |state| state.is_idle()));
+    // A caller that waits for its deletion should not wait for company as well.
+    let waited = unpoisoned(shared.changed.wait_timeout_while(state, GATHER, |state| state.is_unhurried()));
     let state = waited.0;
     (state.given != state.done).then_some(state.given)
 }
 
 /// Waits before another attempt; true when there is none because the daemon ends.
 fn pause(shared: &ReaperShared) -> bool {
-    let running = |state: &mut ReaperState| !state.ending;
-    let waited = shared.changed.wait_timeout_while(shared.state(), RETRY, running);
+    let waited = shared.changed.wait_timeout_while(shared.state(), RETRY, |state| !state.ending);
     unpoisoned(waited).0.ending
 }

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::mark::InstanceMarks;
 
-/// How often a change is made again because somebody else changed the ruleset at the same time.
+/// How often a change is made again because another program changed the ruleset at the same time.
 const ATTEMPTS: usize = 32;
 
 /// Whether others may take our tables away.
@@ -85,7 +85,8 @@ pub(crate) struct NftRules {
 impl NftRules {
     /// For the calling thread's network namespace, with what an earlier run left there.
     pub(crate) fn here(marks: &InstanceMarks, protection: TableProtection) -> contract::Result<Self> {
-        let (nft, names) = (Nft::here()?, TableLayout::new(marks));
+        let nft = Nft::here()?;
+        let names = TableLayout::new(marks);
         let netns = Netns::current()?;
         let (elements, store, installed) = (NetworkElements::default(), ElementStore::default(), None);
         let obstacles = obstacles::KnownBarriers::default();
@@ -123,7 +124,7 @@ impl NftRules {
         }
     }
 
-    /// The attachments that have in the ruleset what they need. None of them where somebody took it away.
+    /// The attachments that have in the ruleset what they need. None of them once another program took it away.
     pub(crate) fn standing(&mut self) -> contract::Result<Vec<AttachmentId>> {
         let generation = self.nft.generation()?;
         let ours = self.installed.as_ref().is_some_and(|(_, then)| *then == generation);
@@ -132,9 +133,9 @@ impl NftRules {
         Ok(if stands { self.store.owners().cloned().collect() } else { Vec::new() })
     }
 
-    /// Lets go of the tables, which stay as they are, so that another process of this daemon can hold them. The next change
+    /// Releases the tables, which stay in the kernel as they are, so that another process of this daemon can hold them. The next change
     /// of ours takes them back.
-    pub(crate) fn let_go(&mut self) -> contract::Result<()> {
+    pub(crate) fn release_tables(&mut self) -> contract::Result<()> {
         self.nft = self.netns.run(Nft::here)??;
         self.installed = None;
         Ok(())
@@ -182,7 +183,7 @@ impl NftRules {
         self.elements.clone()
     }
 
-    /// Makes the tables hold exactly this for networks. Where nobody changed the ruleset since our last change, only the
+    /// Makes the tables hold exactly this for networks. As long as no other program changed the ruleset, only the
     /// difference is sent; else the whole tables are replaced, in one step.
     pub(crate) fn install(&mut self, wanted: &NetworkElements) -> contract::Result<()> {
         self.elements = wanted.clone();
@@ -208,7 +209,7 @@ impl NftRules {
         if self.store.is_empty() { self.tidy() } else { self.install(&NetworkElements::default()) }
     }
 
-    /// Removes the tables where nobody needs them.
+    /// Removes the tables once nothing needs them.
     fn tidy(&mut self) -> contract::Result<()> {
         if !self.store.is_empty() || self.elements != NetworkElements::default() {
             return Ok(());
@@ -228,11 +229,12 @@ impl NftRules {
         Err(self.overtaken())
     }
 
-    /// Brings the attachment's elements into the sets, or the whole tables where somebody changed the ruleset.
+    /// Brings the attachment's elements into the sets, or the whole tables if another program changed the ruleset.
     fn change(&mut self, id: &AttachmentId, items: &BTreeSet<RuleItem>) -> contract::Result<()> {
         let change = self.store.change(id, items)?;
         occupied::check(&self.netns, &change.new)?;
-        // A change says which generation it is for, so that nobody has to ask before.
+        // A change says which generation it is for, so that one request is enough: the kernel refuses it if
+        // another program has committed since.
         if let (false, Some((_, then))) = (change.is_empty(), self.installed.as_ref())
             && self.make(&change, *then)?
         {
@@ -261,7 +263,7 @@ impl NftRules {
         self.commit(transaction, generation)
     }
 
-    /// Whether the change is made; otherwise somebody else was faster, or the kernel is to be asked for less.
+    /// Whether the change is made; otherwise another program was faster, or the kernel is to be asked for less.
     fn commit(&mut self, change: Transaction, generation: u32) -> contract::Result<bool> {
         let action = format!("change nftables table {}", self.names.table);
         let outcome = match self.nft.commit(change, generation, &action) {
@@ -282,7 +284,7 @@ impl NftRules {
         Ok(true)
     }
 
-    /// Holds the tables that an earlier process of this daemon left, so that nobody takes them away meanwhile.
+    /// Holds the tables that an earlier process of this daemon left, so that no other program can delete them.
     fn claim(&self) -> contract::Result<()> {
         let orphaned = |(place, tenure)| (tenure == Some(Tenure::Orphaned)).then_some(place);
         let orphans: Vec<TableKind> = self.tenures()?.into_iter().filter_map(orphaned).collect();

@@ -32,7 +32,7 @@ struct ChangedSetting {
     /// Path under `/proc/sys/net`.
     setting: String,
     before: String,
-    /// What it is while we need it; `None` where another change of ours has the side effect of losing it.
+    /// What it is while we need it; `None` where another change of this crate has the side effect of losing it.
     ours: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl HostSettings {
         Ok(sysctl::read(&self.netns, setting)?)
     }
 
-    /// Writes a setting that ends with what it belongs to, such as an interface of ours.
+    /// Writes a setting that ends with what it belongs to, such as an interface of this instance.
     pub(crate) fn write(&self, setting: &str, value: &str) -> contract::Result<()> {
         Ok(sysctl::write(&self.netns, setting, value)?)
     }
@@ -95,7 +95,7 @@ impl HostSettings {
         self.memory.changed.iter().any(|changed| changed.setting == setting)
     }
 
-    /// Puts everything back, the last change first. What somebody else changed since is left to them.
+    /// Puts everything back, the last change first. What another program changed since stays as it is.
     pub(crate) fn restore(&mut self) -> contract::Result<()> {
         while let Some(changed) = self.memory.changed.last() {
             let now = self.read(&changed.setting)?;

@@ -91,7 +91,7 @@ impl OpenTarget {
         self.process.map(|process| process.pidfd)
     }
 
-    /// Fails if the container ended meanwhile. Its namespace may then live on only because we hold it.
+    /// Fails if the container has ended. Its namespace may then live on only because we hold it.
     pub(crate) fn check_alive(&self) -> contract::Result<()> {
         match &self.process {
             Some(process) if process.has_ended()? => {

@@ -82,7 +82,8 @@ impl<'a> VethPlan<'a> {
             // An interface without any address fails even the loose check.
             address::ensure(index, IpNet::from(source)),
             route::replace(&route),
-            // Who is at the other end is known, so nobody asks; in IPv6 nobody could.
+            // The neighbour is known. Without this entry the kernel would ask for it, and the container has no on-link
+            // address to answer IPv6 solicitations with.
             neighbour::pin(index, address, self.inside_mac),
         ]
     }
@@ -97,7 +98,7 @@ impl<'a> VethPlan<'a> {
         let connected = if self.bridge().is_some() { PrefixRoute::Connected } else { PrefixRoute::None };
         let mut requests = Vec::new();
         if self.plan.address.addr().is_ipv4() && self.plan.mtu >= LEAST_IPV6_MTU {
-            // Nobody asked for IPv6 here, and the kernel would try out and announce an address of its own for seconds.
+            // The plan has no IPv6 here. The kernel would generate an address and run duplicate detection for seconds.
             requests.push(link::change(index).no_link_local().request());
         }
         requests.extend([address::add(index, self.plan.address, connected), change.request()]);
@@ -139,7 +140,7 @@ impl<'a> VethPlan<'a> {
     }
 }
 
-/// Whether a container's interface has others of ours beside it. Then packets come by one and go by the other.
+/// Whether a container's interface is one of several. Then packets come by one and go by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkCount {
     Single,

@@ -65,7 +65,7 @@ impl DriftDetector {
         busy: Arc<KeyedLocks<AttachmentId>>,
         signal: DriftSignal,
     ) -> contract::Result<Self> {
-        let mut judge = Self {
+        let mut detector = Self {
             host: shared,
             busy,
             signal,
@@ -77,8 +77,8 @@ impl DriftDetector {
             suspects: BTreeMap::new(),
             rulesets: Vec::new(),
         };
-        judge.look_at_all()?;
-        Ok(judge)
+        detector.look_at_all()?;
+        Ok(detector)
     }
 
     /// Our links, and those of others on our bridges, as they were when the last event was told.
@@ -173,7 +173,7 @@ impl DriftDetector {
         }
     }
 
-    /// Notes a link of others that is on a bridge of ours.
+    /// Notes a link of another program that is on a bridge of this instance.
     fn receive(&mut self, link: Link) {
         if link.master.is_some_and(|master| self.known.contains_key(&master)) {
             self.guests.insert(link.index, link);
@@ -191,7 +191,7 @@ impl DriftDetector {
     fn hear_end(&mut self, link: &Link, by: By) {
         let Some(known) = self.forget(link.index) else { return };
         if by != By::Us && !self.host.marks.is_reaped(link) {
-            // Nobody else can make it whole again, so there is nothing to wait for.
+            // Only this daemon can make it again, so there is nothing to wait for.
             self.tell(&known, InterfaceChange::Deleted);
         }
     }
@@ -260,7 +260,7 @@ fn same(before: &Link, now: &Link) -> bool {
     (before.up, before.master, &before.name) == (now.up, now.master, &now.name)
 }
 
-/// What is wrong with a link of ours, as far as it shows on the link. One without a mark is being made.
+/// What is wrong with a link of this instance, as far as the link shows it. One without a mark is being made.
 fn wrong(link: &Link, marks: &InstanceMarks, known: &HashMap<u32, Link>) -> Option<InterfaceChange> {
     link.alias.as_ref()?;
     let is_network = |index| known.get(&index).is_some_and(|master| marks.is_network(master));

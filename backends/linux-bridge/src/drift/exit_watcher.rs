@@ -72,7 +72,7 @@ impl ExitWatcher {
 }
 
 impl WatchedProcesses {
-    /// Closing the pidfd takes it off the list of `epoll`, as nobody has a copy.
+    /// Closing the pidfd takes it off the list of `epoll`, as there is no other copy of the descriptor.
     fn forget(&mut self, id: &AttachmentId) {
         if let Some(number) = self.numbers.remove(id) {
             self.processes.remove(&number);

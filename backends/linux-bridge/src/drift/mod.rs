@@ -35,7 +35,7 @@ use crate::host::HostContext;
 const BREATH: Duration = Duration::from_millis(2);
 /// How long to wait after events could not be read.
 const RETRY: Duration = Duration::from_secs(1);
-/// What the descriptors stand for in the answers of `epoll`; the mourner's numbers begin after them.
+/// What the descriptors stand for in the answers of `epoll`; the numbers of processes begin after them.
 const NETWORK: u64 = 0;
 const ALARM: u64 = 1;
 const FIRST_PROCESS: u64 = 2;
@@ -43,8 +43,8 @@ const FIRST_PROCESS: u64 = 2;
 /// The thread; it ends with this value.
 #[derive(Debug)]
 pub(crate) struct DriftMonitor {
-    ears: Arc<Mutex<EventReader>>,
-    mourner: Arc<ExitWatcher>,
+    reader: Arc<Mutex<EventReader>>,
+    exits: Arc<ExitWatcher>,
     stopping: Arc<AtomicBool>,
     alarm: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
@@ -59,7 +59,7 @@ impl DriftMonitor {
     ) -> contract::Result<Self> {
         // First listened, then looked: so nothing is missed between the two.
         let watch = Watch::here(host.rtnl.own_changes().clone())?;
-        let judge = DriftDetector::new(host, busy, signal.clone())?;
+        let detector = DriftDetector::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
             let alarm = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -68,38 +68,41 @@ impl DriftMonitor {
             };
             watch.descriptors().into_iter().try_for_each(|descriptor| readable(descriptor, NETWORK))?;
             readable(alarm.as_fd(), ALARM)?;
-            let mourner = Arc::new(ExitWatcher::new(epoll.clone(), signal, FIRST_PROCESS));
+            let exits = Arc::new(ExitWatcher::new(epoll.clone(), signal, FIRST_PROCESS));
             let stopping = Arc::new(AtomicBool::new(false));
             let stop = StopSignal { asked: stopping.clone(), alarm: alarm.clone() };
-            let ears = Arc::new(Mutex::new(EventReader { watch, judge }));
-            let (own_ears, own_mourner) = (ears.clone(), mourner.clone());
-            let work = move || serve(&epoll, &own_ears, &own_mourner, &stop);
-            let thread = std::thread::Builder::new().name("host-watch".into()).spawn(work)?;
-            Ok(Self { ears, mourner, stopping, alarm, thread: Some(thread) })
+            let reader = Arc::new(Mutex::new(EventReader { watch, detector }));
+            let thread_reader = reader.clone();
+            let thread_exits = exits.clone();
+            let thread = std::thread::Builder::new()
+                .name("host-watch".into())
+                .spawn(move || serve(&epoll, &thread_reader, &thread_exits, &stop))?;
+            Ok(Self { reader, exits, stopping, alarm, thread: Some(thread) })
         };
         start().map_err(|e| Error::host("start the thread that watches the host", e))
     }
 
     /// Our links as they are now, and those of others on our bridges. The kernel is asked only for what it has told and
-    /// nobody has read yet: listing links takes it long where there are many, and whoever changes one waits meanwhile.
+    /// was not read yet: listing many links takes long, and
+    /// holds the RTNL lock that every change of a link waits for.
     pub(crate) fn links(&self) -> contract::Result<Vec<Link>> {
-        let mut ears = lock(&self.ears);
-        ears.hear()?;
-        if ears.judge.next_due().is_some() {
+        let mut reader = lock(&self.reader);
+        reader.hear()?;
+        if reader.detector.next_due().is_some() {
             // The thread may wait for what it is not going to hear any more.
             self.ring();
         }
-        ears.judge.links()
+        reader.detector.links()
     }
 
     /// From now on the end of this process is told, once.
     pub(crate) fn watch_process(&self, id: &AttachmentId, pidfd: OwnedFd) {
-        self.mourner.watch(id, pidfd);
+        self.exits.watch(id, pidfd);
     }
 
     /// The attachment is over, and its process of no more concern.
     pub(crate) fn forget_process(&self, id: &AttachmentId) {
-        self.mourner.forget(id);
+        self.exits.forget(id);
     }
 
     fn ring(&self) {
@@ -118,20 +121,20 @@ impl Drop for DriftMonitor {
     }
 }
 
-/// Hears what the kernel tells, for the thread or for whoever wants to know before the thread does.
+/// Hreader what the kernel tells, for the thread or for a caller that needs it sooner.
 #[derive(Debug)]
 struct EventReader {
     watch: Watch,
-    judge: DriftDetector,
+    detector: DriftDetector,
 }
 
 impl EventReader {
-    /// Hears all that was told until now.
+    /// Hreader all that was told until now.
     fn hear(&mut self) -> overlayd_netlink::Result<()> {
         match self.watch.take() {
-            Ok(events) => self.judge.hear_all(events),
+            Ok(events) => self.detector.hear_all(events),
             Err(error) => {
-                self.judge.miss();
+                self.detector.miss();
                 return Err(error);
             }
         }
@@ -139,7 +142,7 @@ impl EventReader {
     }
 }
 
-/// How the thread hears that it is to end, or that something was heard in its place.
+/// How the thread hreader that it is to end, or that something was heard in its place.
 struct StopSignal {
     asked: Arc<AtomicBool>,
     alarm: Arc<OwnedFd>,
@@ -161,11 +164,11 @@ impl StopSignal {
     }
 }
 
-fn serve(epoll: &OwnedFd, ears: &Mutex<EventReader>, mourner: &ExitWatcher, stop: &StopSignal) {
+fn serve(epoll: &OwnedFd, reader: &Mutex<EventReader>, exits: &ExitWatcher, stop: &StopSignal) {
     let mut ready = Vec::with_capacity(64);
     loop {
         ready.clear();
-        let due = lock(ears).judge.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now())));
+        let due = lock(reader).detector.next_due().map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match epoll::wait(epoll, spare_capacity(&mut ready), due.as_ref()) {
             // An interrupted wait is as good as one that found nothing.
             Ok(_) | Err(Errno::INTR) => {}
@@ -178,14 +181,14 @@ fn serve(epoll: &OwnedFd, ears: &Mutex<EventReader>, mourner: &ExitWatcher, stop
             return;
         }
         for event in &ready {
-            mourner.notice(event.data.u64());
+            exits.notice(event.data.u64());
         }
-        let heard = lock(ears).hear();
+        let heard = lock(reader).hear();
         if let Err(error) = heard {
             tracing::warn!(%error, "changes of the host are not noticed at once for the moment");
             stop.pause(RETRY);
         }
-        lock(ears).judge.conclude();
+        lock(reader).detector.conclude();
         stop.pause(BREATH);
     }
 }

@@ -79,7 +79,8 @@ fn addresses(plan: &AttachPlan) -> Vec<IpAddr> {
 }
 
 fn fence_items(interfaces: &[ContainerInterface], fence: &FencePlan, addresses: &[IpAddr]) -> Vec<RuleItem> {
-    let (network, group) = (network_id(&fence.network), group_id(fence));
+    let network = network_id(&fence.network);
+    let group = group_id(fence);
     let in_network = |kind| SetName { kind, of: Some(network.clone()) };
     let bridged = interfaces.iter().filter(|interface| matches!(interface.uplink, Uplink::Network(_)));
     let plugs: Vec<Vec<u8>> = bridged.map(|interface| name(interface.host_name.as_str()).to_vec()).collect();

@@ -20,7 +20,7 @@ const MEMBERS: Pair = [&sets::MEMBERS4, &sets::MEMBERS6];
 const OPEN: Pair = [&sets::OPEN4, &sets::OPEN6];
 const CLOSED: Pair = [&sets::CLOSED4, &sets::CLOSED6];
 
-/// Before whatever accepts, ours or others'.
+/// Before every chain that accepts, of this table or another: a drop here is final, an accept elsewhere would come first.
 const PRIORITY: Priority = Priority::Custom(-20);
 
 const FORWARD: &str = "fence";

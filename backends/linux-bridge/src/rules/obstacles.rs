@@ -1,4 +1,5 @@
-//! Rules of others that may stop what ours let pass: an accept of ours does not overrule a drop of another table.
+//! Rules of other programs that may drop what this daemon accepts: in nftables an accept ends one base chain, a drop ends
+//! all of them.
 
 use overlayd_core::contract::{self, Finding, FindingCode, FindingSubject, Severity};
 use overlayd_netlink::nft::{Barrier, Hook, Loss};

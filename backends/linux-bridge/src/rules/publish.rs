@@ -31,7 +31,7 @@ pub(super) fn rules(rule: &dyn Fn(&str) -> Rule) -> Vec<Rule> {
             rules.push(anywhere(local, ip));
         }
     }
-    // Nobody listens to a stranger who has their own address.
+    // The kernel drops a packet whose source is an address of the receiver, as a martian.
     rules.extend(IpVersion::BOTH.map(|ip| to_itself(rule("source"), ip).masquerade()));
     // A container that answers another one on its own bridge would answer it directly, and not be understood.
     let hairpin = by_name_of(by_name_of(rule("source"), MetaKey::IifName, BRIDGES), MetaKey::OifName, BRIDGES);

@@ -15,7 +15,7 @@ pub(super) const OVERLAYS: &str = "overlays";
 pub(super) const RANGES_V4: &str = "ranges4";
 pub(super) const RANGES_V6: &str = "ranges6";
 
-/// A set or map of ours.
+/// A set or map of the tables.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SetKind {
     pub(crate) place: TableKind,

@@ -276,14 +276,14 @@ impl TableLayout {
         let from_elsewhere = || by_name(rule(), PacketSide::In, OVERLAYS, SetMembership::Other);
         vec![
             clamp(rule()),
-            // Whoever says so on another interface is not of the overlay, not even when the connection is known.
+            // A source of the overlay on another interface is spoofed, even if conntrack knows the connection.
             from_elsewhere().match_in_interval_set(PacketField::Ip4Saddr, RANGES_V4).drop(),
             from_elsewhere().match_in_interval_set(PacketField::Ip6Saddr, RANGES_V6).drop(),
             answers(rule()).accept(),
             by_name(from_overlay(), PacketSide::Out, BRIDGES, SetMembership::Member).accept(),
             by_name(from_overlay(), PacketSide::Out, OVERLAYS, SetMembership::Member).accept(),
             self.by_leg(from_overlay(), PacketSide::Out, SetMembership::Member).accept(),
-            // Published ports: somebody on this host sent it here on purpose.
+            // Published ports: destination NAT of this host sent it here on purpose.
             rule().match_ct_status(CtStatus::DST_NAT).accept(),
             // A neighbour that routes to us, or from the overlay to what is not ours.
             rule().drop(),
