@@ -10,6 +10,10 @@ const LINE: usize = 160;
 
 /// A reply on its way to the wire.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per request and written at once; a box would cost each reply an allocation"
+)]
 pub(super) enum Reply {
     /// Written where it is sent.
     Short(Response),
