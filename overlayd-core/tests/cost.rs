@@ -1,4 +1,4 @@
-//! What a request costs beside many peers, counted and not timed: calls of the backends, and memory that is asked for.
+//! What a request costs with many peers on record, counted and not timed: calls of the backends, and memory that is asked for.
 //!
 //! One test alone: the allocator counts for the whole process.
 #![allow(
@@ -59,7 +59,7 @@ const FEW: u32 = 10;
 const MANY: u32 = 10_000;
 /// Each request is made so often, and the cheapest counts: a table that is full grows now and then.
 const ROUNDS: usize = 12;
-/// Trees are deeper and tables wider beside many; work for each peer would be a thousand times as much.
+/// Trees are deeper and tables wider with many; work for each peer would be a thousand times as much.
 const ROOM: usize = 3;
 const PID: u32 = 4711;
 /// Of a container that stays attached.
@@ -170,8 +170,8 @@ impl Node {
         }
     }
 
-    /// The calls so far of each backend, without the looks that the engine takes when it has the time: whoever changed
-    /// something may find one beside the request. A request that looked at 10,000 peers itself would show in its memory.
+    /// The calls so far of each backend, without the looks that the engine takes when it has the time: a request
+    /// that changed something may coincide with one. A request that looked at 10,000 peers itself would show in its memory.
     fn calls(&self) -> [Vec<&'static str>; 3] {
         [self.overlay.fake.script(), self.attacher.script(), self.dns.script()].map(|script| {
             let mut verbs = FaultScript::verbs(script);
@@ -237,10 +237,10 @@ async fn a_request_costs_as_much_beside_ten_thousand_peers_as_beside_ten() {
     let few = Node::with_peers(FEW).await.costs().await;
     let many = Node::with_peers(MANY).await.costs().await;
     for ((op, few), (_, many)) in few.iter().zip(&many) {
-        println!("{op}: {few:?} beside {FEW} peers, {many:?} beside {MANY}");
+        println!("{op}: {few:?} with {FEW} peers, {many:?} with {MANY}");
         assert_eq!(few.calls, many.calls, "{op}");
-        assert!(many.allocations <= ROOM * few.allocations, "{op}: {few:?} beside {FEW} peers, {many:?} beside {MANY}");
-        assert!(many.bytes <= ROOM * few.bytes, "{op}: {few:?} beside {FEW} peers, {many:?} beside {MANY}");
+        assert!(many.allocations <= ROOM * few.allocations, "{op}: {few:?} with {FEW} peers, {many:?} with {MANY}");
+        assert!(many.bytes <= ROOM * few.bytes, "{op}: {few:?} with {FEW} peers, {many:?} with {MANY}");
     }
 }
 

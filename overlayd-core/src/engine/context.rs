@@ -40,6 +40,8 @@ impl Context {
         let now = self.now();
         // Two per release: the list of resting addresses shrinks faster than it grows, at a constant cost.
         let mut changes: Vec<_> = desired.rested(now).take(2).map(|ip| Change::Rest(ip, None)).collect();
+        // Others may still have the address in caches of ARP and DNS: leased again at once, it would get their
+        // packets.
         changes.push(Change::Rest(ip, Some(now + self.config.times.cool_down.as_secs())));
         changes
     }

@@ -101,6 +101,7 @@ impl Engine {
     }
 
     async fn shut_down(&self) -> Result<Response, Error> {
+        // Still exclusive when the daemon is told to end: no request sets anything up in between.
         let exclusive = self.context.gate.exclusive().await;
         self.areas.overlay.tear_down(&exclusive).await?;
         tracing::info!("everything is removed; the daemon ends");

@@ -55,6 +55,8 @@ impl GlobalDevice {
 
     /// The overlay is coming up until the guard is dropped. Only the holder of the overlay's lock sets it up.
     pub(super) fn begin_set_up(&self) -> SetUpGuard<'_> {
+        // Before the decision is on record: a request that finds the overlay on record must not take its device for
+        // deleted.
         self.set_state(OverlayState::ComingUp);
         SetUpGuard(self)
     }
@@ -83,6 +85,7 @@ impl GlobalDevice {
             let desired = self.context.ledger.desired();
             let Some(overlay) = desired.overlay() else { return Ok(None) };
             let mut plan = plan::global_device(&desired, overlay, self.context.identity.private_key().clone());
+            // The record still has the address, so that a daemon that ends now puts it back at its next start.
             plan.addresses.retain(|known| Some(known.addr()) != address);
             plan
         };

@@ -51,6 +51,7 @@ impl NodeIdentity {
 
     /// Forgets the keys of all other guests.
     pub(super) fn keep_guest_keys<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+        // Names are hashed in file names, so that they are compared as hashes.
         let kept: std::collections::BTreeSet<String> = ids.map(|id| key_name(GUEST, id)).collect();
         Ok(self.keyring.keep(GUEST, |name| kept.contains(name))?)
     }

@@ -15,6 +15,7 @@ use crate::{
 pub(super) async fn import(path: &Path, keyring: &Keyring, store: &Store) -> Result<Vec<Change>, StartError> {
     let mut changes = Vec::new();
     for Identity { service, key, port } in legacy::read(path)? {
+        // A key that this daemon has used already wins: its peers know it by now.
         let known = keyring.load_or_store(&key_name("service", &service), || key.clone())?;
         if known == key {
             tracing::info!(service, port, public_key = %key.public_key(), "took over the identity of a service");

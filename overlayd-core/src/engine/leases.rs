@@ -44,6 +44,8 @@ impl AddressLeases {
             .ledger
             .record(|desired| {
                 if !desired.allocations().contains_key(&ip) {
+                    // An address of a container is returned by detaching it. Released alone, it would be leased to
+                    // another one while the first still has it.
                     return if desired.is_leased(ip) { Err(Error::Attached { ip }) } else { Ok(vec![]) };
                 }
                 let mut changes = vec![Change::Allocation(ip, None)];
@@ -68,5 +70,6 @@ pub(super) fn pick_slice_ip(desired: &mut Desired, now: u64) -> Result<IpAddr, E
 
 /// An address that is leased no longer rests.
 pub(super) fn end_rest(desired: &Desired, ip: IpAddr) -> Vec<Change> {
+    // Asked first, since most addresses never rested and each change is a row to write.
     if desired.rests().contains_key(&ip) { vec![Change::Rest(ip, None)] } else { vec![] }
 }

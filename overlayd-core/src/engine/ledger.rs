@@ -36,7 +36,7 @@ impl Ledger {
         Self { desired: Mutex::new(Desired::load(records)), store }
     }
 
-    /// What is asked for now. Nobody waits for the host or the disk while holding it.
+    /// What is asked for now. It is held for decisions alone, never while the host or the disk is waited for.
     pub(super) fn desired(&self) -> MutexGuard<'_, Desired> {
         lock(&self.desired)
     }
@@ -71,6 +71,7 @@ impl Ledger {
     ) -> Result<Decision<T>, Error> {
         crash::point("before", "commit").await;
         let mut desired = self.desired();
+        // A refusal returns here, and nothing was changed: `decide` only looks at the state and picks addresses.
         let (changes, value) = decide(&mut desired)?;
         if changes.is_empty() {
             return Ok(Decision { pending: None, undo: Undo(Vec::new()), value });
@@ -110,6 +111,7 @@ impl Ledger {
         let mut desired = self.desired();
         let (change, value) = decide(&desired);
         if let Some(change) = change {
+            // In the order of the decisions here as well, since the mutex is held.
             self.store.commit_in_passing(std::slice::from_ref(&change));
             desired.apply(change);
         }

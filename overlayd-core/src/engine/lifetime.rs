@@ -32,6 +32,7 @@ pub(super) fn used(desired: &Desired, name: &str, how: ServiceUse) -> Option<Cha
 /// yet, does not hold it: once plugged in, it has the service last anew.
 pub(super) fn left(desired: &Desired, name: &str, handle: &AttachmentId) -> Option<Change> {
     let service = desired.service(name).filter(|service| service.lifetime == Lifetime::UntilEmpty)?;
+    // A container that was refused never used the service, and leaves it as it was.
     let was_in = desired.attachment(handle).is_some_and(|record| record.phase == Phase::Wanted);
     let holds = |member: &AttachmentId| {
         let record = desired.attachment(member).filter(|record| record.phase == Phase::Wanted);

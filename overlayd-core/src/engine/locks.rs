@@ -155,6 +155,7 @@ impl ObjectLocks {
         _held: &'h mut Held<'_, BEFORE>,
         key: ObjectKey,
     ) -> Held<'h, RANK> {
+        // Checked when the crate is compiled, for each pair of ranks that is used.
         const { assert!(BEFORE < RANK, "a lock is taken after one of a lower rank") };
         Held { _guard: Guard::Shared(self.0.shared(key).await) }
     }

@@ -84,6 +84,8 @@ impl Engine {
             observer,
             context,
         });
+        // Before the first request is answered: no address is given away that a container of an earlier run still
+        // has.
         engine.reconciler.start().await;
         observer::spawn(&engine);
         edges::spawn(&engine);

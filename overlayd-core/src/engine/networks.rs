@@ -31,6 +31,8 @@ impl ServiceNetworks {
             plan::network(&desired, service, self.global.mtu())
         };
         let info = self.context.host.networks.ensure(&plan).await?;
+        // Some hosts give a network its identity when it is made, and find it again by nothing else. Others give
+        // none.
         if info.guid == plan.guid {
             return Ok(());
         }
@@ -63,12 +65,14 @@ impl ServiceNetworks {
     }
 
     pub(super) async fn remove_device(&self, name: &str, device: &LinkName) -> Result<(), Error> {
+        // Before the device goes: if removing it fails half-way, the next set-up tells it everything.
         self.peers.forget_device(name);
         self.context.host.devices.remove(device).await
     }
 
     /// Makes the devices of dedicated services and all networks be as recorded.
     pub(super) async fn reconcile(&self, overlay: &mut OverlayHeld<'_>) -> Result<(), Error> {
+        // By name, not by record: each is read again under its lock, as it may be set up or removed in between.
         let services: Vec<(String, OverlayMode)> = {
             let desired = self.context.ledger.desired();
             desired.services().iter().map(|(name, service)| (name.clone(), service.mode)).collect()

@@ -31,6 +31,7 @@ impl NatTraversal {
         let Some(plan) = self.plan() else { return Ok(Response::Ok) };
         let found = self.context.host.nat.discover(&plan).await?;
         static ONCE: Once = Once::new();
+        // Orchestrators tick every few seconds.
         ONCE.call_once(|| {
             tracing::info!(
                 "NAT traversal gathers the addresses of this host; asking STUN servers, hole punching and relays are not \
@@ -47,6 +48,7 @@ impl NatTraversal {
 
     /// What the last tick found; nothing when traversal is disabled.
     pub(super) fn status(&self) -> Response {
+        // Candidates of before the overlay was removed, or traversal disabled, are not told.
         if self.plan().is_none() {
             return Response::NatStatus(NatStatusWire::default());
         }

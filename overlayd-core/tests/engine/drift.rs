@@ -34,7 +34,7 @@ async fn a_device_that_is_told_to_be_gone_is_back_with_its_peers() {
     assert_eq!(node.host(), host);
 }
 
-/// Nobody has told of it yet: the request is the first to find out.
+/// No backend has reported it yet: the request is the first to find out.
 #[tokio::test]
 async fn a_peer_that_is_asked_for_while_the_device_is_gone_brings_it_back() {
     let (node, first, second) = (Node::ready().await, some_key(), some_key());

@@ -102,7 +102,7 @@ impl Node {
         self.crash_and_restart_on(|_| {}).await
     }
 
-    /// The same on a host that was changed meanwhile.
+    /// The same on a host that was changed while no daemon ran.
     pub(crate) async fn crash_and_restart_on(self, change: impl FnOnce(&FakeAttacher)) -> Self {
         let (overlay, attacher) = (self.overlay.restarted(), self.attacher.restarted());
         change(&attacher);

@@ -258,7 +258,9 @@ async fn heard(events: &mut broadcast::Receiver<Arc<Event>>, expected: &[Event])
             left.retain(|wished| *wished != *event);
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), hear).await.unwrap_or_else(|_| panic!("nobody heard {expected:?}"));
+    tokio::time::timeout(Duration::from_secs(20), hear)
+        .await
+        .unwrap_or_else(|_| panic!("no client heard {expected:?}"));
 }
 
 #[tokio::test]

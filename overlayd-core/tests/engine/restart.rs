@@ -64,7 +64,7 @@ async fn what_no_record_speaks_of_is_removed_on_start() {
         overlay: None,
     };
     node.attacher.ensure_network(&stranger).await.unwrap();
-    assert_ne!(node.host(), before, "it carries our mark, and nobody asked for it");
+    assert_ne!(node.host(), before, "it carries the mark of this instance, and no record speaks of it");
     let node = node.crash_and_restart().await;
     assert_eq!(node.host(), before);
 }

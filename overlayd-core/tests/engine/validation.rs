@@ -11,7 +11,7 @@ use crate::node::{Node, some_key};
 
 /// What a request is answered with.
 enum Answer {
-    /// A success, whatever the reply carries.
+    /// A success with any reply.
     Fine,
     /// An error that says this.
     Refused(&'static str),

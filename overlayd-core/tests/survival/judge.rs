@@ -68,7 +68,7 @@ fn leases(desired: &Desired) -> Vec<(IpAddr, String)> {
         let ips = [Some(record.service_ip), record.global_ip].into_iter().flatten();
         ips.map(move |ip| (ip, handle.to_string()))
     });
-    let allocated = desired.allocations().keys().map(|ip| (*ip, "nobody in particular".to_owned()));
+    let allocated = desired.allocations().keys().map(|ip| (*ip, "no container".to_owned()));
     let edges = desired.edges().iter().map(|(name, edge)| (edge.ip, format!("edge {name}")));
     attached.chain(allocated).chain(edges).collect()
 }

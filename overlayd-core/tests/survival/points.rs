@@ -1,5 +1,5 @@
 //! Every crash point of every operation: before and after each step on the host, in the middle of it, and on both sides
-//! of every commit. The daemon ends there; another one starts, the request is repeated, and nobody can tell.
+//! of every commit. The daemon ends there; another one starts, the request is repeated, and no client can tell.
 
 use std::{
     collections::BTreeMap,

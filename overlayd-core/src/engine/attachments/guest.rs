@@ -43,6 +43,7 @@ impl GuestAttachments {
         command: &AttachCommand,
     ) -> Result<Response, Error> {
         let handle = AttachmentId::Guest(id.to_owned());
+        // On disk before the guest is on record, so that a repeated request after a crash answers with the same key.
         let key = self.context.identity.guest_key(id)?;
         let record = match known {
             Some(known) => known,
@@ -132,6 +133,7 @@ pub(in crate::engine) fn issued_peer(ip: IpAddr) -> PeerRecord {
     PeerRecord {
         endpoint: EndpointSpec::Roaming,
         allowed_ips: vec![ip.into()],
+        // The guest sends keepalives; this node does not know where it is until it has spoken.
         keepalive: None,
         candidates: vec![],
         origin: Origin::Issued,

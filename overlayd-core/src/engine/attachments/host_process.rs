@@ -53,6 +53,7 @@ impl HostProcesses {
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
+            // In the reverse order: the address is off the device before the fence falls.
             let cleaned = match device.ensure_addresses(Some(record.service_ip)).await {
                 Ok(()) => self.context.host.networks.detach(&record.id).await,
                 Err(error) => Err(error),

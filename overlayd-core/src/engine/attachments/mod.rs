@@ -64,6 +64,9 @@ impl Attachments {
         let handle = command.container.id();
         let _attachment = self.context.locks.attachment(&mut service, &handle).await;
         self.note_resolver(&command).await?;
+        // A repeated request may come because the first answer was lost. What is on record is finished first, so that
+        // the answer is about what the host really has; a record of a container that is gone is withdrawn here, and
+        // its name is free again.
         let known = self.plugger.replug(&handle).await?;
         if let Some(known) = &known {
             check_same(&handle, known, &command)?;
@@ -84,6 +87,7 @@ impl Attachments {
 
     async fn attach_by_kind(&self, known: Option<AttachmentRecord>, command: AttachCommand) -> Result<Response, Error> {
         match (&command.container, known) {
+            // A guest gets its whole config again, not only its address: it may have lost it.
             (RequestedContainer::Guest(id), known) => self.guests.attach(id, known, &command).await,
             (_, Some(known)) => Ok(reply(&known)),
             (RequestedContainer::HostProcess(id), None) => self.host_processes.attach(id, &command).await,
@@ -99,6 +103,8 @@ impl Attachments {
         entered: &mut Entered<'_>,
         container: RequestedContainer,
     ) -> Result<Option<String>, Error> {
+        // The record is looked at under the lock again, because another request may detach it before this one has its
+        // turn.
         let id = self.context.ledger.desired().resolve_attachment(container.id());
         let _attachment = self.context.locks.attachment(entered, &id).await;
         let service = self.context.ledger.desired().attachment(&id).map(|record| record.service.clone());
@@ -131,6 +137,7 @@ impl Attachments {
                     server: command.dns_server.or(known.server),
                     domain: command.dns_domain.clone().or_else(|| known.domain.clone()),
                 };
+                // Almost every container names the same resolver: without a change nothing waits for the disk.
                 let is_same = resolver == *known;
                 Ok(if is_same { vec![] } else { vec![Change::Resolver(Some(resolver))] })
             })

@@ -68,6 +68,8 @@ impl AttachmentPlugger {
                 Ok(record)
             }
             Err(error) => {
+                // A call that ran out of time may still have made its interfaces. The address is free for others only
+                // after the host is known to have nothing left of it.
                 let cleaned = self.context.host.networks.detach(&record.id).await;
                 self.withdraw(id, undo, cleaned).await?;
                 Err(error)
@@ -87,16 +89,19 @@ impl AttachmentPlugger {
     /// Finishes or withdraws an attachment that is on record: what a restart and a repeated request need.
     pub(super) async fn replug(&self, handle: &AttachmentId) -> Result<Option<AttachmentRecord>, Error> {
         let Some(record) = self.context.ledger.desired().attachment(handle).cloned() else { return Ok(None) };
+        // The host could not be cleaned of it before, so it must not be plugged in: its container was refused.
         if record.phase == Phase::Leaving {
             return self.unplug(handle).await.map(|()| None);
         }
         let plugged = self.plug(&record).await;
         // A guest whose fence does not stand is kept out, also when its address needs nothing else of the host.
-        if let (Some(issued), true) = (&record.issued, record.isolation.is_some()) {
+        if let Some(issued) = record.issued.as_ref().filter(|_| record.isolation.is_some()) {
             self.peers.admit(&handle.to_string(), issued, plugged.as_ref().map(|_| ())).await;
         }
         match plugged {
             Ok(attached) => Ok(self.note_identity(handle, attached)),
+            // A process id is given to another process sooner or later. The identity on record tells the two apart,
+            // and the new process must not get the address of the old one.
             Err(Error::Host { source: contract::Error::TargetChanged(_) | contract::Error::TargetGone(_), .. }) => {
                 self.unplug(handle).await.map(|()| None)
             }
@@ -113,6 +118,7 @@ impl AttachmentPlugger {
             Some(issued) => Some((issued, self.peers.remove_issued(issued).await?)),
             None => None,
         };
+        // The alias goes before the fence: for as long as the address is on the device, it is fenced.
         if let AttachmentId::Host(_) = handle {
             self.global.ensure_addresses(Some(record.service_ip)).await?;
         }
@@ -121,6 +127,8 @@ impl AttachmentPlugger {
             .ledger
             .record(|desired| {
                 let mut changes = vec![Change::Attachment(handle.clone(), None)];
+                // In the same transaction as the detach: a daemon that ends right after it still knows that the
+                // service is to go.
                 changes.extend(left(desired, &record.service, handle));
                 changes.extend(record.issued.clone().map(|issued| Change::Peer(issued, None)));
                 for ip in leases(&record) {
@@ -132,6 +140,8 @@ impl AttachmentPlugger {
         if let Some((issued, removal)) = removal {
             self.peers.issued_is_forgotten(issued, removal).await?;
         }
+        // After the record: a key without a record is removed by the next start, while a record without its key would
+        // give the guest another identity.
         if let AttachmentId::Guest(id) = handle {
             self.context.identity.forget_guest_key(id)?;
         }
@@ -190,6 +200,7 @@ fn lease(
         return Err(no_service(&command.service));
     }
     let service_ip = pick_service_ip(desired, &command.service, now)?;
+    // A container that asks for the overlay before there is one is attached to its service alone.
     let global = command.join_global && desired.overlay().is_some();
     let global_ip = if global { Some(pick_slice_ip(desired, now)?) } else { None };
     Ok(AttachmentRecord {

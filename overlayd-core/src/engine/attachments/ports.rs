@@ -31,6 +31,8 @@ impl PublishedPorts {
                 let known = desired.attachment(handle).cloned();
                 let known =
                     known.ok_or_else(|| Error::Missing(format!("{handle} is not attached; attach it first")))?;
+                // What depends on the state is checked under the mutex of the records, so that two requests at the
+                // same time cannot both get the same port.
                 check_family(&known, &ports)?;
                 check_free(desired, handle, &ports)?;
                 if known.ports == ports {
@@ -78,6 +80,7 @@ fn check_free(desired: &Desired, handle: &AttachmentId, ports: &[PortPlan]) -> R
 }
 
 fn meet(a: &PortPlan, b: &PortPlan) -> bool {
+    // A port without an address is published on all addresses of the host, and so overlaps with every one.
     let addresses = a.host_ip.is_none() || b.host_ip.is_none() || a.host_ip == b.host_ip;
     a.protocol == b.protocol && addresses && a.host_ports.0 <= b.host_ports.1 && b.host_ports.0 <= a.host_ports.1
 }

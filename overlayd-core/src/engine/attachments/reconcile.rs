@@ -55,6 +55,8 @@ impl Attachments {
         let mut failures = Vec::new();
         for (handle, record) in self.fenced_addresses() {
             let plugged = self.plugger.plug(&record).await;
+            // A process of the host has no identity to keep out: its address comes back with the device, after this
+            // step.
             if let Some(issued) = &record.issued {
                 self.peers.admit(&handle.to_string(), issued, plugged.as_ref().map(|_| ())).await;
             }
@@ -75,6 +77,7 @@ impl Attachments {
     ) -> Vec<(AttachmentId, Error)> {
         let mut failures = Vec::new();
         for DueAttachment { id, service } in self.due(scope, seen) {
+            // Each for itself, so that a pass over many containers does not hold up requests for the others.
             let mut held = self.context.locks.service_shared(entered, &service).await;
             let _attachment = self.context.locks.attachment(&mut held, &id).await;
             match self.plugger.replug(&id).await {
@@ -102,6 +105,7 @@ impl Attachments {
 
     fn due(&self, scope: AttachmentScope, seen: &SeenAttachments) -> Vec<DueAttachment> {
         let desired = self.context.ledger.desired();
+        // A guest that is kept out has nothing on the host that could drift, and still is to be fenced and let in.
         let withheld = self.peers.withheld();
         let due = desired.attachments().iter().filter(|(_, record)| {
             let is_withheld = record.issued.as_ref().is_some_and(|issued| withheld.contains(&issued.public_key));

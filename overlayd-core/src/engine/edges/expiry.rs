@@ -33,9 +33,11 @@ pub(super) fn due(edge: &EdgeRecord, seen_at: Option<u64>, started_at: u64, now:
     }
     match seen_at {
         None => {
+            // Handshakes are seen on the device, and one in user space starts without any.
             let since = edge.minted_at.max(started_at);
             (now.saturating_sub(since) >= FIRST_HANDSHAKE).then_some(ExpiryReason::NeverCame)
         }
+        // A clock that was set back makes the handshake look younger, never older: no edge is cut off by it.
         Some(seen_at) => (now.saturating_sub(seen_at) >= SILENCE).then_some(ExpiryReason::WentSilent),
     }
 }

@@ -28,6 +28,7 @@ impl Edges {
     ) -> Result<Response, Error> {
         let EdgeCommand { name, ttl_secs, access, node_endpoint } = asked;
         let _edge = self.context.locks.edge(entered, &name).await;
+        // Not kept: it leaves this node with the answer, and an edge that loses it is minted anew.
         let key = PrivateKey::generate();
         let issued = PeerId { scope: DeviceScope::Global, public_key: key.public_key() };
         let now = self.context.now();
@@ -46,6 +47,7 @@ impl Edges {
             self.withdraw(&name, edge, &issued, undo).await?;
             return Err(error);
         }
+        // The sweep may be asleep for longer than this edge is to live.
         self.minted.notify_one();
         tracing::info!(edge = name, ip = %edge.ip, expires_at = edge.expires_at, "an edge peer is let in");
         Ok(Response::EdgeConfig(self.config(name, &edge, &key, node_endpoint)))

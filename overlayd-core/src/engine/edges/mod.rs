@@ -78,6 +78,7 @@ impl Edges {
     ) -> Vec<(String, Error)> {
         let fallen: Vec<String> = {
             let desired = self.context.ledger.desired();
+            // Locks of data are taken in this order everywhere: records, then withheld identities.
             let withheld = self.peers.withheld();
             let edges = desired.edges().iter().filter(|(name, edge)| {
                 withheld.contains(&edge.public_key) || !stands(&AttachmentId::Edge((*name).clone()))
@@ -98,6 +99,7 @@ impl Edges {
     async fn reconcile_fence(&self, _held: &EdgeHeld<'_>, name: &str) -> Result<(), Error> {
         let edge = self.context.ledger.desired().edges().get(name).cloned();
         let Some(edge) = edge else { return Ok(()) };
+        // The fence is made or kept before the device hears of the identity, never the other way round.
         let outcome = self.ensure_fence(name, &edge).await;
         let issued = PeerId { scope: DeviceScope::Global, public_key: edge.public_key };
         self.peers.admit(&format!("edge {name}"), &issued, outcome.as_ref().copied()).await;
@@ -106,6 +108,7 @@ impl Edges {
 
     async fn ensure_fence(&self, name: &str, edge: &EdgeRecord) -> Result<(), Error> {
         let plan = plan::edge(&self.context.ledger.desired(), name, edge);
+        // An edge that may reach the whole overlay has no fence.
         let Some(plan) = plan else { return Ok(()) };
         self.context.host.networks.attach(&plan).await.map(drop)
     }
@@ -121,6 +124,7 @@ impl Edges {
             due.collect()
         };
         for (name, why) in due {
+            // For each edge anew, so that a teardown does not wait for all of them.
             let mut entered = self.context.gate.enter().await;
             match self.remove(&mut entered, &name).await {
                 Ok(()) => tracing::info!(edge = name, reason = why.text(), "an edge peer is no longer let in"),
@@ -135,6 +139,7 @@ impl Edges {
         let now = self.context.config.clock.system_time();
         let desired = self.context.ledger.desired();
         let ends =
+            // A lifetime is any number of seconds that a caller likes, also one beyond what the clock can say.
             desired.edges().values().filter_map(|edge| UNIX_EPOCH.checked_add(Duration::from_secs(edge.expires_at)));
         ends.filter_map(|end| end.duration_since(now).ok()).min().unwrap_or(Duration::MAX)
     }
@@ -145,6 +150,7 @@ impl Edges {
         let known = self.context.ledger.desired().edges().get(name).cloned();
         let Some(EdgeRecord { ip, public_key, .. }) = known else { return Ok(()) };
         let issued = PeerId { scope: DeviceScope::Global, public_key };
+        // A failure here leaves the edge on record with its fence, and the sweep tries again.
         let removal = self.peers.remove_issued(&issued).await?;
         self.context.host.networks.detach(&AttachmentId::Edge(name.to_owned())).await?;
         self.context

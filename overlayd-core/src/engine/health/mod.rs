@@ -23,6 +23,7 @@ pub(super) struct EngineHealth {
 impl EngineHealth {
     /// Keeps what a pass could not do, until the next one. The start is the first pass.
     pub(super) fn keep(&self, report: PassReport) {
+        // Replaced, not added to: what a later pass could do is no finding any more.
         *lock(&self.last_pass) = report;
     }
 

@@ -33,6 +33,7 @@ impl PassReport {
     pub(in crate::engine) fn note(&mut self, step: &'static str, failures: Vec<StepFailure>) {
         self.steps.push(step);
         for StepFailure { code, subject, text } in failures {
+            // Each pass says it again, so that the end of a log is enough to see what is wrong now.
             tracing::warn!(step, %subject, error = text, "could not be reconciled; the next pass tries again");
             self.findings.push(Finding {
                 code,

@@ -201,6 +201,8 @@ impl BoundedCalls {
     }
 
     async fn bounded<T>(self, what: String, call: impl Future<Output = contract::Result<T>>) -> Result<T, Error> {
+        // The call is dropped when its time is over. A backend either finishes what it began or leaves a half that
+        // the next call repairs: that is part of the contract.
         let outcome = match tokio::time::timeout(self.deadline, call).await {
             Ok(outcome) => outcome,
             Err(_) => Err(contract::Error::Deadline { what: "the host".into(), after: self.deadline }),

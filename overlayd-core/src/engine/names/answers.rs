@@ -58,6 +58,8 @@ impl NameAnswers {
         let mut served = self.served.lock().await;
         let Some((plan, zone)) = self.plan_now(&served) else { return };
         let outcome = match &*served {
+            // A pass asks again for the whole plan. A container that is attached must not wait for a backend that has
+            // refused, and may take until the deadline to do so again.
             ServedAnswers::Refused(_) => return,
             ServedAnswers::Plan(known) if *known == plan => {
                 let naming = self.naming(&plan, &zone);
@@ -94,6 +96,8 @@ impl NameAnswers {
     /// A name that no backend would answer is refused. Before there is an overlay, the deployment's zone is not known.
     pub(super) fn check_zone(&self, name: &str) -> Result<(), Error> {
         let desired = self.context.ledger.desired();
+        // A name that is registered already is not checked again: its zone may have been taken out of the
+        // configuration, and its addresses still change.
         if !self.context.host.dns.is_available() || desired.dns().contains_key(name) {
             return Ok(());
         }

@@ -74,6 +74,7 @@ impl NameRegistry {
                 Ok((change.into_iter().collect(), ()))
             })
             .await?;
+        // The next request of the connection finds this change already, and may begin while the disk works.
         drop(turn);
         let (undo, ()) = self.context.ledger.durable(decision).await?;
         // Asked before the backend is: a set-up that ends in between makes the second try unnecessary, not wrong.

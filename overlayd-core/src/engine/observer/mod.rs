@@ -91,6 +91,7 @@ impl DeviceObserver {
         let _looking = self.looking.lock().await;
         let started = Instant::now();
         let mut devices = self.context.host.devices.observe().await?;
+        // Read after the devices: an overlay that was set up while the host was looked at is found under its name.
         let name = self.context.ledger.desired().overlay().map(|overlay| overlay.device.clone());
         let before = self.last();
         let global = devices.iter_mut().find(|device| Some(&device.name) == name.as_ref());

@@ -47,6 +47,7 @@ impl Observation {
     pub(super) fn events_since(&self, before: &Self) -> Vec<Event> {
         let mut events = Vec::new();
         // Both lists are in the order of their keys.
+        // One walk over both: a search for each peer would take longer than the look itself.
         let mut known = before.peers.iter().peekable();
         for peer in self.peers.iter() {
             let key = &peer.public_key;
@@ -58,7 +59,8 @@ impl Observation {
             if before.healthy.contains(key) != healthy {
                 events.push(Event::PeerHealthChanged { pubkey: key.to_base64(), healthy });
             }
-            if let (Some(known), Some(endpoint)) = (known.and_then(|known| known.endpoint), peer.endpoint)
+            if let Some(known) = known.and_then(|known| known.endpoint)
+                && let Some(endpoint) = peer.endpoint
                 && known != endpoint
             {
                 events.push(Event::NatEndpointChanged { pubkey: key.to_base64(), endpoint: endpoint.to_string() });

@@ -80,6 +80,8 @@ impl Overlay {
             })
             .await?;
         if let Err(error) = self.bring_up(&mut held).await {
+            // A repeated set-up that fails goes back to what was there before, so that a wrong port does not cut off
+            // a running overlay.
             self.withdraw(&mut held, undo, &overlay).await?;
             return Err(error);
         }
@@ -111,6 +113,7 @@ impl Overlay {
         if is_kept {
             return self.bring_up(held).await;
         }
+        // A device of this name that is made later has been told nothing.
         self.peers.forget_all();
         self.context.host.devices.remove(&failed.device).await
     }
@@ -131,6 +134,7 @@ impl Overlay {
 /// The record of the overlay as it is asked for. What the command leaves out stays as it is on record.
 fn recorded(desired: &Desired, command: OverlayCommand) -> Result<OverlayRecord, Error> {
     let device = interface_name(&[&command.deployment, &command.instance_id], "g")?;
+    // An overlay of another name is another overlay: nothing of the known one is carried over.
     let known = desired.overlay().filter(|known| known.device == device);
     Ok(OverlayRecord {
         slice: command.slice.or_else(|| known.and_then(|known| known.slice)),
@@ -146,6 +150,7 @@ fn recorded(desired: &Desired, command: OverlayCommand) -> Result<OverlayRecord,
 /// Whether the overlay is set up exactly so already. One that would contradict what is set up is refused.
 fn check_against(desired: &Desired, overlay: &OverlayRecord) -> Result<bool, Error> {
     let Some(known) = desired.overlay() else { return check_services(desired, overlay).map(|()| false) };
+    // It is brought up all the same: the request may have been repeated because the host lost something.
     if known == overlay {
         return Ok(true);
     }

@@ -24,6 +24,7 @@ impl Overlay {
     /// names. No request is inside of the gate at that time.
     pub(in crate::engine) async fn tear_down(&self, _exclusive: &RwLockWriteGuard<'_, ()>) -> Result<(), Error> {
         let objects = host_objects(&self.context.ledger.desired());
+        // First, because clients that still ask would be given addresses that are gone.
         self.names.silence().await?;
         // From the top of each other to the ground: containers, their networks, the devices behind those.
         for id in &objects.attachments {
@@ -37,6 +38,7 @@ impl Overlay {
         }
         self.peers.forget_all();
         self.observer.observe().await;
+        // Last: a daemon that ends before this has the records to start the teardown again from.
         self.context.ledger.record(|desired| Ok(forget_all(desired))).await?;
         self.device.is_removed();
         Ok(())
@@ -62,6 +64,7 @@ fn forget_all(desired: &Desired) -> Vec<Change> {
     let peers = desired.peers().keys().map(|id| Change::Peer(id.clone(), None));
     let services = desired.services().keys().map(|name| Change::Service(name.clone(), None));
     let edges = desired.edges().keys().map(|name| Change::Edge(name.clone(), None));
+    // Registered names and the node id stay: they are not part of the overlay, and are served again by the next one.
     let leases = attachments.chain(edges).chain(allocations).chain(rests);
     leases.chain(peers).chain(services).chain([Change::Overlay(None)]).collect()
 }

@@ -24,6 +24,7 @@ impl PeerSync {
     /// Lets the identity in if its fence stands, and otherwise keeps it out until a pass has it stand.
     pub(in crate::engine) async fn admit(&self, who: &str, issued: &PeerId, fence: Result<(), &Error>) {
         let told = match fence {
+            // Only after it has been kept out: otherwise its device has it already.
             Ok(()) if self.withheld().remove(&issued.public_key) => {
                 tracing::info!(who, "fenced again, and let in again");
                 self.send(std::slice::from_ref(issued)).await

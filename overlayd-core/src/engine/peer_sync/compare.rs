@@ -20,6 +20,8 @@ impl PeerSync {
     ) -> Option<Vec<PeerChange>> {
         let desired = self.context.ledger.desired();
         let key = SyncKey { seen, asked: desired.peers_version(), withheld: self.withheld().clone() };
+        // The periodic pass comes here every few seconds, mostly with nothing new: then 10,000 peers are not compared
+        // one by one.
         if memo.is_in_line(&key) {
             return None;
         }

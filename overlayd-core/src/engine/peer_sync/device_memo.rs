@@ -82,6 +82,8 @@ impl DeviceMemo {
     /// The endpoint to plan for a peer at `address`: kept when the device was told the same before.
     pub(super) fn endpoint_for(&self, public_key: &PublicKey, address: Option<SocketAddr>) -> PeerEndpoint {
         match address {
+            // Told again, the device would drop the endpoint that it has learned from the packets of a peer that
+            // roams.
             Some(address) if self.endpoints.get(public_key) != Some(&address) => PeerEndpoint::Set(address),
             _ => PeerEndpoint::Keep,
         }

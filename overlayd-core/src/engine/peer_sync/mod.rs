@@ -49,6 +49,8 @@ impl PeerSync {
     /// were last heard from.
     pub(super) async fn reconcile(&self, scope: &DeviceScope) -> Result<(), Error> {
         let Some(device) = device_of(&self.context.ledger.desired(), scope) else { return Ok(()) };
+        // The global device is looked at through the observer, so that the same list of peers serves status, events
+        // and this comparison.
         let observed = match scope {
             DeviceScope::Global => self.observer.look().await?,
             DeviceScope::Service(_) => self.context.host.devices.observe().await?,
@@ -59,6 +61,7 @@ impl PeerSync {
         let Some(changes) = self.difference(&mut memo, scope, seen.unwrap_or_default()) else { return Ok(()) };
         self.context.host.devices.change_peers(&device, &changes).await?;
         memo.note_accepted(&changes);
+        // Status shows the change before the next interval.
         self.observer.look_soon();
         Ok(())
     }
@@ -76,6 +79,8 @@ impl PeerSync {
         // Asked before the device is: a set-up that ends in between has told it of these peers, which are on record.
         let coming_up = *scope == DeviceScope::Global && self.global.is_coming_up();
         match self.context.host.devices.change_peers(&device, &changes).await {
+            // The device is made by a set-up that has begun before; at its end it is told all peers, these among
+            // them.
             Err(Error::Host { source: contract::Error::NotFound(_), .. }) if coming_up => return Ok(()),
             outcome => outcome?,
         }
@@ -99,6 +104,8 @@ impl PeerSync {
         let desired = self.context.ledger.desired();
         let withheld = self.withheld();
         let device = device_of(&desired, &ids.first()?.scope)?;
+        // From the record at this moment and not from the request: of two requests about a peer that reach the device
+        // in the wrong order, both tell it the later record.
         let changes = ids.iter().map(|id| match desired.peer(id) {
             Some(record) if !withheld.contains(&id.public_key) => self.set(memo, id, record),
             Some(_) | None => PeerChange::Remove(id.public_key),

@@ -72,6 +72,8 @@ impl Peers {
         let PeerCommand { scope, public_key, record } = command;
         let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
+        // Before the record, so that the device is told an address at once. A name that does not resolve delays the
+        // answer by a second at most and is no error: the resolver may be on the overlay itself.
         if let EndpointSpec::Name { host, port } = &record.endpoint {
             self.resolver.resolve_at_once(&id, host, *port).await;
         }
@@ -176,6 +178,7 @@ impl Peers {
                     return Err(Error::Missing(format!("no dedicated overlay for service {service}")));
                 }
                 let changes = decide(desired)?;
+                // All peers that change, not only the one that was asked about: others may lose a range to it.
                 let ids: Vec<PeerId> = changes.iter().filter_map(peer_of).collect();
                 check_issued(desired, &ids)?;
                 Ok((changes, ids))
@@ -188,6 +191,8 @@ impl Peers {
     }
 
     async fn conclude(&self, change: RecordedChange, told: Result<(), Error>) -> Result<Response, Error> {
+        // The record goes back first: the device is then told what is on record, also if other requests have changed
+        // it since.
         let Err(error) = told else { return Ok(Response::Ok) };
         self.context.ledger.withdraw(change.undo).await?;
         if let Err(error) = self.tell(&change.ids).await {
@@ -198,6 +203,7 @@ impl Peers {
 
     /// Peers first, then the routes to them; a dedicated device has one per range.
     async fn tell(&self, ids: &[PeerId]) -> Result<(), Error> {
+        // A route to a range that no peer has yet would drop packets; a peer without a route gets none.
         self.sync.send(ids).await?;
         match ids.first().and_then(|id| id.scope.service_name()) {
             Some(service) => self.networks.ensure_device(service).await,
@@ -237,6 +243,8 @@ fn peer_of(change: &Change) -> Option<PeerId> {
 fn put(desired: &Desired, id: &PeerId, record: PeerRecord) -> Vec<Change> {
     let mut losers: Vec<(PeerId, Vec<IpNet>)> = Vec::new();
     for range in &record.allowed_ips {
+        // WireGuard moves a range to the peer that was given it last, and does not say so. The peer that loses it is
+        // therefore changed on record as well.
         let Some(public_key) = desired.route_holder(&id.scope, *range) else { continue };
         let holder = PeerId { scope: id.scope.clone(), public_key };
         if holder == *id {
@@ -248,6 +256,8 @@ fn put(desired: &Desired, id: &PeerId, record: PeerRecord) -> Vec<Change> {
             None => losers.push((holder, vec![*range])),
         }
     }
+    // A repeated request records nothing, and the device is left alone: told again, it would forget where the peer
+    // has roamed to.
     let same = desired.peer(id).is_some_and(|known| **known == record);
     let first = if same { None } else { Some(Change::Peer(id.clone(), Some(record))) };
     let then = losers.into_iter().filter_map(|(loser, ranges)| {

@@ -29,6 +29,7 @@ impl PeerResolver {
     /// Resolves the name of a peer that is being added, within [`PATIENCE`].
     pub(super) async fn resolve_at_once(&self, id: &PeerId, host: &str, port: u16) {
         match tokio::time::timeout(PATIENCE, lookup(host, port)).await {
+            // Whether the address is news does not matter here: the peer is sent to its device in any case.
             Ok(Some(address)) => {
                 self.sync.addresses.note(id, address);
             }
@@ -49,6 +50,8 @@ impl PeerResolver {
         };
         let mut moved = Vec::new();
         for (id, host, port) in &named {
+            // A name that does not resolve now keeps the address it had: an outage of DNS is no reason to cut a peer
+            // off.
             let Some(address) = lookup(host, *port).await else { continue };
             if self.sync.addresses.note(id, address) {
                 tracing::info!(peer = %id.public_key, host, %address, "the peer's name stands for another address now");
@@ -56,6 +59,7 @@ impl PeerResolver {
             }
         }
         self.sync.addresses.keep(|id| named.iter().any(|(named, ..)| named == id));
+        // One by one: a peer that the device refuses must not keep the others from their new address.
         for id in &moved {
             if let Err(error) = self.sync.send(std::slice::from_ref(id)).await {
                 tracing::warn!(%error, peer = %id.public_key, "the device was not told a peer's new address");

@@ -14,6 +14,7 @@ impl Reconciler {
     pub(super) async fn heal(&self, drift: Drift) {
         let started = Instant::now();
         let Drift { changed: mut reasons, attachments } = drift;
+        // A report about one attachment needs no pass: with many containers, most reports are of one that has ended.
         let mut is_in_line = reasons.is_empty() || self.pass().await;
         for (id, what) in attachments {
             match self.areas.attachments.look_after(&id).await {

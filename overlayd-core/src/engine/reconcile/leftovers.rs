@@ -12,6 +12,7 @@ use crate::{
 /// Removes attachments and networks that no record speaks of.
 pub(super) async fn remove_objects(context: &Arc<Context>) -> Result<(), Error> {
     let observed = context.host.networks.observe().await?;
+    // Backends list only what carries the mark of this instance, so that nothing of other programs can be met here.
     let known = KnownObjects::of(&context.ledger.desired());
     for attachment in observed.attachments.iter().filter(|found| !known.attachments.contains(&found.id)) {
         tracing::info!(id = %attachment.id, "an attachment without a record is removed");

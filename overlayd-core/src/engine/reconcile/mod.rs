@@ -116,6 +116,7 @@ async fn run(engine: Weak<Engine>, mut ticks: Interval, signal: DriftSignal) {
             drift = signal.next() => drift,
             _ = ticks.tick() => Drift::default(),
         };
+        // Not at once: a script that deletes ten objects would otherwise cause ten passes.
         if drift != Drift::default() {
             tokio::time::sleep(GATHER).await;
             drift.merge(signal.take());

@@ -93,12 +93,15 @@ impl Reconciler {
             ReconcileStep::EdgeFences => self.reconcile_edge_fences(run, entered).await,
             ReconcileStep::Attachments => self.reconcile_attachments(run, entered).await,
             ReconcileStep::EmptyServices => self.remove_empty_services(entered).await,
+            // The first status is complete before the first interval of the observer is over.
             ReconcileStep::Observation => failed(self.observer.look().await.map(drop)),
         }
     }
 
     async fn reconcile_fences(&self, entered: &mut Entered<'_>) -> Vec<StepFailure> {
         let edges = self.areas.edges.reconcile_fences(entered, |_| false).await;
+        // All fences are tried, also after one has failed: each failure keeps out the identity behind that fence
+        // alone.
         let addresses = self.areas.attachments.reconcile_fences().await;
         edges.into_iter().map(kept_out_edge).chain(addresses.into_iter().map(kept_out)).collect()
     }

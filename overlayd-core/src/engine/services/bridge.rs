@@ -53,6 +53,8 @@ impl Services {
                     changes.extend(used(desired, name, ServiceUse::Passing));
                     return Ok((changes, known.clone()));
                 }
+                // Each shared service has a record of its own with the block of the bridge, so that its members are
+                // counted apart.
                 let record = ServiceRecord { lifetime: Lifetime::UntilEmpty, ..bridge };
                 changes.push(Change::Service(name.to_owned(), Some(record.clone())));
                 Ok((changes, record))
@@ -75,6 +77,8 @@ pub(super) fn with_block(
     suffix: &str,
 ) -> Result<ServiceRecord, Error> {
     let key = node_key(desired.node().node_id);
+    // The block follows from the name and the node, so that a service that comes back has the addresses it had, and
+    // the same service on two nodes has different ones.
     let block = choose_block(desired.cluster().trunc(), name, &key, |block| desired.block_is_free(block))?;
     let network = interface_name(&[&names(desired), parts].concat(), suffix)?;
     Ok(ServiceRecord {

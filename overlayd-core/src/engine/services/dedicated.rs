@@ -23,6 +23,7 @@ impl Services {
     /// Device first, then the bridge in front of it. A port that another program on the host has is passed over.
     pub(super) async fn set_up_dedicated(&self, name: &str) -> Result<ServiceRecord, Error> {
         let public_key = self.context.identity.service_key(name)?.public_key();
+        // The earlier product gave the service this port, and peers on other nodes have it in their configuration.
         let mut known_port = self.context.ledger.desired().dedicated_ports().get(name).copied();
         let mut first = *PORTS.start();
         loop {
@@ -39,6 +40,8 @@ impl Services {
                 })
                 .await?;
             let Err(error) = self.networks.bring_up_dedicated(name).await else { return Ok(record) };
+            // The device is removed also when it was set up before: what is half changed is made anew by the next
+            // request.
             if let Some(dedicated) = &record.dedicated {
                 self.networks.remove_device(name, &dedicated.device).await?;
             }
@@ -46,6 +49,7 @@ impl Services {
             match (&error, record.dedicated) {
                 // One that was set up before keeps its port: its peers know it.
                 (Error::Host { source: contract::Error::Conflict { what, .. }, .. }, Some(dedicated))
+                    // Only a conflict about the port is worth another try; one about the name of the device is not.
                     if what.contains(&dedicated.port.to_string())
                         && self.context.ledger.desired().service(name).is_none() =>
                 {
@@ -74,6 +78,7 @@ fn new_record(
             Error::Missing(format!("no UDP port from {} to {} is free for service {name}", PORTS.start(), PORTS.end()))
         })?;
     let [deployment, instance] = names(desired);
+    // Names of interfaces have 15 bytes at most: long parts are hashed, by the published scheme.
     let device = interface_name(&[deployment, instance, name], "d")?;
     let record = with_block(desired, name, OverlayMode::Dedicated, &[name], "b")?;
     Ok(ServiceRecord { dedicated: Some(DedicatedRecord { device, port, public_key }), ..record })

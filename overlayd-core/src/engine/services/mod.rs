@@ -51,6 +51,7 @@ impl Services {
             }
         };
         let mut service = self.context.locks.service(&mut bridge, &name).await;
+        // Before anything is decided: the block and the network of the other mode have to be free for the new one.
         self.leave_other_mode(&mut service, &name, mode).await?;
         let record = match mode {
             OverlayMode::Auto | OverlayMode::Isolated => self.set_up_bridge(&name, mode).await?,
@@ -70,6 +71,7 @@ impl Services {
     /// Removes the service if its last container has left it for good, unless another one has joined since.
     pub(super) async fn remove_if_left(&self, entered: &mut Entered<'_>, name: &str) -> Result<(), Error> {
         let mut service = self.context.locks.service(entered, name).await;
+        // Asked again under the lock: a container may have joined since the last one left.
         let is_left = {
             let desired = self.context.ledger.desired();
             let left = desired.service(name).is_some_and(|service| service.lifetime == Lifetime::Left);
@@ -113,6 +115,8 @@ impl Services {
         self.context
             .ledger
             .record(|desired| {
+                // Peers of a dedicated device go with it: a service that is set up anew under the same name starts
+                // without.
                 let peers = desired.peers_of(DeviceScope::service(name)).map(|(id, _)| Change::Peer(id.clone(), None));
                 Ok(peers.chain([Change::Service(name.to_owned(), None)]).collect())
             })

@@ -37,6 +37,7 @@ impl Services {
         live: &BTreeSet<String>,
     ) -> Result<bool, Error> {
         let Some((name, service)) = self.owner_of(network) else {
+            // A network without an owner carries the mark of this instance, or the backend would not have listed it.
             return self.context.host.networks.remove(network).await.map(|()| true);
         };
         let device_is_live = service.dedicated.is_some_and(|dedicated| live.contains(dedicated.device.as_str()));
@@ -44,6 +45,7 @@ impl Services {
         let is_shared =
             self.context.ledger.desired().service(SHARED_SERVICE).is_some_and(|shared| shared.network == *network);
         let mut held = self.context.locks.service(entered, &name).await;
+        // Asked under the lock: the service may have got its first member since the host was observed.
         if device_is_live || is_shared || self.context.ledger.desired().members(&name).next().is_some() {
             return Ok(false);
         }

@@ -36,6 +36,8 @@ impl StatusReader {
 
     pub(super) async fn status(&self) -> StatusSnapshot {
         let seen = self.observer.last();
+        // The records are held for as short as possible: decisions of other requests wait for them. The peers are
+        // listed after that.
         let (mut snapshot, peers) = {
             let desired = self.context.ledger.desired();
             (self.recorded(&desired), self.listing.take(&desired, &seen.peers))
