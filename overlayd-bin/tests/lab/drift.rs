@@ -24,7 +24,7 @@ use crate::container;
 /// How long healing may take before something is wrong; what it takes is printed.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// What the one line says that each healing logs.
-const LINE: &str = "the host was changed by somebody else";
+const LINE: &str = "another program changed the host";
 
 /// One change by another program: what to run, and what shows that it is undone.
 struct Act {
