@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use overlayd_core::{
     engine::{Backends, BuildInfo, EngineConfig, EngineTimes},
-    ipc::{Counters, Limits},
+    ipc::{ConnectionLimits, SocketCounters},
     names::InstanceId,
 };
 
@@ -180,13 +180,18 @@ fn make_private(directory: &Path) -> Result<()> {
 }
 
 fn listener_config(socket: PathBuf, settings: &Settings) -> ListenerConfig {
-    let limits = Limits {
+    let limits = ConnectionLimits {
         connections: settings.limits.connections,
         frame_deadline: settings.deadlines.frame(),
         request_deadline: settings.deadlines.request(),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     };
-    ListenerConfig { socket, group: Some(settings.group().to_owned()), limits, counters: Arc::new(Counters::default()) }
+    ListenerConfig {
+        socket,
+        group: Some(settings.group().to_owned()),
+        limits,
+        counters: Arc::new(SocketCounters::default()),
+    }
 }
 
 fn context(data_dir: &Path, settings: &Settings) -> BackendContext {

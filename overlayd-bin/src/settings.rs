@@ -147,7 +147,7 @@ pub(crate) struct LimitSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { connections: overlayd_core::ipc::Limits::default().connections }
+        Self { connections: overlayd_core::ipc::ConnectionLimits::default().connections }
     }
 }
 

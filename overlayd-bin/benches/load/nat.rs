@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, thread, time::Duration};
 use overlayd_core::{
     contract::DriftSignal,
     engine::{Backends, Engine, EngineConfig},
-    ipc::{Caller, Identity, Limits, Service, serve_connection},
+    ipc::{Caller, CallerIdentity, ConnectionLimits, ServerContext, serve_connection},
     protocol::{NatConfigSpec, Request},
 };
 use overlayd_testkit::{
@@ -63,12 +63,13 @@ async fn serve(nat: FakeNat, directory: &Path, socket: &Path) {
         drift: DriftSignal::default(),
     };
     let engine = Engine::start(EngineConfig::new(directory.join("state")), backends).await.unwrap();
-    let service = Arc::new(Service::new(engine, Limits::default(), Arc::default(), CancellationToken::new()));
+    let service =
+        Arc::new(ServerContext::new(engine, ConnectionLimits::default(), Arc::default(), CancellationToken::new()));
     let listener = UnixListener::bind(socket).unwrap();
     tokio::spawn(async move {
         for connection in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
-            let (service, caller) = (Arc::clone(&service), Caller { connection, identity: Identity::InProcess });
+            let (service, caller) = (Arc::clone(&service), Caller { connection, identity: CallerIdentity::InProcess });
             tokio::spawn(async move { serve_connection(stream, caller, &service).await });
         }
     });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use overlayd_core::{
     engine::Engine,
-    ipc::{Caller, Handler, Identity, Turn},
+    ipc::{Caller, CallerIdentity, OrderGuard, RequestHandler},
     protocol::{Event, Request, Response},
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -66,23 +66,23 @@ impl UpgradeGate {
 }
 
 /// Those may replace the daemon who can start programs as its user, with its settings.
-fn may_replace(identity: &Identity) -> bool {
+fn may_replace(identity: &CallerIdentity) -> bool {
     match identity {
-        Identity::Unix { uid, .. } => *uid == 0 || *uid == rustix::process::geteuid().as_raw(),
+        CallerIdentity::Unix { uid, .. } => *uid == 0 || *uid == rustix::process::geteuid().as_raw(),
         _ => false,
     }
 }
 
 #[async_trait]
-impl Handler for UpgradeGate {
-    async fn handle(&self, caller: &Caller, request: Request, turn: Turn) -> Response {
+impl RequestHandler for UpgradeGate {
+    async fn handle(&self, caller: &Caller, request: Request, order: OrderGuard) -> Response {
         if request == Request::Upgrade {
             return self.upgrade(caller).await;
         }
         // Not held while the request runs: a request that lasts would keep others out.
         let engine = self.slot().clone();
         match engine {
-            Some(engine) => engine.handle(caller, request, turn).await,
+            Some(engine) => engine.handle(caller, request, order).await,
             None => Response::err("replacing", "the daemon is being replaced; ask again on a new connection"),
         }
     }
@@ -103,9 +103,9 @@ mod tests {
     #[test]
     fn a_member_of_the_group_may_not_replace_the_daemon() {
         let own = rustix::process::geteuid().as_raw();
-        let member = |uid| may_replace(&Identity::Unix { uid, gid: 990, pid: 42 });
+        let member = |uid| may_replace(&CallerIdentity::Unix { uid, gid: 990, pid: 42 });
         assert!(member(0) && member(own));
         assert!(!member(own + 1000));
-        assert!(!may_replace(&Identity::InProcess));
+        assert!(!may_replace(&CallerIdentity::InProcess));
     }
 }

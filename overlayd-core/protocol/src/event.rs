@@ -22,7 +22,7 @@ pub enum Event {
 
 /// Who may be sent an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
+pub enum EventAudience {
     /// Every connection: part of the published protocol.
     Everyone,
     /// Connections whose [`super::Hello`] named the event, given here by its tag.
@@ -32,9 +32,9 @@ pub enum Audience {
 impl Event {
     /// Who may be sent this event. The published client breaks on events it does not know, so whatever is added here
     /// is for subscribers.
-    pub fn audience(&self) -> Audience {
+    pub fn audience(&self) -> EventAudience {
         match self {
-            Self::PeerHealthChanged { .. } | Self::NatEndpointChanged { .. } => Audience::Everyone,
+            Self::PeerHealthChanged { .. } | Self::NatEndpointChanged { .. } => EventAudience::Everyone,
         }
     }
 }

@@ -51,19 +51,6 @@ fn is_empty(peers: &ListedPeers) -> bool {
     peers.is_empty()
 }
 
-/// A peer as the device sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerStatus {
-    /// Base64.
-    pub public_key: String,
-    /// `ip:port`; empty when unknown.
-    pub endpoint: String,
-    /// CIDRs, separated by commas.
-    pub allowed_ips: String,
-    /// Unix seconds; 0 is never.
-    pub last_handshake_unix_secs: i64,
-}
-
 /// A dedicated service's device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DedicatedServiceStatus {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{clock::Clock, contract::Inbound, ipc::Limits, plan::DnsConfig};
+use crate::{clock::Clock, contract::Inbound, ipc::ConnectionLimits, plan::DnsConfig};
 
 /// How a daemon's engine is set up.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl EngineConfig {
             inbound: Inbound::Anyone,
             dns: DnsConfig::default(),
             clock: Clock::default(),
-            event_queue: Limits::default().event_queue,
+            event_queue: ConnectionLimits::default().event_queue,
             build: BuildInfo::default(),
         }
     }

@@ -8,14 +8,14 @@ use tokio::sync::broadcast;
 use super::{Engine, Error, ShutdownState, areas::Areas, locks::Entered};
 use crate::{
     command::{Command, RequestedContainer},
-    ipc::{Caller, Handler, Turn},
+    ipc::{Caller, OrderGuard, RequestHandler},
     protocol::{Event, Request, Response},
 };
 
 #[async_trait]
-impl Handler for Engine {
-    async fn handle(&self, _: &Caller, request: Request, turn: Turn) -> Response {
-        self.answer_in_turn(request, turn).await
+impl RequestHandler for Engine {
+    async fn handle(&self, _: &Caller, request: Request, order: OrderGuard) -> Response {
+        self.answer_in_order(request, order).await
     }
 
     fn events(&self) -> broadcast::Receiver<Arc<Event>> {
@@ -26,13 +26,13 @@ impl Handler for Engine {
 impl Engine {
     /// Carries out one request. A refused one becomes `err`, and has left nothing behind.
     pub async fn answer(&self, request: Request) -> Response {
-        self.answer_in_turn(request, Turn::alone()).await
+        self.answer_in_order(request, OrderGuard::alone()).await
     }
 
-    async fn answer_in_turn(&self, request: Request, turn: Turn) -> Response {
+    async fn answer_in_order(&self, request: Request, order: OrderGuard) -> Response {
         let op = request.op();
         let outcome = match Command::try_from(request) {
-            Ok(command) => self.dispatch(command, turn).await,
+            Ok(command) => self.dispatch(command, order).await,
             Err(refusal) => Err(refusal.into()),
         };
         match outcome {
@@ -46,7 +46,7 @@ impl Engine {
 
     /// What changes something enters through the gate, which a teardown closes.
     #[expect(clippy::cognitive_complexity, reason = "one arm for each kind of request")]
-    async fn dispatch(&self, command: Command, turn: Turn) -> Result<Response, Error> {
+    async fn dispatch(&self, command: Command, order: OrderGuard) -> Result<Response, Error> {
         let Areas { overlay, peers, services, attachments, edges, names, leases, traversal } = &*self.areas;
         let gate = &self.context.gate;
         match command {
@@ -65,12 +65,12 @@ impl Engine {
             Command::PublishPorts(container, ports) => {
                 attachments.publish_ports(&mut gate.enter().await, &container.id(), ports).await
             }
-            Command::AddPeer(command) => peers.add(&mut gate.enter().await, turn, command).await,
-            Command::RemovePeer(scope, key) => peers.remove(&mut gate.enter().await, turn, scope, key).await,
-            Command::AddRange(command) => peers.add_allowed_ip(&mut gate.enter().await, turn, command).await,
-            Command::RemoveRange(command) => peers.remove_allowed_ip(&mut gate.enter().await, turn, command).await,
-            Command::RegisterName(name, ip) => names.register(&mut gate.enter().await, turn, &name, ip).await,
-            Command::UnregisterName(name) => names.unregister(&mut gate.enter().await, turn, &name).await,
+            Command::AddPeer(command) => peers.add(&mut gate.enter().await, order, command).await,
+            Command::RemovePeer(scope, key) => peers.remove(&mut gate.enter().await, order, scope, key).await,
+            Command::AddRange(command) => peers.add_allowed_ip(&mut gate.enter().await, order, command).await,
+            Command::RemoveRange(command) => peers.remove_allowed_ip(&mut gate.enter().await, order, command).await,
+            Command::RegisterName(name, ip) => names.register(&mut gate.enter().await, order, &name, ip).await,
+            Command::UnregisterName(name) => names.unregister(&mut gate.enter().await, order, &name).await,
             Command::TickTraversal => traversal.tick().await,
             Command::TraversalStatus => Ok(traversal.status()),
             Command::ShutDown => self.shut_down().await,

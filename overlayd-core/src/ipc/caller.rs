@@ -1,18 +1,20 @@
+//! The program at the other end of a connection, as the operating system knows it.
+
 use std::fmt;
 
-/// Who is at the other end of a connection.
+/// The program at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Number of the connection, unique in this run of the daemon.
     pub connection: u64,
-    /// What the operating system vouches for.
-    pub identity: Identity,
+    /// Who it is, as the operating system says.
+    pub identity: CallerIdentity,
 }
 
 /// A peer as the operating system knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Identity {
+pub enum CallerIdentity {
     /// Credentials of a Unix socket's peer at the time it connected.
     Unix {
         /// Effective user.
@@ -32,7 +34,7 @@ impl fmt::Display for Caller {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for CallerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix { uid, gid, pid } => write!(f, "uid {uid} gid {gid} pid {pid}"),

@@ -1,10 +1,12 @@
+//! What happened on the daemon's socket, in numbers.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that several tasks count up (and, for the one gauge, down).
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub struct AtomicCounter(AtomicU64);
 
-impl Counter {
+impl AtomicCounter {
     /// The present value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -23,23 +25,23 @@ impl Counter {
 
 /// What happened on the daemon's socket since it started.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct SocketCounters {
     /// Connections that are open now (a gauge).
-    pub open: Counter,
+    pub open: AtomicCounter,
     /// Connections that were accepted and served.
-    pub accepted: Counter,
+    pub accepted: AtomicCounter,
     /// Connections refused for who called.
-    pub refused: Counter,
+    pub refused: AtomicCounter,
     /// Connections refused because too many were open.
-    pub over_limit: Counter,
+    pub over_limit: AtomicCounter,
     /// Calls to accept that failed, as for want of file descriptors.
-    pub accept_failures: Counter,
+    pub accept_failures: AtomicCounter,
     /// Requests that were answered, `err` included.
-    pub requests: Counter,
+    pub requests: AtomicCounter,
     /// Requests that outlived their deadline.
-    pub overdue: Counter,
+    pub overdue: AtomicCounter,
     /// Bodies that were no frames, headers that were too long, frames that never ended.
-    pub bad_frames: Counter,
+    pub bad_frames: AtomicCounter,
     /// Events that a connection did not get because its client did not read.
-    pub lost_events: Counter,
+    pub lost_events: AtomicCounter,
 }

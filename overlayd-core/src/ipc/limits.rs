@@ -1,8 +1,10 @@
+//! Bounds on what a client may cost the daemon.
+
 use std::time::Duration;
 
 /// What a client may cost the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Connections open at the same time; one more is closed as soon as it is accepted.
     pub connections: usize,
     /// From the first byte of a frame to its last, and from a reply to when the client takes some of it. Between frames a
@@ -17,7 +19,7 @@ pub struct Limits {
     pub unfinished: usize,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             connections: 1024,

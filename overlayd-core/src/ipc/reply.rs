@@ -1,3 +1,5 @@
+//! Replies on their way to the wire. Long ones are written as JSON on a thread of their own.
+
 use bytes::BytesMut;
 use tokio_util::codec::Encoder;
 
@@ -14,15 +16,15 @@ const LINE: usize = 160;
     clippy::large_enum_variant,
     reason = "one is made per request and written at once; a box would cost each reply an allocation"
 )]
-pub(super) enum Reply {
+pub(super) enum OutgoingReply {
     /// Written where it is sent.
     Short(Response),
-    /// The whole frame. A long one takes milliseconds to write, for which it has a thread of its own: whoever else shares
-    /// the thread of its connection does not wait for it.
+    /// The whole frame. A long one takes milliseconds to write, for which it has a thread of its own: other connections
+    /// that share the thread of its connection do not wait for it.
     Long(Result<BytesMut, CodecError>),
 }
 
-impl Reply {
+impl OutgoingReply {
     /// The reply to the request `id`.
     pub(super) async fn new(id: u64, response: Response) -> Self {
         let listed = response.listed();

@@ -5,7 +5,7 @@ use std::{
 
 use overlayd_core::{
     contract::{OverlayBackend, PeerStatus},
-    ipc::{Caller, Handler, Identity, Limits, Service, serve_connection},
+    ipc::{Caller, CallerIdentity, ConnectionLimits, RequestHandler, ServerContext, serve_connection},
     keys::PublicKey,
     names::LinkName,
     protocol::{Event, Frame, FrameCodec, PeerScope, Request, Response, StatusSnapshot},
@@ -128,8 +128,8 @@ async fn changes_pipelined_on_one_connection_take_effect_in_their_order() {
     let node = Node::ready().await;
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let closing = CancellationToken::new();
-    let service = Service::new(Arc::clone(&node.engine), Limits::default(), Arc::default(), closing);
-    let caller = Caller { connection: 1, identity: Identity::InProcess };
+    let service = ServerContext::new(Arc::clone(&node.engine), ConnectionLimits::default(), Arc::default(), closing);
+    let caller = Caller { connection: 1, identity: CallerIdentity::InProcess };
     tokio::spawn(async move { serve_connection(theirs, caller, &service).await });
     let keys: Vec<PublicKey> = (0..200).map(|_| some_key()).collect();
     let (mut reading, mut writing) = tokio::io::split(ours);

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use overlayd_client::{Client, ClientError, ClientOptions, Connector, Stream};
 use overlayd_core::{
-    ipc::Limits,
+    ipc::ConnectionLimits,
     protocol::{Event, Frame, Hello, Request, Response},
 };
 use tokio::{
@@ -21,7 +21,7 @@ fn client(server: &Server) -> Client {
 
 #[tokio::test]
 async fn many_calls_share_a_connection_and_each_gets_its_own_reply() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let client = client(&server);
     let calls = (0..500_u16).map(|n| {
         let client = client.clone();
@@ -38,7 +38,7 @@ async fn many_calls_share_a_connection_and_each_gets_its_own_reply() {
 
 #[tokio::test]
 async fn typed_calls_give_what_they_say() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let client = client(&server);
     *server.desk.interface.lock().unwrap() = Some("zl-a-n1-g".to_owned());
     assert_eq!(client.status().await.unwrap().interface.as_deref(), Some("zl-a-n1-g"));
@@ -48,7 +48,7 @@ async fn typed_calls_give_what_they_say() {
 
 #[tokio::test]
 async fn a_refusal_and_a_reply_of_the_wrong_kind_leave_the_connection_healthy() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let client = client(&server);
     let refused = client.remove_scoped_resolver("atlas".to_owned()).await;
     let Err(ClientError::Refused { message, code }) = refused else { panic!("{refused:?}") };
@@ -61,7 +61,8 @@ async fn a_refusal_and_a_reply_of_the_wrong_kind_leave_the_connection_healthy() 
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_times_out_does_not_disturb_the_next() {
-    let server = Server::new(Limits { request_deadline: Duration::from_secs(600), ..Limits::default() });
+    let server =
+        Server::new(ConnectionLimits { request_deadline: Duration::from_secs(600), ..ConnectionLimits::default() });
     let options = ClientOptions { timeout: Some(Duration::from_secs(3)), ..ClientOptions::default() };
     let client = Client::new(server.clone(), options);
     let asked = Instant::now();
@@ -75,7 +76,7 @@ async fn a_call_that_times_out_does_not_disturb_the_next() {
 
 #[tokio::test]
 async fn a_broken_connection_fails_its_calls_and_the_next_call_connects_again() {
-    let flaky = Flaky { server: Server::new(Limits::default()), hang_up: 1.into() };
+    let flaky = Flaky { server: Server::new(ConnectionLimits::default()), hang_up: 1.into() };
     let client = Client::new(flaky, ClientOptions::default());
     let broken = client.nat_tick().await;
     assert!(matches!(broken, Err(ClientError::Transport { .. })), "{broken:?}");
@@ -125,7 +126,7 @@ async fn connecting_is_tried_with_growing_pauses_and_then_given_up_with_the_plac
 
 #[tokio::test]
 async fn events_are_delivered_beside_replies() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let client = client(&server);
     let mut events = client.events();
     client.nat_tick().await.unwrap();
@@ -196,7 +197,7 @@ async fn a_request_from_the_daemon_is_an_error_of_the_connection() {
 
 #[tokio::test]
 async fn a_request_that_is_too_long_is_not_sent() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let client = client(&server);
     let name = "x".repeat(overlayd_core::protocol::MAX_FRAME_LEN);
     let unsendable = client.revoke_edge_peer(name).await;

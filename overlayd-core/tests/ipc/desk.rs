@@ -12,7 +12,10 @@ use std::{
 use async_trait::async_trait;
 use overlayd_client::{Connector, Stream};
 use overlayd_core::{
-    ipc::{Caller, Counters, Handler, Identity, Limits, Service, Turn, serve_connection},
+    ipc::{
+        Caller, CallerIdentity, ConnectionLimits, OrderGuard, RequestHandler, ServerContext, SocketCounters,
+        serve_connection,
+    },
     protocol::{Event, HelloReply, ListedPeers, Request, Response},
 };
 use tokio::{
@@ -23,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Answers at once, except what it was told to hold. The last word of a service's name decides: `held` waits for
-/// [`Desk::release`], `panic` panics. A name that is unregistered is held, too, and one that says `decided` passes its turn.
+/// [`Desk::release`], `panic` panics. A name that is unregistered is held as well, and one that says `decided` drops its guard first.
 pub(crate) struct Desk {
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     /// Requests in the order in which they were begun.
@@ -47,7 +50,7 @@ pub(crate) fn held_change(name: &str) -> Request {
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) desk: Arc<Desk>,
-    pub(crate) service: Service<Desk>,
+    pub(crate) service: ServerContext<Desk>,
     connections: Arc<AtomicU64>,
 }
 
@@ -57,7 +60,7 @@ pub(crate) fn held_request() -> Request {
 }
 
 impl Server {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
         let closing = CancellationToken::new();
         let desk = Arc::new(Desk {
             events: broadcast::channel(limits.event_queue).0,
@@ -69,7 +72,7 @@ impl Server {
             interface: Mutex::default(),
             peers: Mutex::default(),
         });
-        let service = Service::new(Arc::clone(&desk), limits, Arc::<Counters>::default(), closing);
+        let service = ServerContext::new(Arc::clone(&desk), limits, Arc::<SocketCounters>::default(), closing);
         Self { desk, service, connections: Arc::default() }
     }
 
@@ -79,7 +82,7 @@ impl Server {
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let service = self.service.clone();
         let served = tokio::spawn(async move {
-            serve_connection(theirs, Caller { connection, identity: Identity::InProcess }, &service).await;
+            serve_connection(theirs, Caller { connection, identity: CallerIdentity::InProcess }, &service).await;
         });
         (ours, served)
     }
@@ -128,7 +131,7 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, request: Request, turn: Turn) -> Response {
+    async fn answer(&self, request: Request, order: OrderGuard) -> Response {
         match request {
             Request::TeardownServiceOverlay { service } if service == "held" => {
                 self.held.acquire().await.unwrap().forget();
@@ -136,9 +139,9 @@ impl Desk {
             }
             Request::TeardownServiceOverlay { service } if service == "panic" => panic!("as told"),
             Request::UnregisterDns { name } => {
-                let turn = (name != "decided").then_some(turn);
+                let held = (name != "decided").then_some(order);
                 self.held.acquire().await.unwrap().forget();
-                drop(turn);
+                drop(held);
                 Response::Ok
             }
             Request::ReleaseIp { ip } => Response::Ip { ip },
@@ -164,12 +167,12 @@ impl Desk {
 }
 
 #[async_trait]
-impl Handler for Desk {
-    async fn handle(&self, _caller: &Caller, request: Request, turn: Turn) -> Response {
+impl RequestHandler for Desk {
+    async fn handle(&self, _caller: &Caller, request: Request, order: OrderGuard) -> Response {
         let op = request.op();
         self.begun.lock().unwrap().push(request.clone());
         self.changed.notify_waiters();
-        let response = self.answer(request, turn).await;
+        let response = self.answer(request, order).await;
         *self.ended.lock().unwrap().entry(op).or_default() += 1;
         self.changed.notify_waiters();
         response

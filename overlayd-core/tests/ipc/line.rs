@@ -40,7 +40,7 @@ impl Line {
         }
     }
 
-    /// Whether nothing has arrived, and nothing arrives while others have their turn.
+    /// Whether nothing has arrived, and nothing arrives while other tasks run.
     pub(crate) async fn is_silent(&mut self) -> bool {
         for _ in 0..100 {
             tokio::task::yield_now().await;

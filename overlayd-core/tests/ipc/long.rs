@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use overlayd_core::{
-    ipc::Limits,
+    ipc::ConnectionLimits,
     protocol::{ListedPeers, PeerStatus, Request, Response},
 };
 
@@ -13,7 +13,7 @@ use crate::{desk::Server, line::Line};
 fn a_long_reply_is_written_beside_what_others_ask_and_short_ones_need_no_thread() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
-        let server = Server::new(Limits::default());
+        let server = Server::new(ConnectionLimits::default());
         let peer = |number: i64| PeerStatus {
             public_key: "key".to_owned(),
             endpoint: String::new(),
@@ -49,7 +49,7 @@ fn a_long_reply_is_written_beside_what_others_ask_and_short_ones_need_no_thread(
 
 #[tokio::test]
 async fn a_list_that_is_too_long_for_a_frame_is_refused_in_words() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let peer = PeerStatus {
         public_key: "k".repeat(1 << 15),
         endpoint: String::new(),

@@ -1,7 +1,7 @@
 //! Changes that are pipelined on one connection.
 
 use overlayd_core::{
-    ipc::Limits,
+    ipc::ConnectionLimits,
     protocol::{Request, Response},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 
 #[tokio::test]
 async fn changes_that_are_decided_overlap_and_are_answered_in_their_order() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     let asked = [held_change("decided"), held_change("decided"), held_change("not yet"), held_change("decided")];
@@ -23,7 +23,7 @@ async fn changes_that_are_decided_overlap_and_are_answered_in_their_order() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(server.desk.begun(), asked[..3], "one began while the turn of the one before it lasted");
+    assert_eq!(server.desk.begun(), asked[..3], "one began while the guard of the one before it was held");
     server.desk.release(3);
     server.desk.until_begun(4).await;
     server.desk.release(1);
@@ -34,7 +34,7 @@ async fn changes_that_are_decided_overlap_and_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn other_requests_wait_for_the_changes_before_them_and_a_client_that_leaves_stops_none() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, served) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     for (id, request) in (1..).zip([held_change("decided"), held_change("decided"), Request::Status]) {
@@ -53,7 +53,7 @@ async fn other_requests_wait_for_the_changes_before_them_and_a_client_that_leave
 
 #[tokio::test(start_paused = true)]
 async fn overdue_changes_are_answered_in_their_order_and_go_on() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     for (id, request) in (1..).zip([held_change("decided"), held_change("not yet"), Request::NatTick]) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use overlayd_core::{
-    ipc::Limits,
+    ipc::ConnectionLimits,
     protocol::{Event, Frame, FrameCodec, Hello, MAX_FRAME_LEN, Request, Response},
 };
 use tokio::{
@@ -23,7 +23,7 @@ fn health(pubkey: &str) -> Arc<Event> {
 
 #[tokio::test]
 async fn pipelined_requests_are_executed_and_answered_in_their_order() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     let mut bytes = request_bytes(7, held_request());
@@ -41,7 +41,7 @@ async fn pipelined_requests_are_executed_and_answered_in_their_order() {
 
 #[tokio::test]
 async fn requests_of_different_connections_run_at_the_same_time() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (slow, _) = server.connect(1 << 16);
     let (quick, _) = server.connect(1 << 16);
     let (mut slow, mut quick) = (Line::new(slow), Line::new(quick));
@@ -55,7 +55,7 @@ async fn requests_of_different_connections_run_at_the_same_time() {
 
 #[tokio::test]
 async fn a_client_that_leaves_does_not_stop_its_request() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, served) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, held_request()).await;
@@ -68,7 +68,7 @@ async fn a_client_that_leaves_does_not_stop_its_request() {
 
 #[tokio::test]
 async fn a_client_that_only_stops_talking_still_gets_its_replies() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, served) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::NatTick).await;
@@ -83,7 +83,7 @@ async fn a_client_that_only_stops_talking_still_gets_its_replies() {
 
 #[tokio::test]
 async fn a_bad_request_with_a_readable_id_is_answered_and_the_connection_stays() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say_body(br#"{"frame":"request","id":5,"request":{"op":"reload"}}"#).await;
@@ -97,7 +97,7 @@ async fn a_bad_request_with_a_readable_id_is_answered_and_the_connection_stays()
 
 #[tokio::test]
 async fn a_body_without_a_readable_id_ends_the_connection_after_the_replies_before_it() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, served) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::NatTick).await;
@@ -110,7 +110,7 @@ async fn a_body_without_a_readable_id_ends_the_connection_after_the_replies_befo
 
 #[tokio::test]
 async fn a_frame_that_is_no_request_is_ignored() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say_body(br#"{"frame":"response","id":1,"response":{"result":"ok"}}"#).await;
@@ -121,7 +121,7 @@ async fn a_frame_that_is_no_request_is_ignored() {
 
 #[tokio::test]
 async fn a_header_beyond_the_limit_ends_the_connection_without_its_body() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, served) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.stream.write_u32_le(u32::try_from(MAX_FRAME_LEN).unwrap() + 1).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_header_beyond_the_limit_ends_the_connection_without_its_body() {
 
 #[tokio::test]
 async fn a_request_of_exactly_the_limit_is_executed() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 20);
     let mut line = Line::new(stream);
     let mut body = Frame::Request { id: 1, request: Request::NatTick }.encode().unwrap();
@@ -142,7 +142,7 @@ async fn a_request_of_exactly_the_limit_is_executed() {
 
 #[tokio::test]
 async fn a_reply_beyond_the_limit_becomes_an_error_on_a_healthy_connection() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     *server.desk.interface.lock().unwrap() = Some("x".repeat(MAX_FRAME_LEN));
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
@@ -155,7 +155,7 @@ async fn a_reply_beyond_the_limit_becomes_an_error_on_a_healthy_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_is_never_finished_ends_the_connection_and_an_idle_one_stays() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (loris, served) = server.connect(1 << 16);
     let (idle, _) = server.connect(1 << 16);
     let mut loris = Line::new(loris);
@@ -172,7 +172,7 @@ async fn a_frame_that_is_never_finished_ends_the_connection_and_an_idle_one_stay
 
 #[tokio::test(start_paused = true)]
 async fn the_clock_of_an_unfinished_frame_stands_while_the_daemon_is_busy() {
-    let limits = Limits { request_deadline: Duration::from_secs(60), ..Limits::default() };
+    let limits = ConnectionLimits { request_deadline: Duration::from_secs(60), ..ConnectionLimits::default() };
     let server = Server::new(limits);
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
@@ -190,7 +190,7 @@ async fn the_clock_of_an_unfinished_frame_stands_while_the_daemon_is_busy() {
 
 #[tokio::test(start_paused = true)]
 async fn an_overdue_request_is_answered_with_an_error_and_goes_on() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     let asked = Instant::now();
@@ -207,7 +207,7 @@ async fn an_overdue_request_is_answered_with_an_error_and_goes_on() {
 
 #[tokio::test]
 async fn a_panic_is_an_error_reply_and_nothing_else() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _) = server.connect(1 << 16);
     let mut line = Line::new(stream);
     line.say(1, Request::TeardownServiceOverlay { service: "panic".to_owned() }).await;
@@ -219,7 +219,7 @@ async fn a_panic_is_an_error_reply_and_nothing_else() {
 
 #[tokio::test]
 async fn a_shutdown_is_answered_before_the_connections_close() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (asking, asked) = server.connect(1 << 16);
     let (busy, other) = server.connect(1 << 16);
     let (mut asking, mut busy) = (Line::new(asking), Line::new(busy));
@@ -239,7 +239,7 @@ async fn a_shutdown_is_answered_before_the_connections_close() {
 
 #[tokio::test]
 async fn events_reach_every_connection_also_while_it_waits_for_a_reply() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (busy, _) = server.connect(1 << 16);
     let (idle, _) = server.connect(1 << 16);
     let (mut busy, mut idle) = (Line::new(busy), Line::new(idle));
@@ -257,7 +257,7 @@ async fn events_reach_every_connection_also_while_it_waits_for_a_reply() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_events_and_no_replies() {
-    let server = Server::new(Limits { event_queue: 16, ..Limits::default() });
+    let server = Server::new(ConnectionLimits { event_queue: 16, ..ConnectionLimits::default() });
     let (stream, _) = server.connect(256);
     let mut line = Line::new(stream);
     line.say(1, Request::NatTick).await;
@@ -294,7 +294,7 @@ async fn a_client_that_does_not_read_loses_events_and_no_replies() {
 
 #[tokio::test]
 async fn a_client_that_asks_without_reading_is_made_to_wait() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     *server.desk.interface.lock().unwrap() = Some("x".repeat(1000));
     let (stream, _) = server.connect(4096);
     let (mut read, mut write) = tokio::io::split(stream);
@@ -328,7 +328,7 @@ async fn a_client_that_asks_without_reading_is_made_to_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_and_never_reads_is_let_go() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     *server.desk.interface.lock().unwrap() = Some("x".repeat(100_000));
     let (stream, served) = server.connect(64);
     let mut line = Line::new(stream);
@@ -336,26 +336,26 @@ async fn a_client_that_asks_and_never_reads_is_let_go() {
     // The first reply never leaves the daemon, so the second request need not even be read.
     line.say(1, Request::Status).await;
     served.await.unwrap();
-    assert_eq!(begun.elapsed().as_secs(), Limits::default().frame_deadline.as_secs());
+    assert_eq!(begun.elapsed().as_secs(), ConnectionLimits::default().frame_deadline.as_secs());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_gets_all_of_its_reply() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     *server.desk.interface.lock().unwrap() = Some("x".repeat(1_000));
     let (stream, _served) = server.connect(64);
     let mut line = Line::new(stream);
     line.say(1, Request::Status).await;
     let mut taken = [0; 64];
     for _ in 0..8 {
-        tokio::time::sleep(Limits::default().frame_deadline / 2).await;
+        tokio::time::sleep(ConnectionLimits::default().frame_deadline / 2).await;
         line.stream.read_exact(&mut taken).await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_nothing_need_not_read_its_events() {
-    let server = Server::new(Limits::default());
+    let server = Server::new(ConnectionLimits::default());
     let (stream, _served) = server.connect(64);
     let mut line = Line::new(stream);
     line.say(1, Request::NatTick).await;
@@ -364,7 +364,7 @@ async fn a_client_that_asks_nothing_need_not_read_its_events() {
         server.desk.events.send(health("a key")).unwrap();
         tokio::task::yield_now().await;
     }
-    tokio::time::sleep(Limits::default().frame_deadline * 100).await;
+    tokio::time::sleep(ConnectionLimits::default().frame_deadline * 100).await;
     line.say(2, Request::NatTick).await;
     loop {
         match line.hear().await {

@@ -23,8 +23,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("backends/userspace-wg", &["config", "io"]),
     ("overlayd-core::contract", &["attach", "finding"]),
     ("overlayd-core::engine", &["import_legacy", "start"]),
-    ("overlayd-core::ipc", &["call", "connection"]),
-    ("overlayd-core/protocol", &["listed", "status"]),
 ];
 
 /// How many re-exports in a row are followed.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 pub(super) use self::answers::NameAnswers;
 use super::{Error, context::Context, global_device::GlobalDevice, locks::Entered};
-use crate::{command::parse::at_most, desired::Change, ipc::Turn, plan::MOST_ADDRESSES, protocol::Response};
+use crate::{command::parse::at_most, desired::Change, ipc::OrderGuard, plan::MOST_ADDRESSES, protocol::Response};
 
 /// The names that were registered.
 #[derive(Debug)]
@@ -32,21 +32,21 @@ impl NameRegistry {
     pub(super) async fn register(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         name: &str,
         ip: IpAddr,
     ) -> Result<Response, Error> {
         self.answers.check_zone(name)?;
-        self.change(entered, turn, name, |addresses| with_address(addresses, ip)).await
+        self.change(entered, order, name, |addresses| with_address(addresses, ip)).await
     }
 
     pub(super) async fn unregister(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         name: &str,
     ) -> Result<Response, Error> {
-        self.change(entered, turn, name, |addresses| {
+        self.change(entered, order, name, |addresses| {
             Ok(if addresses.is_some() { NameChange::Forget } else { NameChange::Keep })
         })
         .await
@@ -57,7 +57,7 @@ impl NameRegistry {
     async fn change(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         name: &str,
         becomes: impl FnOnce(Option<&BTreeSet<IpAddr>>) -> Result<NameChange, Error>,
     ) -> Result<Response, Error> {
@@ -75,7 +75,7 @@ impl NameRegistry {
             })
             .await?;
         // The next request of the connection finds this change already, and may begin while the disk works.
-        drop(turn);
+        drop(order);
         let (undo, ()) = self.context.ledger.durable(decision).await?;
         // Asked before the backend is: a set-up that ends in between makes the second try unnecessary, not wrong.
         let coming_up = self.global.is_coming_up();

@@ -24,7 +24,7 @@ use crate::{
     },
     contract,
     desired::{Change, Desired, DeviceScope, EndpointSpec, Origin, PeerId, PeerRecord},
-    ipc::Turn,
+    ipc::OrderGuard,
     keys::PublicKey,
     protocol::Response,
 };
@@ -66,7 +66,7 @@ impl Peers {
     pub(super) async fn add(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         command: PeerCommand,
     ) -> Result<Response, Error> {
         let PeerCommand { scope, public_key, record } = command;
@@ -77,19 +77,19 @@ impl Peers {
         if let EndpointSpec::Name { host, port } = &record.endpoint {
             self.resolver.resolve_at_once(&id, host, *port).await;
         }
-        self.change(&mut peer, turn, &id, |desired| Ok(put(desired, &id, record))).await
+        self.change(&mut peer, order, &id, |desired| Ok(put(desired, &id, record))).await
     }
 
     pub(super) async fn remove(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         scope: DeviceScope,
         public_key: PublicKey,
     ) -> Result<Response, Error> {
         let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
-        self.change(&mut peer, turn, &id, |desired| {
+        self.change(&mut peer, order, &id, |desired| {
             Ok(desired.peer(&id).map(|_| Change::Peer(id.clone(), None)).into_iter().collect())
         })
         .await
@@ -98,13 +98,13 @@ impl Peers {
     pub(super) async fn add_allowed_ip(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         command: RangeCommand,
     ) -> Result<Response, Error> {
         let RangeCommand { scope, public_key, range } = command;
         let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
-        self.change(&mut peer, turn, &id, |desired| {
+        self.change(&mut peer, order, &id, |desired| {
             let known = desired.peer(&id).ok_or_else(|| {
                 Error::Missing(format!(
                     "cannot add allowed_ip {range} to unknown peer {public_key}; call add_peer first"
@@ -124,13 +124,13 @@ impl Peers {
     pub(super) async fn remove_allowed_ip(
         &self,
         entered: &mut Entered<'_>,
-        turn: Turn,
+        order: OrderGuard,
         command: RangeCommand,
     ) -> Result<Response, Error> {
         let RangeCommand { scope, public_key, range } = command;
         let id = self.peer_id(scope, public_key)?;
         let mut peer = self.context.locks.peer(entered, &id).await;
-        self.change(&mut peer, turn, &id, |desired| {
+        self.change(&mut peer, order, &id, |desired| {
             let held = desired.peer(&id).filter(|known| known.allowed_ips.contains(&range));
             Ok(held.map(|known| Change::Peer(id.clone(), Some(without(known, &[range])))).into_iter().collect())
         })
@@ -142,12 +142,12 @@ impl Peers {
     async fn change(
         &self,
         held: &mut PeerHeld<'_>,
-        turn: Turn,
+        order: OrderGuard,
         id: &PeerId,
         decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
     ) -> Result<Response, Error> {
         let Some(service) = id.scope.service_name() else {
-            let change = self.record(turn, id, decide).await?;
+            let change = self.record(order, id, decide).await?;
             let mut told = self.sync.send(&change.ids).await;
             if matches!(told, Err(Error::Host { source: contract::Error::NotFound(_), .. })) {
                 // Another program has deleted the device. Made again, it is told all peers on record.
@@ -157,14 +157,14 @@ impl Peers {
         };
         // A teardown of the service may not take the device away at the same time.
         let _service = self.context.locks.service_shared(held, service).await;
-        let change = self.record(turn, id, decide).await?;
+        let change = self.record(order, id, decide).await?;
         let told = self.tell(&change.ids).await;
         self.conclude(change, told).await
     }
 
     async fn record(
         &self,
-        turn: Turn,
+        order: OrderGuard,
         id: &PeerId,
         decide: impl FnOnce(&mut Desired) -> Result<Vec<Change>, Error>,
     ) -> Result<RecordedChange, Error> {
@@ -185,7 +185,7 @@ impl Peers {
             })
             .await?;
         // The next request of the connection finds this change already, and may begin while the disk works.
-        drop(turn);
+        drop(order);
         let (undo, ids) = self.context.ledger.durable(decision).await?;
         Ok(RecordedChange { undo, ids })
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use overlayd_core::ipc::{Caller, Counters, Handler, Limits, Service, serve_connection};
+use overlayd_core::ipc::{Caller, ConnectionLimits, RequestHandler, ServerContext, SocketCounters, serve_connection};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
@@ -41,9 +41,9 @@ pub(crate) struct ListenerConfig {
     /// Group that owns the socket and whose members may use it; one that does not exist is no error.
     pub(crate) group: Option<String>,
     /// What clients may cost.
-    pub(crate) limits: Limits,
+    pub(crate) limits: ConnectionLimits,
     /// Where things are counted.
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) counters: Arc<SocketCounters>,
 }
 
 /// A socket that is bound: clients can connect, and wait until [`ClientListener::serve`] is called.
@@ -86,14 +86,14 @@ impl ClientListener {
 
     /// Serves clients until `shutdown`; who connects later waits until a successor accepts. Returns the connections that
     /// are still about to end.
-    pub(crate) async fn serve<H: Handler>(&self, handler: Arc<H>, shutdown: CancellationToken) -> TaskTracker {
+    pub(crate) async fn serve<H: RequestHandler>(&self, handler: Arc<H>, shutdown: CancellationToken) -> TaskTracker {
         let Self { socket, access, config, .. } = self;
         let ListenerConfig { limits, counters, .. } = config.clone();
         let gate = Arc::new(ConnectionGate {
             open: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             access: access.clone(),
-            service: Service::new(handler, limits, counters, shutdown.clone()),
+            service: ServerContext::new(handler, limits, counters, shutdown.clone()),
             full: AtomicBool::new(false),
         });
         let connections = TaskTracker::new();
@@ -139,12 +139,12 @@ struct ConnectionGate<H> {
     open: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     access: AccessPolicy,
-    service: Service<H>,
+    service: ServerContext<H>,
     /// Whether callers are being turned away because too many are there.
     full: AtomicBool,
 }
 
-impl<H: Handler> ConnectionGate<H> {
+impl<H: RequestHandler> ConnectionGate<H> {
     fn admit(self: Arc<Self>, stream: UnixStream, connection: u64, connections: &TaskTracker) {
         let counters = &self.service.counters;
         let peer = match PeerCredentials::of(&stream) {
@@ -201,7 +201,7 @@ impl AcceptFailures {
     }
 
     /// An accept failed, as for want of descriptors: tries again after a while, and says so once.
-    async fn pause(&mut self, error: &io::Error, counters: &Counters, shutdown: &CancellationToken) {
+    async fn pause(&mut self, error: &io::Error, counters: &SocketCounters, shutdown: &CancellationToken) {
         counters.accept_failures.add(1);
         if self.pause.is_none() {
             tracing::error!(%error, "could not accept a connection; trying again until it works");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io};
 
 use nix::unistd::Group;
-use overlayd_core::ipc::Identity;
+use overlayd_core::ipc::CallerIdentity;
 use tokio::net::UnixStream;
 
 use super::peer_groups::peer_groups;
@@ -25,7 +25,7 @@ struct AdmittedGroup {
 /// A peer as the kernel knows it.
 #[derive(Debug)]
 pub(super) struct PeerCredentials {
-    pub(super) identity: Identity,
+    pub(super) identity: CallerIdentity,
     uid: u32,
     /// Primary and supplementary, at the time it connected.
     groups: BTreeSet<u32>,
@@ -69,7 +69,7 @@ impl PeerCredentials {
         // The option lists supplementary groups only, and the primary group counts for access as well.
         let mut groups: BTreeSet<u32> = peer_groups(stream)?.into_iter().collect();
         groups.insert(gid);
-        Ok(Self { identity: Identity::Unix { uid, gid, pid: credentials.pid().unwrap_or(0) }, uid, groups })
+        Ok(Self { identity: CallerIdentity::Unix { uid, gid, pid: credentials.pid().unwrap_or(0) }, uid, groups })
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn peer(uid: u32, groups: &[u32]) -> PeerCredentials {
-        let identity = Identity::Unix { uid, gid: groups[0], pid: 42 };
+        let identity = CallerIdentity::Unix { uid, gid: groups[0], pid: 42 };
         PeerCredentials { identity, uid, groups: groups.iter().copied().collect() }
     }
 

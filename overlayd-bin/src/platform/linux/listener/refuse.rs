@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use overlayd_core::{
-    ipc::{Caller, Handler, Limits, Service, Turn, serve_connection},
+    ipc::{Caller, ConnectionLimits, OrderGuard, RequestHandler, ServerContext, serve_connection},
     protocol::{Event, Request, Response},
 };
 use tokio::{net::UnixStream, sync::broadcast};
@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn refuse(stream: UnixStream, caller: Caller, reason: String) {
     let closing = CancellationToken::new();
     let refusal = RefusalHandler { reason, closing: closing.clone() };
-    let limits = Limits { frame_deadline: PATIENCE, ..Limits::default() };
-    let service = Service::new(Arc::new(refusal), limits, Arc::default(), closing);
+    let limits = ConnectionLimits { frame_deadline: PATIENCE, ..ConnectionLimits::default() };
+    let service = ServerContext::new(Arc::new(refusal), limits, Arc::default(), closing);
     if tokio::time::timeout(PATIENCE, serve_connection(stream, caller, &service)).await.is_err() {
         tracing::debug!("a caller that is not admitted asked nothing");
     }
@@ -31,8 +31,8 @@ struct RefusalHandler {
 }
 
 #[async_trait]
-impl Handler for RefusalHandler {
-    async fn handle(&self, _caller: &Caller, _request: Request, _turn: Turn) -> Response {
+impl RequestHandler for RefusalHandler {
+    async fn handle(&self, _caller: &Caller, _request: Request, _order: OrderGuard) -> Response {
         self.closing.cancel();
         Response::err("not_allowed", &self.reason)
     }

@@ -76,7 +76,7 @@ impl IsRoot for nix::unistd::Gid {
 async fn the_daemons_own_user_is_served_under_its_identity() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     let uid = rustix::process::geteuid().as_raw();
     let Response::BridgeName { name } = call(&socket).await else { panic!() };
     assert!(name.starts_with(&format!("uid {uid} ")), "{name}");
@@ -114,7 +114,9 @@ async fn a_member_of_the_group_is_served() {
 async fn one_connection_too_many_is_closed_and_the_others_are_served_on() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = ServingListener::start(&socket, Limits { connections: 2, ..Limits::default() }).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits { connections: 2, ..ConnectionLimits::default() })
+        .await
+        .unwrap();
     let mut first = UnixStream::connect(&socket).await.unwrap();
     let mut second = UnixStream::connect(&socket).await.unwrap();
     ask(&mut first, 1).await.unwrap();
@@ -141,7 +143,7 @@ async fn one_connection_too_many_is_closed_and_the_others_are_served_on() {
 async fn open_connections_are_closed_when_the_daemon_stops() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     let mut idle = UnixStream::connect(&socket).await.unwrap();
     ask(&mut idle, 1).await.unwrap();
     daemon.stop().await;
@@ -154,10 +156,10 @@ async fn a_client_finds_the_daemon_again_after_it_was_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
     let client = Client::unix(&socket, ClientOptions::default());
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     client.call(Request::Status).await.unwrap();
     daemon.stop().await;
-    let restarted = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let restarted = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     // A call may still meet the end of the old connection; the one after it meets the new daemon.
     if let Err(error) = client.call(Request::Status).await {
         assert!(matches!(error, ClientError::Transport { .. }), "{error}");

@@ -72,7 +72,7 @@ async fn until(failure: &str, condition: impl Fn() -> bool) {
 #[ignore = "run by the test above in a process of its own"]
 async fn daemon_with_few_descriptors() {
     let socket = PathBuf::from(std::env::var_os(SOCKET).expect("run by another test"));
-    let listener = ClientListener::bind(config(&socket, Limits::default())).await.unwrap();
+    let listener = ClientListener::bind(config(&socket, ConnectionLimits::default())).await.unwrap();
     let few = 1 + (0..).filter(|fd| !Path::new(&format!("/proc/self/fd/{fd}")).is_symlink()).nth(SPARE - 1).unwrap();
     setrlimit(Resource::Nofile, Rlimit { current: Some(few), ..getrlimit(Resource::Nofile) }).unwrap();
     let daemon = ServingListener::serve(listener);

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use overlayd_core::{
-    ipc::{Caller, Counters, Handler, Limits, Turn},
+    ipc::{Caller, ConnectionLimits, OrderGuard, RequestHandler, SocketCounters},
     protocol::{Event, Frame, FrameCodec, Request, Response},
 };
 use tokio::{
@@ -29,8 +29,8 @@ struct EchoHandler {
 }
 
 #[async_trait]
-impl Handler for EchoHandler {
-    async fn handle(&self, caller: &Caller, _request: Request, _turn: Turn) -> Response {
+impl RequestHandler for EchoHandler {
+    async fn handle(&self, caller: &Caller, _request: Request, _order: OrderGuard) -> Response {
         Response::BridgeName { name: caller.identity.to_string() }
     }
 
@@ -41,20 +41,20 @@ impl Handler for EchoHandler {
 
 /// A listener at work.
 struct ServingListener {
-    counters: Arc<Counters>,
+    counters: Arc<SocketCounters>,
     shutdown: CancellationToken,
     served: JoinHandle<anyhow::Result<()>>,
 }
 
 impl ServingListener {
-    async fn start(socket: &Path, limits: Limits) -> anyhow::Result<Self> {
+    async fn start(socket: &Path, limits: ConnectionLimits) -> anyhow::Result<Self> {
         let listener = ClientListener::bind(config(socket, limits)).await?;
         Ok(Self::serve(listener))
     }
 
     /// A daemon that admits only root and members of `group`, as if another user ran it.
     async fn of_another_user(socket: &Path, group: Option<&str>) -> Self {
-        let config = ListenerConfig { group: group.map(str::to_owned), ..config(socket, Limits::default()) };
+        let config = ListenerConfig { group: group.map(str::to_owned), ..config(socket, ConnectionLimits::default()) };
         let mut listener = ClientListener::bind(config).await.unwrap();
         listener.access.own_uid = u32::MAX - 1;
         Self::serve(listener)
@@ -80,7 +80,7 @@ impl ServingListener {
     }
 }
 
-fn config(socket: &Path, limits: Limits) -> ListenerConfig {
+fn config(socket: &Path, limits: ConnectionLimits) -> ListenerConfig {
     ListenerConfig { socket: socket.to_owned(), group: None, limits, counters: Arc::default() }
 }
 

@@ -16,14 +16,14 @@ fn leave_stale(socket: &Path) {
 }
 
 async fn refusal(socket: &Path) -> String {
-    ServingListener::start(socket, Limits::default()).await.err().expect("the path was taken").to_string()
+    ServingListener::start(socket, ConnectionLimits::default()).await.err().expect("the path was taken").to_string()
 }
 
 #[tokio::test]
 async fn the_socket_is_made_with_its_directory_and_mode_and_removed_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("run/overlayd.sock");
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o660);
     daemon.stop().await;
     assert!(!socket.exists(), "the socket stayed behind");
@@ -33,7 +33,7 @@ async fn the_socket_is_made_with_its_directory_and_mode_and_removed_at_the_end()
 async fn a_live_socket_is_never_stolen() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     let refusal = refusal(&socket).await;
     assert!(refusal.contains("another process is listening") && refusal.contains("overlayd.sock"), "{refusal}");
     assert!(matches!(call(&socket).await, Response::BridgeName { .. }));
@@ -62,7 +62,7 @@ async fn the_socket_of_a_daemon_that_is_gone_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
     leave_stale(&socket);
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     assert!(matches!(call(&socket).await, Response::BridgeName { .. }));
     daemon.stop().await;
 }
@@ -74,8 +74,8 @@ async fn of_two_daemons_that_find_the_same_stale_socket_one_wins_and_keeps_it() 
         let socket = dir.path().join(format!("{round}.sock"));
         leave_stale(&socket);
         let (one, other) = tokio::join!(
-            ServingListener::start(&socket, Limits::default()),
-            ServingListener::start(&socket, Limits::default())
+            ServingListener::start(&socket, ConnectionLimits::default()),
+            ServingListener::start(&socket, ConnectionLimits::default())
         );
         let winner = match (one, other) {
             (Ok(winner), Err(refusal)) | (Err(refusal), Ok(winner)) => {
@@ -108,9 +108,9 @@ async fn what_is_no_socket_is_left_alone() {
 async fn a_socket_that_has_taken_the_place_of_ours_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("overlayd.sock");
-    let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     fs::remove_file(&socket).unwrap();
-    let successor = ServingListener::start(&socket, Limits::default()).await.unwrap();
+    let successor = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
     daemon.stop().await;
     assert!(matches!(call(&socket).await, Response::BridgeName { .. }));
     successor.stop().await;
@@ -130,7 +130,7 @@ fn two_network_capabilities_are_enough() {
             let lock = crate::daemon::InstanceLock::acquire(dir.path()).unwrap();
             fs::create_dir(dir.path().join("run")).unwrap();
             leave_stale(&socket);
-            let daemon = ServingListener::start(&socket, Limits::default()).await.unwrap();
+            let daemon = ServingListener::start(&socket, ConnectionLimits::default()).await.unwrap();
             assert!(matches!(call(&socket).await, Response::BridgeName { .. }));
             daemon.stop().await;
             assert!(!socket.exists());

@@ -7,18 +7,29 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::PeerStatus;
+/// A peer as the device sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Base64.
+    pub public_key: String,
+    /// `ip:port`; empty when unknown.
+    pub endpoint: String,
+    /// CIDRs, separated by commas.
+    pub allowed_ips: String,
+    /// Unix seconds; 0 is never.
+    pub last_handshake_unix_secs: i64,
+}
 
-/// From so many on, the text is kept: it is long in the making.
+/// From this many peers on the text is kept, because it takes long to make.
 const MANY: usize = 256;
 
 /// The peers that a `status` lists: shared, and written as JSON once, because there may be thousands, and they are asked for
 /// more often than they change.
 #[derive(Clone, Default)]
-pub struct ListedPeers(Arc<List>);
+pub struct ListedPeers(Arc<WrittenList>);
 
 #[derive(Default)]
-struct List {
+struct WrittenList {
     peers: Vec<PeerStatus>,
     written: OnceLock<Box<RawValue>>,
 }
@@ -32,7 +43,7 @@ impl ListedPeers {
 
 impl From<Vec<PeerStatus>> for ListedPeers {
     fn from(peers: Vec<PeerStatus>) -> Self {
-        Self(Arc::new(List { peers, written: OnceLock::new() }))
+        Self(Arc::new(WrittenList { peers, written: OnceLock::new() }))
     }
 }
 

@@ -1,3 +1,5 @@
+//! Frames on their way to the client. Nothing here waits on its own: the connection decides when to write.
+
 use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
@@ -7,7 +9,7 @@ use tokio::{
 };
 use tokio_util::codec::Encoder;
 
-use super::reply::{self, Reply};
+use super::reply::{self, OutgoingReply};
 use crate::protocol::{CodecError, Event, Frame, FrameCodec};
 
 /// Bytes that may wait before no further request is taken on.
@@ -15,9 +17,9 @@ const HIGH_WATER: usize = 64 * 1024;
 /// Size beyond which an empty buffer's memory is given back.
 const KEEP: usize = 4 * HIGH_WATER;
 
-/// Whole frames on their way out. Writing never happens behind the caller's back: frames are pushed without waiting,
-/// and [`Outbox::write`] is raced against whatever else the connection does.
-pub(super) struct Outbox<W> {
+/// Whole frames on their way out. They are pushed without waiting, and [`SendQueue::write`] is one of the things that the
+/// connection waits for at the same time.
+pub(super) struct SendQueue<W> {
     stream: W,
     /// What is sent before the rest: long frames, and what was queued before them.
     first: VecDeque<BytesMut>,
@@ -28,7 +30,7 @@ pub(super) struct Outbox<W> {
     waiting: Option<Instant>,
 }
 
-impl<W: AsyncWrite + Unpin> Outbox<W> {
+impl<W: AsyncWrite + Unpin> SendQueue<W> {
     pub(super) fn new(stream: W) -> Self {
         Self { stream, first: VecDeque::new(), buffer: BytesMut::new(), peak: 0, waiting: None }
     }
@@ -42,18 +44,18 @@ impl<W: AsyncWrite + Unpin> Outbox<W> {
         self.first.iter().map(BytesMut::len).sum::<usize>() + self.buffer.len() >= HIGH_WATER
     }
 
-    /// Since when a reply waits for a client that takes nothing. Events may wait for ever: who asks for nothing need not
-    /// read.
+    /// Since when a reply waits for a client that takes nothing. Events may wait for ever: a client that asks for nothing need
+    /// not read.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.waiting
     }
 
     /// Queues a reply.
-    pub(super) fn push_reply(&mut self, id: u64, reply: Reply) -> Result<(), CodecError> {
+    pub(super) fn push_reply(&mut self, id: u64, reply: OutgoingReply) -> Result<(), CodecError> {
         self.waiting.get_or_insert_with(Instant::now);
         match reply {
-            Reply::Short(response) => reply::write(id, response, &mut self.buffer),
-            Reply::Long(frame) => {
+            OutgoingReply::Short(response) => reply::write(id, response, &mut self.buffer),
+            OutgoingReply::Long(frame) => {
                 let before = std::mem::take(&mut self.buffer);
                 self.first.extend([before, frame?].into_iter().filter(|bytes| !bytes.is_empty()));
                 self.peak = 0;

@@ -1,3 +1,8 @@
+//! Cuts what arrives into bodies of frames, with bounds on time and memory.
+//!
+//! Four bytes can announce 8 MiB. So memory grows with what has arrived, not with what was announced, a frame that has
+//! begun must end in time, and the large frames of all connections share one budget.
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
@@ -15,17 +20,17 @@ const CHUNK: usize = 8 * 1024;
 /// Most room for a single read, so that memory stays in proportion to what has arrived.
 const MAX_CHUNK: usize = 1024 * 1024;
 
-/// Size up to which a frame takes nothing of what all connections share.
+/// Size up to which a frame takes nothing of the budget.
 const FREE: usize = 64 * 1024;
-/// The shared room is counted in these many bytes.
+/// The budget is counted in units of this many bytes.
 const UNIT: usize = 1024;
 
-/// Room for the large frames of all connections together.
+/// Memory for the large frames of all connections together.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct LargeFrameBudget(Arc<Semaphore>);
 
-impl Room {
-    /// Room for so many bytes.
+impl LargeFrameBudget {
+    /// A budget of this many bytes.
     pub(super) fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS))))
     }
@@ -33,8 +38,8 @@ impl Room {
 
 /// Cuts what arrives into bodies, with a deadline for each that has begun.
 pub(super) struct FrameReader<R> {
-    room: Room,
-    /// What this connection holds of the room.
+    budget: LargeFrameBudget,
+    /// What this connection holds of the budget.
     held: Option<OwnedSemaphorePermit>,
     stream: R,
     buffer: BytesMut,
@@ -45,7 +50,7 @@ pub(super) struct FrameReader<R> {
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Filled {
+pub(super) enum ReadOutcome {
     /// More bytes.
     More,
     /// The client has said all it will say.
@@ -70,8 +75,8 @@ pub(super) enum ReadError {
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    pub(super) fn new(stream: R, deadline: Duration, room: Room) -> Self {
-        Self { room, held: None, stream, buffer: BytesMut::with_capacity(CHUNK), deadline, due: None }
+    pub(super) fn new(stream: R, deadline: Duration, budget: LargeFrameBudget) -> Self {
+        Self { budget, held: None, stream, buffer: BytesMut::with_capacity(CHUNK), deadline, due: None }
     }
 
     /// The next body, if all of it has arrived.
@@ -95,26 +100,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// Waits for more bytes. May be dropped and called again without losing any.
-    pub(super) async fn fill(&mut self) -> Result<Filled, ReadError> {
+    pub(super) async fn fill(&mut self) -> Result<ReadOutcome, ReadError> {
         let read = if self.buffer.is_empty() {
             self.make_room();
             self.stream.read_buf(&mut self.buffer).await?
         } else {
             let due = *self.due.get_or_insert_with(|| Instant::now() + self.deadline);
-            timeout_at(due, self.ask_for_room()).await.map_err(|_elapsed| ReadError::Overdue(self.deadline))?;
+            timeout_at(due, self.take_from_budget()).await.map_err(|_elapsed| ReadError::Overdue(self.deadline))?;
             self.make_room();
             let read = timeout_at(due, self.stream.read_buf(&mut self.buffer)).await;
             read.map_err(|_elapsed| ReadError::Overdue(self.deadline))??
         };
         match read {
             0 if self.buffer.len() > 4 => Err(ReadError::Cut(self.buffer.len())),
-            0 => Ok(Filled::End),
-            _ => Ok(Filled::More),
+            0 => Ok(ReadOutcome::End),
+            _ => Ok(ReadOutcome::More),
         }
     }
 
-    /// Waits for its turn to grow beyond what is free to every connection.
-    async fn ask_for_room(&mut self) {
+    /// Waits until the budget lets this connection grow beyond what is free to each.
+    async fn take_from_budget(&mut self) {
         if !self.needs_more() {
             return;
         }
@@ -123,7 +128,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let more = wanted.saturating_sub(FREE).div_ceil(UNIT).saturating_sub(have);
         let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) else { return };
         // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&self.room.0).acquire_many_owned(more).await else { return };
+        let Ok(permit) = Arc::clone(&self.budget.0).acquire_many_owned(more).await else { return };
         match &mut self.held {
             Some(held) => held.merge(permit),
             None => self.held = Some(permit),
@@ -161,10 +166,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_header_that_promises_8_mib_costs_the_daemon_next_to_nothing() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server, Duration::from_secs(10), Room::new(64 << 20));
+        let mut reader = FrameReader::new(server, Duration::from_secs(10), LargeFrameBudget::new(64 << 20));
         client.write_all(&(MAX_FRAME_LEN as u32).to_le_bytes()).await.unwrap();
         client.write_all(b"{").await.unwrap();
-        assert_eq!(reader.fill().await.unwrap(), Filled::More);
+        assert_eq!(reader.fill().await.unwrap(), ReadOutcome::More);
         assert!(reader.take().unwrap().is_none());
         assert!(reader.reserved() <= 2 * CHUNK, "{}", reader.reserved());
     }
@@ -172,13 +177,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_is_begun_must_end_in_time_and_an_idle_connection_need_not_begin_one() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server, Duration::from_secs(10), Room::new(64 << 20));
+        let mut reader = FrameReader::new(server, Duration::from_secs(10), LargeFrameBudget::new(64 << 20));
         let idle = tokio::time::timeout(Duration::from_secs(86_400), reader.fill()).await;
         assert!(idle.is_err(), "an idle connection was given up: {idle:?}");
 
         client.write_all(&[9, 0]).await.unwrap();
         let begun = Instant::now();
-        assert_eq!(reader.fill().await.unwrap(), Filled::More);
+        assert_eq!(reader.fill().await.unwrap(), ReadOutcome::More);
         // One more byte every six seconds does not buy more time.
         let drip = tokio::spawn(async move {
             for _ in 0..8 {
@@ -202,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn the_memory_of_a_large_frame_is_let_go() {
         let (mut client, server) = tokio::io::duplex(1 << 20);
-        let mut reader = FrameReader::new(server, Duration::from_secs(10), Room::new(64 << 20));
+        let mut reader = FrameReader::new(server, Duration::from_secs(10), LargeFrameBudget::new(64 << 20));
         let sender = tokio::spawn(async move {
             client.write_all(&(MAX_FRAME_LEN as u32).to_le_bytes()).await.unwrap();
             client.write_all(&vec![b' '; MAX_FRAME_LEN]).await.unwrap();
@@ -230,11 +235,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_frames_wait_for_room_and_get_it_when_another_ends() {
-        let room = Room::new(3 << 20);
-        let reader = |server| FrameReader::new(server, Duration::from_secs(10), room.clone());
+        let budget = LargeFrameBudget::new(3 << 20);
+        let reader = |server| FrameReader::new(server, Duration::from_secs(10), budget.clone());
         let (mut first_client, first) = tokio::io::duplex(2 << 20);
         let (mut second_client, second) = tokio::io::duplex(2 << 20);
-        let (mut first, mut second) = (reader(first), reader(second));
+        let mut first = reader(first);
+        let mut second = reader(second);
         begin(&mut first_client).await;
         begin(&mut second_client).await;
         while first.buffer.len() < (1 << 20) {
