@@ -1,3 +1,5 @@
+//! The backend: each call runs on a thread that may block, one call per device at a time.
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -9,10 +11,10 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
     sync::{lock, run_blocking},
 };
-use overlayd_netlink::{Managers, OwnChanges};
+use overlayd_netlink::{NetworkManagers, OwnChanges};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{book::Book, devices::Devices};
+use crate::{devices::KernelDevices, peer_cache::PeerCache};
 
 /// What the work of this backend is called in errors.
 const WORK: &str = "work on a WireGuard device";
@@ -23,7 +25,7 @@ pub struct Config {
     /// Whose devices these are.
     pub instance: InstanceId,
     /// Network managers to keep off our links; `None` leaves them alone.
-    pub managers: Option<Managers>,
+    pub managers: Option<NetworkManagers>,
     /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
     pub fwmark: Option<u32>,
     /// The record of what this process changes, which all backends of the host share.
@@ -40,18 +42,18 @@ impl Config {
 /// WireGuard devices of the kernel. They stay when this is dropped, and the next one of the same instance takes them
 /// over.
 pub struct KernelWg {
-    devices: Arc<Devices>,
-    books: Mutex<BTreeMap<LinkName, Slot>>,
+    devices: Arc<KernelDevices>,
+    caches: Mutex<BTreeMap<LinkName, Slot>>,
 }
 
-/// What is known of a device; whoever holds it is the only one who works on the device.
-type Slot = Arc<tokio::sync::Mutex<Option<Book>>>;
+/// What is known of a device. Its holder is the only one who works on the device.
+type Slot = Arc<tokio::sync::Mutex<Option<PeerCache>>>;
 
 impl KernelWg {
     /// No device is made or touched yet; they live in the network namespace of the caller's threads.
     pub fn new(config: Config) -> Self {
-        let devices = Devices::new(config);
-        Self { devices: Arc::new(devices), books: Mutex::default() }
+        let devices = KernelDevices::new(config);
+        Self { devices: Arc::new(devices), caches: Mutex::default() }
     }
 
     /// Does `work` on a device where it may wait for the kernel, after all that was asked of this device before. A
@@ -59,12 +61,12 @@ impl KernelWg {
     async fn in_turn<T: Send + 'static>(
         &self,
         device: &LinkName,
-        work: impl FnOnce(&Devices, &mut Option<Book>) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&KernelDevices, &mut Option<PeerCache>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let slot = lock(&self.books).entry(device.clone()).or_default().clone();
-        let mut book: OwnedMutexGuard<_> = slot.lock_owned().await;
+        let slot = lock(&self.caches).entry(device.clone()).or_default().clone();
+        let mut cache: OwnedMutexGuard<_> = slot.lock_owned().await;
         let devices = self.devices.clone();
-        run_blocking(WORK, move || work(&devices, &mut book)).await
+        run_blocking(WORK, move || work(&devices, &mut cache)).await
     }
 }
 
@@ -76,12 +78,12 @@ impl OverlayBackend for KernelWg {
 
     async fn ensure_device(&self, plan: &DevicePlan) -> Result<DeviceInfo> {
         let wanted = plan.clone();
-        self.in_turn(&plan.name, move |devices, book| devices.ensure(&wanted, book)).await
+        self.in_turn(&plan.name, move |devices, cache| devices.ensure(&wanted, cache)).await
     }
 
     async fn change_peers(&self, device: &LinkName, changes: &[PeerChange]) -> Result<()> {
         let (name, changes) = (device.clone(), changes.to_vec());
-        self.in_turn(device, move |devices, book| devices.change_peers(&name, &changes, book)).await
+        self.in_turn(device, move |devices, cache| devices.change_peers(&name, &changes, cache)).await
     }
 
     async fn observe(&self) -> Result<Vec<DeviceStatus>> {
@@ -89,13 +91,13 @@ impl OverlayBackend for KernelWg {
         let mut seen = Vec::new();
         for name in run_blocking(WORK, move || devices.names()).await? {
             let wanted = name.clone();
-            seen.extend(self.in_turn(&name, move |devices, book| devices.observe(&wanted, book)).await?);
+            seen.extend(self.in_turn(&name, move |devices, cache| devices.observe(&wanted, cache)).await?);
         }
         Ok(seen)
     }
 
     async fn remove_device(&self, device: &LinkName) -> Result<()> {
         let name = device.clone();
-        self.in_turn(device, move |devices, book| devices.remove(&name, book)).await
+        self.in_turn(device, move |devices, cache| devices.remove(&name, cache)).await
     }
 }

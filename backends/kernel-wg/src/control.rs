@@ -1,3 +1,5 @@
+//! Everything that is said to WireGuard itself, by `wireguard-control`.
+
 use std::{collections::BTreeMap, io, num::NonZeroU16, time::SystemTime};
 
 use ipnet::IpNet;
@@ -6,13 +8,13 @@ use overlayd_core::{
     keys::{PresharedKey, PrivateKey, PublicKey},
     names::LinkName,
 };
-use overlayd_netlink::steps;
+use overlayd_netlink::{device, steps};
 use rustix::io::Errno;
 use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder, PeerInfo};
 
 use crate::{
-    book::{Book, Known},
-    changes::Step,
+    changes::KernelStep,
+    peer_cache::{PeerCache, PeerSettings},
 };
 
 /// Ranges in one message about a peer. The messages of `wireguard-control` have room for 8 KiB, and it refuses what does
@@ -20,45 +22,45 @@ use crate::{
 const RANGES_AT_ONCE: usize = 64;
 
 /// A device as the kernel describes it.
-pub(crate) struct Seen {
+pub(crate) struct DeviceState {
     pub(crate) private_key: Option<PrivateKey>,
     pub(crate) listen_port: u16,
     pub(crate) fwmark: u32,
-    pub(crate) peers: BTreeMap<PublicKey, SeenPeer>,
+    pub(crate) peers: BTreeMap<PublicKey, PeerState>,
 }
 
 /// A peer as the kernel describes it.
 #[derive(Default)]
-pub(crate) struct SeenPeer {
-    pub(crate) known: Known,
+pub(crate) struct PeerState {
+    pub(crate) known: PeerSettings,
     last_handshake: Option<SystemTime>,
     rx_bytes: u64,
     tx_bytes: u64,
 }
 
-/// Settings of a device to change, all or none; nothing to change is no request.
+/// DeviceSettings of a device to change, all or none; nothing to change is no request.
 #[derive(Default)]
-pub(crate) struct Settings {
+pub(crate) struct DeviceSettings {
     pub(crate) private_key: Option<PrivateKey>,
     pub(crate) listen_port: Option<u16>,
     pub(crate) fwmark: Option<u32>,
 }
 
 /// Reads the device with all its peers.
-pub(crate) fn read(name: &LinkName) -> Result<Seen> {
+pub(crate) fn read(name: &LinkName) -> Result<DeviceState> {
     let device = Device::get(&interface(name)?, Backend::Kernel).map_err(|error| failed(name, "read", error))?;
-    let mut peers = BTreeMap::<PublicKey, SeenPeer>::new();
+    let mut peers = BTreeMap::<PublicKey, PeerState>::new();
     for info in device.peers {
         let key = PublicKey::from_bytes(info.config.public_key.0);
         peers.entry(key).or_default().take_in(info);
     }
     let private_key = device.private_key.map(|key| PrivateKey::from_bytes(key.0));
     let (listen_port, fwmark) = (device.listen_port.unwrap_or_default(), device.fwmark.unwrap_or_default());
-    Ok(Seen { private_key, listen_port, fwmark, peers })
+    Ok(DeviceState { private_key, listen_port, fwmark, peers })
 }
 
 /// Changes settings of the device.
-pub(crate) fn configure(name: &LinkName, settings: &Settings) -> Result<()> {
+pub(crate) fn configure(name: &LinkName, settings: &DeviceSettings) -> Result<()> {
     let mut update = DeviceUpdate::new();
     if let Some(key) = &settings.private_key {
         update = update.set_private_key(Key(*key.as_bytes()));
@@ -70,29 +72,24 @@ pub(crate) fn configure(name: &LinkName, settings: &Settings) -> Result<()> {
         update = update.set_fwmark(mark);
     }
     match settings {
-        Settings { private_key: None, listen_port: None, fwmark: None } => Ok(()),
+        DeviceSettings { private_key: None, listen_port: None, fwmark: None } => Ok(()),
         _ => apply(name, update).map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::ADDRINUSE) => port_taken(settings.listen_port.unwrap_or_default()),
+            Some(Errno::ADDRINUSE) => device::port_taken(settings.listen_port.unwrap_or_default()),
             _ => failed(name, "configure", error),
         }),
     }
 }
 
 /// Says the steps to the kernel in order.
-pub(crate) fn carry_out(name: &LinkName, steps: &[Step]) -> Result<()> {
+pub(crate) fn carry_out(name: &LinkName, steps: &[KernelStep]) -> Result<()> {
     let mut update = DeviceUpdate::new();
     for step in steps {
         match step {
-            Step::Put(plan) => update = update.add_peers(&put(plan)),
-            Step::Remove(key) => update = update.remove_peer_by_key(&Key(*key.as_bytes())),
+            KernelStep::Put(plan) => update = update.add_peers(&put(plan)),
+            KernelStep::Remove(key) => update = update.remove_peer_by_key(&Key(*key.as_bytes())),
         }
     }
     if steps.is_empty() { Ok(()) } else { apply(name, update).map_err(|error| failed(name, "change peers of", error)) }
-}
-
-/// The port is somebody else's.
-pub(crate) fn port_taken(port: u16) -> Error {
-    Error::Conflict { what: format!("UDP port {port}"), by: "another socket of this host".to_owned() }
 }
 
 fn apply(name: &LinkName, update: DeviceUpdate) -> io::Result<()> {
@@ -126,19 +123,19 @@ fn put(plan: &PeerPlan) -> Vec<PeerConfigBuilder> {
     parts
 }
 
-impl Seen {
+impl DeviceState {
     pub(crate) fn public_key(&self) -> Option<PublicKey> {
         self.private_key.as_ref().map(PrivateKey::public_key)
     }
 
-    pub(crate) fn book(&self, index: u32) -> Book {
-        let mut book = Book::new(index, self.public_key());
-        self.peers.iter().for_each(|(key, peer)| book.note(*key, peer.known.clone()));
-        book
+    pub(crate) fn cache(&self, index: u32) -> PeerCache {
+        let mut cache = PeerCache::new(index, self.public_key());
+        self.peers.iter().for_each(|(key, peer)| cache.note(*key, peer.known.clone()));
+        cache
     }
 }
 
-impl SeenPeer {
+impl PeerState {
     pub(crate) fn status(&self, public_key: PublicKey) -> PeerStatus {
         PeerStatus {
             public_key,

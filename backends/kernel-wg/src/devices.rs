@@ -1,42 +1,40 @@
+//! Making, adopting, reading and removing devices.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use overlayd_core::{
-    contract::{DeviceInfo, DeviceMtu, DevicePlan, DeviceStatus, Error, PeerChange, Result},
+    contract::{DeviceInfo, DevicePlan, DeviceStatus, Error, PeerChange, Result, check_peer_changes},
     names::LinkName,
 };
 use overlayd_netlink::{
-    Link, Managers, OrAbsent, OwnChanges, Rtnl,
+    Link, NetworkManagers, OrAbsent, OwnChanges, Rtnl,
     device::{self, LinkPlan},
     link as request,
-    overlap::{self, CutOff},
 };
 use rustix::io::Errno;
 
 use crate::{
     backend::Config,
-    book::Book,
-    changes::{Batch, NOBODY, Step},
-    control::{self, Seen, Settings},
-    mark::Mark,
-    redirects::Redirects,
+    changes::{ChangeBatch, KernelStep, PARKING_PEER},
+    control::{self, DeviceSettings, DeviceState},
+    mark::DeviceMark,
+    peer_cache::PeerCache,
+    redirects::RedirectSetting,
 };
 
-/// Smallest MTU of an IPv4 interface (RFC 791).
-const LEAST_MTU: u16 = 68;
-
 /// The devices that carry our mark. Everything is looked up where it is used: the kernel is the one who remembers.
-pub(crate) struct Devices {
-    mark: Mark,
-    managers: Option<Managers>,
+pub(crate) struct KernelDevices {
+    mark: DeviceMark,
+    managers: Option<NetworkManagers>,
     fwmark: Option<u32>,
     own_changes: OwnChanges,
-    redirects: Redirects,
+    redirects: RedirectSetting,
 }
 
-impl Devices {
+impl KernelDevices {
     pub(crate) fn new(config: Config) -> Self {
         let Config { instance, managers, fwmark, own_changes } = config;
-        Self { mark: Mark::new(instance), managers, fwmark, own_changes, redirects: Redirects::default() }
+        Self { mark: DeviceMark::new(instance), managers, fwmark, own_changes, redirects: RedirectSetting::default() }
     }
 
     /// The routing interface of the calling thread's network namespace.
@@ -45,14 +43,14 @@ impl Devices {
     }
 
     /// Makes the device be as planned.
-    pub(crate) fn ensure(&self, plan: &DevicePlan, book: &mut Option<Book>) -> Result<DeviceInfo> {
+    pub(crate) fn ensure(&self, plan: &DevicePlan, cache: &mut Option<PeerCache>) -> Result<DeviceInfo> {
         let rtnl = self.rtnl()?;
-        check_overlaps(&rtnl, plan)?;
-        let mtu = mtu(&rtnl, plan)?;
+        device::check_overlaps(&rtnl, plan.name.as_str(), &plan.addresses, &plan.routes)?;
+        let mtu = device::mtu(&rtnl, plan.mtu, &plan.addresses)?;
         let present = rtnl.link(plan.name.as_str())?;
         let info = match present {
-            Some(link) if self.mark.is_on(&link) => self.adapt(&rtnl, &link, plan, mtu, book)?,
-            Some(link) => return Err(taken(&link)),
+            Some(link) if self.mark.is_on(&link) => self.adapt(&rtnl, &link, plan, mtu, cache)?,
+            Some(link) => return Err(device::name_taken(&link)),
             None => self.make_alone(&rtnl, plan, mtu)?,
         };
         Ok(info)
@@ -66,10 +64,10 @@ impl Devices {
     }
 
     /// The device as it is; `None` if it is gone by now.
-    pub(crate) fn observe(&self, name: &LinkName, book: &mut Option<Book>) -> Result<Option<DeviceStatus>> {
+    pub(crate) fn observe(&self, name: &LinkName, cache: &mut Option<PeerCache>) -> Result<Option<DeviceStatus>> {
         let rtnl = self.rtnl()?;
         let Some(link) = self.find(&rtnl, name)? else { return Ok(None) };
-        let seen = match read(name, &link, book) {
+        let seen = match read(name, &link, cache) {
             Err(Error::NotFound(_)) => return Ok(None),
             seen => seen?,
         };
@@ -86,26 +84,31 @@ impl Devices {
     }
 
     /// Applies the changes, all or none.
-    pub(crate) fn change_peers(&self, name: &LinkName, changes: &[PeerChange], book: &mut Option<Book>) -> Result<()> {
+    pub(crate) fn change_peers(
+        &self,
+        name: &LinkName,
+        changes: &[PeerChange],
+        cache: &mut Option<PeerCache>,
+    ) -> Result<()> {
         let rtnl = self.rtnl()?;
         let link = self.find(&rtnl, name)?.ok_or_else(|| Error::NotFound(format!("WireGuard device {name}")))?;
-        if book.as_ref().is_none_or(|book| book.index != link.index) {
-            read(name, &link, book)?;
+        if cache.as_ref().is_none_or(|cache| cache.index != link.index) {
+            read(name, &link, cache)?;
         }
-        let Some(known) = book else { return Err(Error::NotFound(format!("WireGuard device {name}"))) };
-        changes.iter().try_for_each(|change| known.check(change))?;
-        let batch = Batch::new(known, changes);
+        let Some(known) = cache else { return Err(Error::NotFound(format!("WireGuard device {name}"))) };
+        check_peer_changes(known.own.as_ref(), changes)?;
+        let batch = ChangeBatch::new(known, changes);
         let outcome = control::carry_out(name, &batch.steps).and_then(|()| still_there(&rtnl, &link));
         if outcome.is_err() {
-            *book = None;
+            *cache = None;
             withdraw(&rtnl, &link, name, &batch.undo);
         }
         outcome
     }
 
     /// Removes the device.
-    pub(crate) fn remove(&self, name: &LinkName, book: &mut Option<Book>) -> Result<()> {
-        *book = None;
+    pub(crate) fn remove(&self, name: &LinkName, cache: &mut Option<PeerCache>) -> Result<()> {
+        *cache = None;
         let rtnl = self.rtnl()?;
         if let Some(link) = self.find(&rtnl, name)? {
             self.redirects.restore(&rtnl, &self.mark, &link)?;
@@ -122,7 +125,7 @@ impl Devices {
         }
     }
 
-    /// The network managers know before the device appears that it is none of theirs.
+    /// The network managers know before the device appears that they must leave it alone.
     fn make_alone(&self, rtnl: &Rtnl, plan: &DevicePlan, mtu: u16) -> Result<DeviceInfo> {
         if let Some(managers) = &self.managers {
             managers.keep_off();
@@ -167,7 +170,7 @@ impl Devices {
         rtnl.run_all(self.mark.completion(link.index))?;
         let private_key = Some(plan.private_key.clone());
         let listen_port = (plan.listen_port != 0).then_some(plan.listen_port);
-        control::configure(&plan.name, &Settings { private_key, listen_port, fwmark: self.fwmark })?;
+        control::configure(&plan.name, &DeviceSettings { private_key, listen_port, fwmark: self.fwmark })?;
         still_there(rtnl, link)?;
         self.configure_link(rtnl, link, plan, mtu)?;
         Ok(info(plan, mtu, control::read(&plan.name)?.listen_port))
@@ -180,17 +183,17 @@ impl Devices {
         link: &Link,
         plan: &DevicePlan,
         mtu: u16,
-        book: &mut Option<Book>,
+        cache: &mut Option<PeerCache>,
     ) -> Result<DeviceInfo> {
         if self.mark.is_unfinished(link) {
             rtnl.run_all(self.mark.completion(link.index))?;
         }
-        let seen = read(&plan.name, link, book)?;
+        let seen = read(&plan.name, link, cache)?;
         // By their public halves: the kernel fixes some bits of a private key, and being told the same one again without
         // them would end all sessions.
         let other_key = seen.public_key() != Some(plan.private_key.public_key());
         let other_port = ![0, seen.listen_port].contains(&plan.listen_port);
-        let settings = Settings {
+        let settings = DeviceSettings {
             private_key: other_key.then(|| plan.private_key.clone()),
             listen_port: other_port.then_some(plan.listen_port),
             fwmark: self.fwmark.filter(|mark| *mark != seen.fwmark),
@@ -199,7 +202,7 @@ impl Devices {
         still_there(rtnl, link)?;
         if other_key {
             // A peer of that key is no peer any longer.
-            *book = None;
+            *cache = None;
         }
         self.configure_link(rtnl, link, plan, mtu)?;
         // One that was down chooses its port when it comes up.
@@ -216,7 +219,7 @@ impl Devices {
         let configure = || {
             device::configure(rtnl, link, &wanted).map_err(|error| match error.errno() {
                 // Coming up binds the port.
-                Some(Errno::ADDRINUSE) => control::port_taken(plan.listen_port),
+                Some(Errno::ADDRINUSE) => device::port_taken(plan.listen_port),
                 _ => error.into(),
             })
         };
@@ -224,27 +227,18 @@ impl Devices {
     }
 }
 
-/// Refuses ranges whose routes would cut this host off from its own network.
-fn check_overlaps(rtnl: &Rtnl, plan: &DevicePlan) -> Result<()> {
-    let ranges: Vec<_> = plan.addresses.iter().chain(&plan.routes).copied().collect();
-    match overlap::check(rtnl, plan.name.as_str(), &ranges)? {
-        None => Ok(()),
-        Some(CutOff { what, by }) => Err(Error::Conflict { what, by }),
-    }
-}
-
-/// Reads the device and notes it in the book.
-fn read(name: &LinkName, link: &Link, book: &mut Option<Book>) -> Result<Seen> {
+/// Reads the device and notes it in the cache.
+fn read(name: &LinkName, link: &Link, cache: &mut Option<PeerCache>) -> Result<DeviceState> {
     let mut seen = control::read(name)?;
-    if seen.peers.remove(&NOBODY).is_some() {
-        control::carry_out(name, &[Step::Remove(NOBODY)])?;
+    if seen.peers.remove(&PARKING_PEER).is_some() {
+        control::carry_out(name, &[KernelStep::Remove(PARKING_PEER)])?;
     }
-    *book = Some(seen.book(link.index));
+    *cache = Some(seen.cache(link.index));
     Ok(seen)
 }
 
 /// Whether the changes went to the device that was looked up. Where that is gone, `wireguard-control` makes another one,
-/// of which nobody knows: that one goes.
+/// without our mark: that one is removed.
 fn still_there(rtnl: &Rtnl, link: &Link) -> Result<()> {
     let now = rtnl.link(link.name.as_str())?;
     match now {
@@ -258,7 +252,7 @@ fn still_there(rtnl: &Rtnl, link: &Link) -> Result<()> {
 }
 
 /// After a failed batch. What cannot be withdrawn is told, and the caller learns of the first failure.
-fn withdraw(rtnl: &Rtnl, link: &Link, name: &LinkName, undo: &[Step]) {
+fn withdraw(rtnl: &Rtnl, link: &Link, name: &LinkName, undo: &[KernelStep]) {
     match rtnl.link(link.index) {
         Ok(None) => {}
         Ok(Some(_)) => {
@@ -270,26 +264,8 @@ fn withdraw(rtnl: &Rtnl, link: &Link, name: &LinkName, undo: &[Step]) {
     }
 }
 
-fn mtu(rtnl: &Rtnl, plan: &DevicePlan) -> Result<u16> {
-    match plan.mtu {
-        DeviceMtu::Bytes(mtu) if mtu < LEAST_MTU => {
-            Err(Error::Invalid(format!("an MTU of {mtu} is less than the {LEAST_MTU} bytes that IPv4 needs")))
-        }
-        DeviceMtu::Bytes(mtu) => Ok(mtu),
-        DeviceMtu::FromUnderlay => device::underlay_mtu(rtnl, &plan.addresses).map_err(Error::from),
-    }
-}
-
 fn info(plan: &DevicePlan, mtu: u16, listen_port: u16) -> DeviceInfo {
     DeviceInfo { name: plan.name.clone(), public_key: plan.private_key.public_key(), listen_port, mtu }
-}
-
-fn taken(found: &Link) -> Error {
-    let by = match found.alias.as_deref() {
-        Some(alias) => format!("an interface marked `{alias}`"),
-        None => "an interface that is not ours".to_owned(),
-    };
-    Error::Conflict { what: format!("interface {}", found.name), by }
 }
 
 fn bytes(mtu: u32) -> u16 {

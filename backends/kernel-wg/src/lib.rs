@@ -6,13 +6,13 @@
 //! running kernel has WireGuard at all.
 
 mod backend;
-mod book;
 mod changes;
 mod control;
 mod devices;
 mod mark;
+mod peer_cache;
 mod probe;
 mod redirects;
 
 pub use backend::{Config, KernelWg};
-pub use probe::{Kernel, probe};
+pub use probe::{KernelSupport, probe};

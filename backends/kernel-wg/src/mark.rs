@@ -1,3 +1,5 @@
+//! How a device of this instance is told from all other links.
+
 use std::hash::Hasher;
 
 use overlayd_core::names::InstanceId;
@@ -11,16 +13,16 @@ const GROUP_BASE: u32 = 0x2000_0000;
 /// What tells this instance's devices from all others: the alias, and until it has one, an interface group.
 ///
 /// A link cannot be created with an alias, but in a group it can: so a process that is killed between the two requests
-/// leaves nothing that its successor would not recognise. The group goes last, so whatever is still in it is unfinished.
+/// leaves nothing that its successor would not recognise. The group goes last, so every device that is still in it is unfinished.
 /// A second group says the same, and that the device may have switched a setting of the host off by coming up.
 #[derive(Debug, Clone)]
-pub(crate) struct Mark {
+pub(crate) struct DeviceMark {
     instance: InstanceId,
     unfinished: u32,
     switching: u32,
 }
 
-impl Mark {
+impl DeviceMark {
     pub(crate) fn new(instance: InstanceId) -> Self {
         let mut hasher = fnv::FnvHasher::default();
         hasher.write(b"unfinished wireguard device of ");
@@ -60,7 +62,7 @@ impl Mark {
         link::change(index).group(self.switching).request()
     }
 
-    /// The group of the interface once it is finished: that of all interfaces, or what somebody else chose for it.
+    /// The group of the interface once it is finished: that of all interfaces, or what an administrator chose for it.
     pub(crate) fn lasting_group(&self, link: &Link) -> u32 {
         if self.is_unfinished(link) { 0 } else { link.group }
     }

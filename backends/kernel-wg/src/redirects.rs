@@ -1,3 +1,5 @@
+//! Keeps a setting of the host that the kernel changes when a WireGuard device comes up.
+
 use std::sync::Mutex;
 
 use overlayd_core::{
@@ -6,10 +8,10 @@ use overlayd_core::{
 };
 use overlayd_netlink::{Link, Rtnl, link as request, sysctl};
 
-use crate::mark::Mark;
+use crate::mark::DeviceMark;
 
 /// A setting of the whole host that the kernel switches off whenever a WireGuard device comes up. It is not ours to
-/// change, and nobody would ever switch it on again.
+/// change, and nothing else would ever switch it on again.
 const SETTING: &str = "ipv4/conf/all/send_redirects";
 /// What it was where nothing but the device's mark is left to tell that it was on.
 const ON: &str = "1";
@@ -17,17 +19,23 @@ const OFF: &str = "0";
 
 /// Keeps that setting as it is while devices come up.
 ///
-/// Until it is put back, the group of the device says that it has to be: whoever finds such a device after this process
+/// Until it is put back, the group of the device says that it has to be: a process that finds such a device after this process
 /// was killed, on its way to change the device or to remove it, puts it back.
 #[derive(Debug, Default)]
-pub(crate) struct Redirects {
+pub(crate) struct RedirectSetting {
     /// Two devices that come up at the same time would take each other's change for the host's.
     turn: Mutex<()>,
 }
 
-impl Redirects {
+impl RedirectSetting {
     /// Does `work`, which brings the device up where it is not, and finishes a new one.
-    pub(crate) fn keep(&self, rtnl: &Rtnl, mark: &Mark, link: &Link, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn keep(
+        &self,
+        rtnl: &Rtnl,
+        mark: &DeviceMark,
+        link: &Link,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let _turn = lock(&self.turn);
         let before = note(rtnl, mark, link)?;
         let outcome = work();
@@ -43,7 +51,7 @@ impl Redirects {
     }
 
     /// Puts back what a process did not that was killed while the device came up.
-    pub(crate) fn restore(&self, rtnl: &Rtnl, mark: &Mark, link: &Link) -> Result<()> {
+    pub(crate) fn restore(&self, rtnl: &Rtnl, mark: &DeviceMark, link: &Link) -> Result<()> {
         let _turn = lock(&self.turn);
         match mark.switches_redirects_off(link) {
             true => sysctl::write(rtnl.netns(), SETTING, ON).map_err(Error::from),
@@ -53,7 +61,7 @@ impl Redirects {
 }
 
 /// Has the device say that the setting is to be put back, and returns what it is then; `None` where nothing changes.
-fn note(rtnl: &Rtnl, mark: &Mark, link: &Link) -> Result<Option<String>> {
+fn note(rtnl: &Rtnl, mark: &DeviceMark, link: &Link) -> Result<Option<String>> {
     if mark.switches_redirects_off(link) {
         return Ok(Some(ON.to_owned()));
     }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, os::fd::OwnedFd};
 
 use overlayd_core::contract::{self, AttachPlan, Attached, AttachmentId, Error, Result, TargetIdentity};
-use overlayd_netlink::{Link, Request, Visitor, link};
+use overlayd_netlink::{Link, NetnsWorker, Request, link};
 
 use crate::{
     forwarding,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Plugs the container in as planned, or leaves nothing behind. Returns its process as well, where it is known by one.
 pub(crate) fn attach(
-    visitor: &mut Visitor,
+    worker: &mut NetnsWorker,
     host: &HostContext,
     plan: &AttachPlan,
 ) -> Result<(Attached, Option<OwnedFd>)> {
@@ -32,14 +32,14 @@ pub(crate) fn attach(
     let bridges = bridges_of(host, &interfaces)?;
     let veths = veth_plans(host, &interfaces, &bridges, &alias);
     let items = items_of(plan, &interfaces, &host.marks)?;
-    if is_attached(visitor, host, &target, &veths)? {
+    if is_attached(worker, host, &target, &veths)? {
         let held = host.rules().hold(&plan.id, items);
         held.inspect_err(|_| unplug_unfenced(host, &plan.id, &veths))?;
         allow_hairpin(host, plan, &interfaces)?;
     } else {
         // The fence stands first: the container can send from the moment in which its interfaces exist.
         host.rules().hold(&plan.id, items)?;
-        let created = create(visitor, host, &target, &veths).and_then(|()| allow_hairpin(host, plan, &interfaces));
+        let created = create(worker, host, &target, &veths).and_then(|()| allow_hairpin(host, plan, &interfaces));
         created.inspect_err(|_| undo(host, &plan.id, &veths))?;
         await_bridges(host, &bridges)?;
         tracing::debug!(container = %plan.id, interfaces = veths.len(), "attached a container");
@@ -114,12 +114,17 @@ fn attach_address(host: &HostContext, plan: &AttachPlan, address: IpAddr) -> Res
 
 /// Whether the container is plugged in as planned already. If only some of it is as planned, every interface of this
 /// instance under these names is deleted, so that the attach starts from nothing.
-fn is_attached(visitor: &mut Visitor, host: &HostContext, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<bool> {
+fn is_attached(
+    worker: &mut NetnsWorker,
+    host: &HostContext,
+    target: &OpenTarget,
+    veths: &[VethPlan<'_>],
+) -> Result<bool> {
     let found = veths.iter().map(|veth| leftover(host, veth)).collect::<Result<Vec<_>>>()?;
     let pairs: Vec<(&VethPlan<'_>, &Link)> =
         veths.iter().zip(&found).filter_map(|(veth, link)| Some((veth, link.as_ref()?))).collect();
     let outside = pairs.len() == veths.len() && pairs.iter().all(|(veth, link)| veth.is_outside(link));
-    if outside && inside::compare(visitor, target, &pairs)?.iter().all(|inner| *inner == InnerState::AsPlanned) {
+    if outside && inside::compare(worker, target, &pairs)?.iter().all(|inner| *inner == InnerState::AsPlanned) {
         pairs.iter().try_for_each(|(veth, link)| finish(host, veth, link))?;
         return Ok(true);
     }
@@ -140,12 +145,12 @@ fn leftover(host: &HostContext, veth: &VethPlan<'_>) -> Result<Option<Link>> {
     if ours { Ok(Some(link)) } else { Err(host.taken(&link)) }
 }
 
-fn create(visitor: &mut Visitor, host: &HostContext, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<()> {
+fn create(worker: &mut NetnsWorker, host: &HostContext, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<()> {
     for veth in veths {
         let creation = veth.creation(&target.netns, host.marks.live_group());
         host.rtnl.run(creation).map_err(|error| creation_error(error, veth, target))?;
     }
-    let outer = inside::configure(visitor, target, veths)?;
+    let outer = inside::configure(worker, target, veths)?;
     for (veth, index) in veths.iter().zip(&outer) {
         complete(host, veth, *index, Vec::new())?.map_err(|error| completion_error(error, target))?;
     }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use overlayd_core::contract::{Error, Result};
-use overlayd_netlink::{Link, OrAbsent, Route, Rtnl, Visitor, link, sysctl};
+use overlayd_netlink::{Link, NetnsWorker, OrAbsent, Route, Rtnl, link, sysctl};
 
 use crate::{
     target::OpenTarget,
@@ -26,8 +26,8 @@ pub(crate) enum InnerState {
 
 /// Makes the inner ends usable: addresses, routes, up. Nothing of the container's own is replaced. Returns the indexes
 /// of their other ends, on the host.
-pub(crate) fn configure(visitor: &mut Visitor, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<Vec<u32>> {
-    visitor.inside(&target.netns, || configure_here(target, veths))?
+pub(crate) fn configure(worker: &mut NetnsWorker, target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<Vec<u32>> {
+    worker.inside(&target.netns, || configure_here(target, veths))?
 }
 
 fn configure_here(target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<Vec<u32>> {
@@ -52,11 +52,11 @@ fn configure_here(target: &OpenTarget, veths: &[VethPlan<'_>]) -> Result<Vec<u32
 
 /// Looks whether the inner ends are as planned. If only the MTU differs, it is corrected.
 pub(crate) fn compare(
-    visitor: &mut Visitor,
+    worker: &mut NetnsWorker,
     target: &OpenTarget,
     veths: &[(&VethPlan<'_>, &Link)],
 ) -> Result<Vec<InnerState>> {
-    visitor.inside(&target.netns, || compare_here(target, veths))?
+    worker.inside(&target.netns, || compare_here(target, veths))?
 }
 
 fn compare_here(target: &OpenTarget, veths: &[(&VethPlan<'_>, &Link)]) -> Result<Vec<InnerState>> {

@@ -35,7 +35,7 @@ use overlayd_core::{
     names::InstanceId,
     sync::{KeyedLocks, run_blocking},
 };
-use overlayd_netlink::{Crew, OwnChanges};
+use overlayd_netlink::{NetnsPool, OwnChanges};
 use tokio::sync::{Mutex, oneshot};
 
 pub use crate::rules::TableProtection;
@@ -64,7 +64,7 @@ pub struct LinuxBridge {
     networks: Arc<Mutex<BridgeNetworks>>,
     attachments: Arc<KeyedLocks<AttachmentId>>,
     /// Threads that enter the namespaces of containers.
-    crew: Crew,
+    crew: NetnsPool,
     /// Reports what other programs change; `None` for a backend that was made without a drift signal.
     monitor: Option<Arc<DriftMonitor>>,
 }
@@ -79,7 +79,7 @@ impl LinuxBridge {
     pub fn new(config: BridgeConfig) -> Result<Self> {
         let host = Arc::new(HostContext::open(config.instance, config.protection, config.own_changes)?);
         let networks = BridgeNetworks::found(host.clone(), &config.state_dir)?;
-        let crew = Crew::here(CREW)?;
+        let crew = NetnsPool::here(CREW)?;
         Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, monitor: None })
     }
 
@@ -123,8 +123,8 @@ impl Attacher for LinuxBridge {
         let monitor = self.monitor.clone();
         let plan = plan.clone();
         let (done, attached) = oneshot::channel();
-        self.crew.run(move |visitor| {
-            let outcome = attach::attach(visitor, &host, &plan).map(|(attached, process)| {
+        self.crew.run(move |worker| {
+            let outcome = attach::attach(worker, &host, &plan).map(|(attached, process)| {
                 if let (Some(monitor), Some(pidfd)) = (monitor, process) {
                     monitor.watch_process(&plan.id, pidfd);
                 }

@@ -1,3 +1,5 @@
+//! The backend: what is asked of the kernel, and candidates from its answers.
+
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
@@ -7,7 +9,7 @@ use overlayd_core::{
 };
 use overlayd_netlink::Rtnl;
 
-use crate::egress::{Egress, Host};
+use crate::egress::{EgressAddresses, NetworkFacts};
 
 /// Priority of an address of the host itself, above those seen by servers (50) and those on relays (10).
 const HOST: u32 = 100;
@@ -41,10 +43,10 @@ impl Nat for NatTraversal {
     }
 }
 
-fn look() -> Result<Egress> {
+fn look() -> Result<EgressAddresses> {
     let rtnl = Rtnl::here()?;
     let links = rtnl.links()?;
     let addresses = rtnl.all_addresses()?;
     let routes = rtnl.routes()?;
-    Ok(Egress::of(&Host { links: &links, addresses: &addresses, routes: &routes }))
+    Ok(EgressAddresses::of(&NetworkFacts { links: &links, addresses: &addresses, routes: &routes }))
 }

@@ -6,12 +6,12 @@ use overlayd_netlink::{Address, Link, Route};
 
 /// Names of interfaces that lead to no underlay: the loopback device, tunnels, overlays and containers.
 const VIRTUAL: [&str; 11] = ["lo", "wt", "wg", "zl-", "utun", "tun", "tap", "docker", "br-", "veth", "nb"];
-/// Kinds of interfaces that are tunnels, whatever their name.
+/// Kinds of interfaces that are tunnels, under any name.
 const TUNNELS: [&str; 2] = ["tun", "wireguard"];
 
 /// What the kernel says of a host's network.
 #[derive(Debug, Clone, Copy)]
-pub struct Host<'a> {
+pub struct NetworkFacts<'a> {
     /// All interfaces.
     pub links: &'a [Link],
     /// All addresses.
@@ -22,17 +22,17 @@ pub struct Host<'a> {
 
 /// The address by which this host reaches the outside, per family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Egress {
+pub struct EgressAddresses {
     /// In IPv4.
     pub v4: Option<IpAddr>,
     /// In IPv6.
     pub v6: Option<IpAddr>,
 }
 
-impl Egress {
+impl EgressAddresses {
     /// Per family, the default route of the lowest metric whose interface is not virtual and has a global address; where
     /// there is none, the first interface that is up, not virtual, and has one.
-    pub fn of(host: &Host<'_>) -> Self {
+    pub fn of(host: &NetworkFacts<'_>) -> Self {
         Self { v4: host.egress(IpAddr::is_ipv4), v6: host.egress(IpAddr::is_ipv6) }
     }
 
@@ -42,7 +42,7 @@ impl Egress {
     }
 }
 
-impl Host<'_> {
+impl NetworkFacts<'_> {
     fn egress(&self, family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
         self.by_default_route(family).or_else(|| {
             let mut links = self.links.iter().filter(|link| link.up && !is_virtual(link));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn found(links: &[Link], addresses: &[Address], routes: &[Route]) -> Vec<String> {
-        Egress::of(&Host { links, addresses, routes }).addresses().map(|ip| ip.to_string()).collect()
+        EgressAddresses::of(&NetworkFacts { links, addresses, routes }).addresses().map(|ip| ip.to_string()).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::{
     Request, Result, Rtnl,
     message::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attributes, family_of, ip_of},
-    own_changes::Removal,
+    own_changes::OwnRemoval,
 };
 
 /// Types of messages about addresses (`linux/rtnetlink.h`).
@@ -86,7 +86,7 @@ pub fn ensure(link: u32, net: IpNet) -> Request {
 /// Removes an address.
 pub fn delete(link: u32, net: IpNet) -> Request {
     let mut request = message(RTM_DELADDR, 0, "remove address", link, net, PrefixRoute::Connected);
-    request.removal = Some(Removal::Address(link));
+    request.removal = Some(OwnRemoval::Address(link));
     request
 }
 

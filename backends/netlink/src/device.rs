@@ -1,20 +1,30 @@
-//! The interface of a WireGuard device, whoever moves its packets: our mark, its addresses and routes, its MTU.
+//! The interface of a WireGuard device in the kernel or in user space: our mark, its addresses and routes, its MTU, and
+//! what must hold before it is made.
 
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use crate::{Address, Link, Request, Result, Route, Rtnl, address, link, route};
+use overlayd_core::contract::{self, DeviceMtu};
+
+use crate::{
+    Address, Link, Request, Result, Route, Rtnl, address, link,
+    overlap::{self, CutOff},
+    route,
+};
+
+/// Smallest MTU of an IPv4 interface (RFC 791).
+const LEAST_MTU: u16 = 68;
 
 /// WireGuard over IPv6 and UDP: 40 + 8 + 32 bytes.
 const OVERHEAD: u32 = 80;
 /// MTU over an ordinary Ethernet.
 const USUAL_MTU: u32 = 1420;
-/// Kinds of interfaces that are tunnels, ours or somebody's, and so no underlay.
+/// Kinds of interfaces that are tunnels, and so no underlay.
 const TUNNEL_KINDS: [&str; 2] = ["tun", "wireguard"];
 /// MTU of the loopback device, which is no underlay even with a routed address on it.
 const LOOPBACK_MTU: u32 = 65_536;
-/// How the alias of every interface of ours begins, whichever instance made it.
+/// How the alias of every interface of this program begins, in all instances.
 const MARK: &str = "overlayd:";
 
 /// Everything of the interface that is not a packet.
@@ -39,7 +49,7 @@ pub fn is_ours(link: &Link, kind: &str, instance: &str) -> bool {
 }
 
 /// Requests that put the mark on a new interface and keep the kernel from giving it an address of its own.
-pub fn adopt<'a>(link: impl Into<link::By<'a>>, instance: &str) -> [Request; 2] {
+pub fn adopt<'a>(link: impl Into<link::LinkRef<'a>>, instance: &str) -> [Request; 2] {
     let link = link.into();
     [link::change(link).alias(&mark(instance)).request(), link::change(link).no_link_local().request()]
 }
@@ -69,11 +79,46 @@ pub fn addresses(rtnl: &Rtnl, index: u32) -> Result<Vec<IpNet>> {
 }
 
 /// The MTU in bytes that the underlay leaves for packets inside: that of the narrowest interface by which peers may be
-/// reached, less the overhead, at most 1420. Where one of `own` is held, inside the overlay, nobody is asked.
+/// reached, less the overhead, at most 1420. An interface that holds one of `own` is inside the overlay and does not count.
 pub fn underlay_mtu(rtnl: &Rtnl, own: &[IpNet]) -> Result<u16> {
     let narrowest = underlay(rtnl, own)?.into_iter().map(|link| link.mtu).min();
     let mtu = narrowest.map_or(USUAL_MTU, |mtu| mtu.saturating_sub(OVERHEAD).min(USUAL_MTU));
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+/// The MTU in bytes that a plan asks for, of a device with these addresses. An error where IPv4 could not work with it.
+pub fn mtu(rtnl: &Rtnl, wanted: DeviceMtu, addresses: &[IpNet]) -> contract::Result<u16> {
+    match wanted {
+        DeviceMtu::Bytes(mtu) if mtu < LEAST_MTU => {
+            let reason = format!("an MTU of {mtu} is less than the {LEAST_MTU} bytes that IPv4 needs");
+            Err(contract::Error::Invalid(reason))
+        }
+        DeviceMtu::Bytes(mtu) => Ok(mtu),
+        DeviceMtu::FromUnderlay => Ok(underlay_mtu(rtnl, addresses)?),
+    }
+}
+
+/// Refuses ranges whose routes into the device would cut this host off from its own network.
+pub fn check_overlaps(rtnl: &Rtnl, device: &str, addresses: &[IpNet], routes: &[IpNet]) -> contract::Result<()> {
+    let ranges: Vec<IpNet> = addresses.iter().chain(routes).copied().collect();
+    match overlap::check(rtnl, device, &ranges)? {
+        None => Ok(()),
+        Some(CutOff { what, by }) => Err(contract::Error::Conflict { what, by }),
+    }
+}
+
+/// The error where another interface has the name of the device.
+pub fn name_taken(found: &Link) -> contract::Error {
+    let by = match found.alias.as_deref() {
+        Some(alias) => format!("an interface marked `{alias}`"),
+        None => "an interface that is not ours".to_owned(),
+    };
+    contract::Error::Conflict { what: format!("interface {}", found.name), by }
+}
+
+/// The error where another socket has the UDP port of the device.
+pub fn port_taken(port: u16) -> contract::Error {
+    contract::Error::Conflict { what: format!("UDP port {port}"), by: "another socket of this host".to_owned() }
 }
 
 fn address_changes(present: &[IpNet], wanted: &[IpNet], index: u32) -> Vec<Request> {
@@ -82,7 +127,7 @@ fn address_changes(present: &[IpNet], wanted: &[IpNet], index: u32) -> Vec<Reque
     surplus.chain(missing).collect()
 }
 
-/// Routes are added and never put in another's place: one that somebody else has to the same range is an error.
+/// Routes are added and never put in another's place: one of another program to the same range is an error.
 fn route_changes(routes: Vec<Route>, plan: &LinkPlan<'_>, index: u32) -> Vec<Request> {
     let connected = |net: &IpNet| plan.addresses.iter().any(|address| address.trunc() == *net);
     let wanted: Vec<IpNet> = plan.routes.iter().map(IpNet::trunc).filter(|net| !connected(net)).collect();

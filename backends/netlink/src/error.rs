@@ -1,3 +1,5 @@
+//! The error of a request to the kernel, and what it means to the backends.
+
 use std::io;
 
 use overlayd_core::contract;
@@ -17,7 +19,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A step that failed before or beside the kernel's answer.
+    /// A step that failed without an answer of the kernel.
     pub fn new(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         let errno = source.raw_os_error().map(Errno::from_raw_os_error);
@@ -54,7 +56,7 @@ impl Error {
         matches!(self.errno, Some(Errno::OPNOTSUPP | Errno::INVAL))
     }
 
-    /// Whether somebody else may do this, and the caller may not.
+    /// Whether the caller lacks the permission.
     pub fn is_forbidden(&self) -> bool {
         self.errno == Some(Errno::PERM)
     }

@@ -1,8 +1,8 @@
-//! The Linux hands shared by the Linux backends: links, addresses, routes, namespaces, nftables and sysctls.
+//! What the Linux backends share: links, addresses, routes, namespaces, nftables and sysctls.
 //!
 //! Requests are plain values ([`Request`]), built by the functions of [`link`], [`address`], [`route`] and
 //! [`neighbour`], and carried out by an [`Rtnl`], alone or many in one datagram. An `Rtnl` speaks for the network
-//! namespace it was opened in, whichever thread uses it later; [`Netns`] is how to open one elsewhere.
+//! namespace it was opened in, also when another thread uses it later; [`Netns`] is how to open one elsewhere.
 //!
 //! Calls here block: the kernel works on a routing request inside the `send`, under a lock that deletions of links hold
 //! for milliseconds. Asynchronous callers keep them off their executor's threads (`tokio::task::spawn_blocking`).
@@ -10,7 +10,6 @@
 pub mod address;
 mod channel;
 pub mod conntrack;
-mod crew;
 pub mod device;
 mod error;
 pub mod link;
@@ -18,6 +17,7 @@ mod managers;
 mod message;
 pub mod neighbour;
 mod netns;
+mod netns_pool;
 pub mod nft;
 pub mod overlap;
 mod own_changes;
@@ -30,11 +30,11 @@ mod traffic;
 pub mod watch;
 
 pub use address::Address;
-pub use crew::{Crew, Visitor};
 pub use error::{Error, OrAbsent, Result};
 pub use link::Link;
-pub use managers::Managers;
+pub use managers::NetworkManagers;
 pub use netns::{Netns, NetnsId};
+pub use netns_pool::{NetnsPool, NetnsWorker};
 pub use own_changes::OwnChanges;
 pub use request::Request;
 pub use route::Route;

@@ -9,7 +9,7 @@ pub use create::{NewBridge, NewVeth, NewWireGuard};
 use crate::{
     Request, Result, Rtnl,
     message::{attribute_of, attributes, text_of, u32_of},
-    own_changes::Removal,
+    own_changes::OwnRemoval,
 };
 
 /// Types of messages about links (`linux/rtnetlink.h`).
@@ -56,32 +56,32 @@ pub type Mac = [u8; 6];
 
 /// How a request names a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By<'a> {
-    /// By interface index.
+pub enum LinkRef<'a> {
+    /// LinkRef interface index.
     Index(u32),
-    /// By interface name.
+    /// LinkRef interface name.
     Name(&'a str),
 }
 
-impl From<u32> for By<'_> {
+impl From<u32> for LinkRef<'_> {
     fn from(index: u32) -> Self {
         Self::Index(index)
     }
 }
 
-impl<'a> From<&'a str> for By<'a> {
+impl<'a> From<&'a str> for LinkRef<'a> {
     fn from(name: &'a str) -> Self {
         Self::Name(name)
     }
 }
 
-impl<'a> From<&'a String> for By<'a> {
+impl<'a> From<&'a String> for LinkRef<'a> {
     fn from(name: &'a String) -> Self {
         Self::Name(name)
     }
 }
 
-impl std::fmt::Display for By<'_> {
+impl std::fmt::Display for LinkRef<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Index(index) => write!(f, "#{index}"),
@@ -168,20 +168,20 @@ fn number(value: &[u8]) -> u32 {
 
 impl Rtnl {
     /// The link of that name or index; `None` where there is none.
-    pub fn link<'a>(&self, by: impl Into<By<'a>>) -> Result<Option<Link>> {
+    pub fn link<'a>(&self, by: impl Into<LinkRef<'a>>) -> Result<Option<Link>> {
         use crate::error::OrAbsent;
         let by = by.into();
-        let mut request = header(format!("look up link {by}"), RTM_GETLINK, 0, by, Flags::Keep);
+        let mut request = header(format!("look up link {by}"), RTM_GETLINK, 0, by, AdminState::Keep);
         request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         self.get(request, Link::parse).or_absent()
     }
 
-    /// The other end of a veth pair, in whichever namespace it is; `None` where it is gone or out of sight.
+    /// The other end of a veth pair, also in another namespace; `None` where it is gone or out of sight.
     pub fn other_end(&self, link: &Link) -> Result<Option<Link>> {
         use crate::error::OrAbsent;
         let (Some(index), Some(netns)) = (link.peer, link.peer_netns) else { return Ok(None) };
         let action = format!("look up the other end of {}", link.name);
-        let mut request = header(action, RTM_GETLINK, 0, By::Index(index), Flags::Keep);
+        let mut request = header(action, RTM_GETLINK, 0, LinkRef::Index(index), AdminState::Keep);
         request.message().attribute_u32(ifla::TARGET_NETNSID, netns);
         request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
         self.get(request, Link::parse).or_absent()
@@ -190,8 +190,8 @@ impl Rtnl {
     /// All links of the namespace, as they were at one moment.
     pub fn links(&self) -> Result<Vec<Link>> {
         let request = || {
-            let by = By::Index(0);
-            let mut request = header("list links".into(), RTM_GETLINK, 0, by, Flags::Keep);
+            let by = LinkRef::Index(0);
+            let mut request = header("list links".into(), RTM_GETLINK, 0, by, AdminState::Keep);
             request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
             request
         };
@@ -202,8 +202,8 @@ impl Rtnl {
     /// more than one with few.
     pub fn links_of(&self, kind: &str) -> Result<Vec<Link>> {
         let request = || {
-            let by = By::Index(0);
-            let mut request = header(format!("list {kind} links"), RTM_GETLINK, 0, by, Flags::Keep);
+            let by = LinkRef::Index(0);
+            let mut request = header(format!("list {kind} links"), RTM_GETLINK, 0, by, AdminState::Keep);
             request.message().attribute_u32(ifla::EXT_MASK, RTEXT_FILTER_SKIP_STATS);
             request.message().nest(ifla::LINKINFO, |info| info.attribute_text(ifla::INFO_KIND, kind));
             request
@@ -215,12 +215,12 @@ impl Rtnl {
     }
 }
 
-/// Deletes one link. Deleting one end of a veth pair deletes the other, too. The kernel takes some 20 ms for it.
-pub fn delete<'a>(link: impl Into<By<'a>>) -> Request {
+/// Deletes one link. Deleting one end of a veth pair deletes the other one as well. The kernel takes some 20 ms for it.
+pub fn delete<'a>(link: impl Into<LinkRef<'a>>) -> Request {
     let by = link.into();
-    let mut request = header(format!("delete link {by}"), RTM_DELLINK, 0, by, Flags::Keep);
-    if let By::Index(index) = by {
-        request.removal = Some(Removal::Link(index));
+    let mut request = header(format!("delete link {by}"), RTM_DELLINK, 0, by, AdminState::Keep);
+    if let LinkRef::Index(index) = by {
+        request.removal = Some(OwnRemoval::Link(index));
     }
     request
 }
@@ -228,41 +228,41 @@ pub fn delete<'a>(link: impl Into<By<'a>>) -> Request {
 /// Deletes every link of an interface group at once, for hardly more time than one costs. An empty group is an error
 /// that [`crate::Error::is_absent`] knows.
 pub fn delete_group(group: u32) -> Request {
-    let by = By::Index(0);
-    let mut request = header(format!("delete link group {group}"), RTM_DELLINK, 0, by, Flags::Keep);
+    let by = LinkRef::Index(0);
+    let mut request = header(format!("delete link group {group}"), RTM_DELLINK, 0, by, AdminState::Keep);
     request.message().attribute_u32(ifla::GROUP, group);
     request
 }
 
 /// Changes an existing link.
-pub fn change<'a>(link: impl Into<By<'a>>) -> LinkChange<'a> {
+pub fn change<'a>(link: impl Into<LinkRef<'a>>) -> LinkChange<'a> {
     LinkChange::new(link.into())
 }
 
 /// Brings a link up.
-pub fn up<'a>(link: impl Into<By<'a>>) -> Request {
+pub fn up<'a>(link: impl Into<LinkRef<'a>>) -> Request {
     change(link).up().request()
 }
 
 /// The administrative state that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flags {
+enum AdminState {
     Keep,
     Up,
     Down,
 }
 
 /// A link request up to its first attribute; a name becomes that attribute.
-fn header(action: String, kind: u16, flags: u16, by: By<'_>, state: Flags) -> Request {
+fn header(action: String, kind: u16, flags: u16, by: LinkRef<'_>, state: AdminState) -> Request {
     let mut request = Request::new(action, kind, flags);
-    let index = if let By::Index(index) = by { index } else { 0 };
-    let flags = if state == Flags::Up { IFF_UP } else { 0 };
-    let meant = if state == Flags::Keep { 0 } else { IFF_UP };
+    let index = if let LinkRef::Index(index) = by { index } else { 0 };
+    let flags = if state == AdminState::Up { IFF_UP } else { 0 };
+    let meant = if state == AdminState::Keep { 0 } else { IFF_UP };
     let message = request.message();
     for word in [0, index, flags, meant] {
         message.append(&word.to_ne_bytes());
     }
-    if let By::Name(name) = by {
+    if let LinkRef::Name(name) = by {
         message.attribute_text(ifla::IFNAME, name);
     }
     request

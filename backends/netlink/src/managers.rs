@@ -48,11 +48,11 @@ const DROP_INS: [DropIn; 3] = [
 
 /// The managers of one host. All daemons of a host share the files.
 #[derive(Debug, Clone)]
-pub struct Managers {
+pub struct NetworkManagers {
     root: PathBuf,
 }
 
-impl Managers {
+impl NetworkManagers {
     /// Those whose runtime directories are below `root`, which is `/run` but in tests.
     pub fn below(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
@@ -106,7 +106,7 @@ impl Managers {
 
 fn warn(outcome: Result<()>) {
     if let Err(error) = outcome {
-        tracing::warn!(%error, "the network managers of this host may not know that overlay links are none of theirs");
+        tracing::warn!(%error, "the network managers of this host may not know that they must leave overlay links alone");
     }
 }
 
@@ -131,7 +131,7 @@ fn write(path: &Path, text: &str) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes the file's directory unless somebody else has files there.
+/// Removes the file's directory unless there are other files in it.
 fn remove_if_empty(path: &Path) -> Result<()> {
     let Some(directory) = path.parent() else { return Ok(()) };
     match fs::remove_dir(directory) {
@@ -145,12 +145,12 @@ fn remove_if_empty(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn host(directories: &[&str]) -> (tempfile::TempDir, Managers) {
+    fn host(directories: &[&str]) -> (tempfile::TempDir, NetworkManagers) {
         let root = tempfile::tempdir().unwrap();
         for directory in directories {
             fs::create_dir_all(root.path().join(directory)).unwrap();
         }
-        let managers = Managers::below(root.path());
+        let managers = NetworkManagers::below(root.path());
         (root, managers)
     }
 
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn what_others_wrote_stays() {
         let (root, managers) = host(&["systemd/network"]);
-        let theirs = root.path().join("systemd/network/20-lan.network");
-        fs::write(&theirs, "[Match]\nName=eth0\n").unwrap();
+        let other = root.path().join("systemd/network/20-lan.network");
+        fs::write(&other, "[Match]\nName=eth0\n").unwrap();
         managers.write().unwrap();
         managers.remove().unwrap();
         assert_eq!(tree(root.path()), ["systemd", "systemd/network", "systemd/network/20-lan.network"]);

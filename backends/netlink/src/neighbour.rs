@@ -17,7 +17,7 @@ const NDA_LLADDR: u16 = 2;
 /// An entry that is never checked nor forgotten.
 const NUD_PERMANENT: u16 = 0x80;
 
-/// Says for good that `address` is behind `mac` on the link, so that nobody needs to ask.
+/// Says for good that `address` is behind `mac` on the link, so that it is never asked for.
 pub fn pin(link: u32, address: IpAddr, mac: Mac) -> Request {
     let mut request =
         Request::new(format!("pin neighbour {address} on link #{link}"), RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE);

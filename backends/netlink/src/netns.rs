@@ -1,3 +1,5 @@
+//! Network namespaces: opening, telling apart and entering them.
+
 mod ffi;
 mod foreign;
 
@@ -64,7 +66,7 @@ impl Netns {
     }
 
     /// That of the process with this PID, also where [`Netns::of_process`] is denied because the process has
-    /// capabilities that the caller has not. Takes some milliseconds. Whoever calls this has to see afterwards, by a
+    /// capabilities that the caller has not. Takes some milliseconds. The caller has to see afterwards, by a
     /// pidfd, that the process still lived: then it was not another one's.
     pub fn of_stronger_process(pid: u32) -> Result<Self> {
         Self::new("take a network namespace over", foreign::open(pid)?)

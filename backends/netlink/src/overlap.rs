@@ -13,7 +13,7 @@ const HARDWARE: [&str; 6] = ["bond", "ipvlan", "macvlan", "team", "team_slave", 
 
 /// What the kernel says of a host's network.
 #[derive(Debug, Clone, Copy)]
-pub struct Host<'a> {
+pub struct HostNetwork<'a> {
     /// All links.
     pub links: &'a [Link],
     /// All addresses.
@@ -30,14 +30,14 @@ pub struct Overlap {
     /// Name of the link that it meets.
     pub link: String,
     /// What of that link it meets.
-    pub with: With,
+    pub with: OverlapTarget,
     /// What would become of the host.
-    pub effect: Effect,
+    pub effect: OverlapEffect,
 }
 
 /// What of the host a range meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum With {
+pub enum OverlapTarget {
     /// The next hop of a default route.
     Gateway(std::net::IpAddr),
     /// An address.
@@ -48,7 +48,7 @@ pub enum With {
 
 /// What routing the range into the overlay does to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum OverlapEffect {
     /// It loses its way to its own network.
     CutsOff,
     /// Some destinations are reached another way than before, or the overlay does not reach some of its own.
@@ -59,9 +59,9 @@ impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { link, with, .. } = self;
         match with {
-            With::Gateway(ip) => write!(f, "the default route by {ip} on interface {link}"),
-            With::Address(net) => write!(f, "the address {net} of interface {link}"),
-            With::Route(net) => write!(f, "the route {net} on interface {link}"),
+            OverlapTarget::Gateway(ip) => write!(f, "the default route by {ip} on interface {link}"),
+            OverlapTarget::Address(net) => write!(f, "the address {net} of interface {link}"),
+            OverlapTarget::Route(net) => write!(f, "the route {net} on interface {link}"),
         }
     }
 }
@@ -79,7 +79,7 @@ pub struct CutOff {
 /// logged. Ranges that the device has already are not asked about again.
 pub fn check(rtnl: &Rtnl, device: &str, ranges: &[IpNet]) -> Result<Option<CutOff>> {
     let overlaps = found(rtnl, device, ranges)?;
-    let fatal: Vec<&Overlap> = overlaps.iter().filter(|overlap| overlap.effect == Effect::CutsOff).collect();
+    let fatal: Vec<&Overlap> = overlaps.iter().filter(|overlap| overlap.effect == OverlapEffect::CutsOff).collect();
     if let Some(first) = fatal.first() {
         let met: Vec<String> = fatal.iter().map(ToString::to_string).collect();
         let by = format!("it would cut this host off, because it covers {}; use another range", met.join(", "));
@@ -106,30 +106,31 @@ fn found(rtnl: &Rtnl, device: &str, ranges: &[IpNet]) -> Result<Vec<Overlap>> {
     let (links, addresses, routes) = (rtnl.links()?, rtnl.all_addresses()?, rtnl.routes()?);
     let routed = |range: &IpNet| routes.iter().any(|route| route.link == own && route.destination == *range);
     new.retain(|range| own.is_none() || !routed(range));
-    let mut found = overlaps(&new, &Host { links: &links, addresses: &addresses, routes: &routes });
+    let mut found = overlaps(&new, &HostNetwork { links: &links, addresses: &addresses, routes: &routes });
     found.retain(|overlap| overlap.link != device);
     Ok(found)
 }
 
 /// What the ranges meet on the host, worst first. Links of this program do not count.
-pub fn overlaps(ranges: &[IpNet], host: &Host<'_>) -> Vec<Overlap> {
+pub fn overlaps(ranges: &[IpNet], host: &HostNetwork<'_>) -> Vec<Overlap> {
     let ranges = IpNet::aggregate(&ranges.iter().map(IpNet::trunc).collect());
     let mut found: Vec<Overlap> = ranges.into_iter().flat_map(|range| host.met_by(range)).collect();
-    found.sort_by_key(|overlap| overlap.effect == Effect::Ambiguous);
+    found.sort_by_key(|overlap| overlap.effect == OverlapEffect::Ambiguous);
     found
 }
 
-impl Host<'_> {
+impl HostNetwork<'_> {
     fn met_by(&self, range: IpNet) -> Vec<Overlap> {
         let routes = self.routes.iter().filter_map(|route| self.met_route(range, route));
         let mut found: Vec<Overlap> = routes.collect();
         for held in self.addresses.iter().filter(|held| range.contains(&held.net.addr())) {
             let Some(link) = self.foreign(held.link) else { continue };
-            let effect = if self.is_uplink(link) { Effect::CutsOff } else { Effect::Ambiguous };
+            let effect = if self.is_uplink(link) { OverlapEffect::CutsOff } else { OverlapEffect::Ambiguous };
             // The connected route of an address says the same already, unless the address weighs more.
-            let told = |other: &Overlap| other.link == link.name && other.with == With::Route(held.net.trunc());
-            if effect == Effect::CutsOff || !found.iter().any(told) {
-                found.push(Overlap { range, link: link.name.clone(), with: With::Address(held.net), effect });
+            let told =
+                |other: &Overlap| other.link == link.name && other.with == OverlapTarget::Route(held.net.trunc());
+            if effect == OverlapEffect::CutsOff || !found.iter().any(told) {
+                found.push(Overlap { range, link: link.name.clone(), with: OverlapTarget::Address(held.net), effect });
             }
         }
         found
@@ -140,15 +141,15 @@ impl Host<'_> {
         let met = |with, effect| Some(Overlap { range, link: link.name.clone(), with, effect });
         if route.destination.prefix_len() == 0 {
             let gateway = route.gateway.filter(|gateway| range.contains(gateway))?;
-            return met(With::Gateway(gateway), Effect::CutsOff);
+            return met(OverlapTarget::Gateway(gateway), OverlapEffect::CutsOff);
         }
         let covered = range.contains(&route.destination);
         if !covered && !route.destination.contains(&range) {
             return None;
         }
         let own_network = route.gateway.is_none() && (is_hardware(link) || self.is_uplink(link));
-        let effect = if covered && own_network { Effect::CutsOff } else { Effect::Ambiguous };
-        met(With::Route(route.destination), effect)
+        let effect = if covered && own_network { OverlapEffect::CutsOff } else { OverlapEffect::Ambiguous };
+        met(OverlapTarget::Route(route.destination), effect)
     }
 
     fn foreign(&self, index: u32) -> Option<&Link> {
@@ -212,7 +213,7 @@ mod tests {
         routes.push(by("10.30.0.0/16", "192.0.2.9", 2));
         routes.push(Route::by_link("10.8.0.0/16".parse().unwrap(), 5));
         let ranges: Vec<IpNet> = ranges.iter().map(|range| range.parse().unwrap()).collect();
-        let host = Host { links: &links, addresses: &addresses, routes: &routes };
+        let host = HostNetwork { links: &links, addresses: &addresses, routes: &routes };
         overlaps(&ranges, &host).iter().map(|overlap| format!("{:?}: {overlap}", overlap.effect)).collect()
     }
 
@@ -256,7 +257,7 @@ mod tests {
             (&["192.0.2.128/25"], &["Ambiguous: the route 192.0.2.0/24 on interface eth0"]),
             // Another network of hardware.
             (&["10.20.0.0/16"], &["CutsOff: the route 10.20.0.0/24 on interface eth1"]),
-            // What lies behind a gateway, containers of somebody else, a tunnel.
+            // What lies behind a gateway, containers of other programs, a tunnel.
             (&["10.30.4.0/24"], &["Ambiguous: the route 10.30.0.0/16 on interface eth0"]),
             (&["172.16.0.0/12"], &["Ambiguous: the route 172.17.0.0/16 on interface docker0"]),
             (

@@ -2,7 +2,7 @@
 
 use crate::{
     message::{MessageBuilder, NLM_F_REQUEST},
-    own_changes::Removal,
+    own_changes::OwnRemoval,
 };
 
 /// One request to the kernel's routing interface, not sent yet.
@@ -11,7 +11,7 @@ pub struct Request {
     pub(crate) action: String,
     pub(crate) message: MessageBuilder,
     /// What it removes, where the kernel may tell of it without saying on whose request.
-    pub(crate) removal: Option<Removal>,
+    pub(crate) removal: Option<OwnRemoval>,
 }
 
 impl Request {

@@ -18,7 +18,7 @@ const RTM_GETROUTE: u16 = 26;
 /// type, and flags of 32 bits.
 pub(crate) const HEADER: usize = 12;
 
-/// Number that marks the routes of this program (`ip route` shows it as `proto 111`); nobody else has claimed it in
+/// Number that marks the routes of this program (`ip route` shows it as `proto 111`); no other program has claimed it in
 /// `/etc/iproute2/rt_protos`.
 pub const PROTOCOL: u8 = 111;
 
@@ -69,7 +69,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// An on-link route of ours.
+    /// An on-link route, marked as this program's.
     pub fn by_link(destination: IpNet, link: u32) -> Self {
         let link = Some(link);
         let destination = destination.trunc();
@@ -93,7 +93,7 @@ impl Route {
         })
     }
 
-    /// A route of ours by a gateway, and by the given link.
+    /// A route by a gateway and by the given link, marked as this program's.
     pub fn by_gateway(destination: IpNet, gateway: IpAddr, link: Option<u32>) -> Self {
         let (destination, gateway) = (destination.trunc(), Some(gateway));
         let next_hop = NextHop::Routed;
@@ -155,7 +155,7 @@ pub fn delete(route: &Route) -> Request {
     message("remove", RTM_DELROUTE, 0, route)
 }
 
-/// Puts back the connected routes of these addresses, which the link has had for a while, where somebody removed them.
+/// Puts back the connected routes of these addresses, which the link has had for a while, where another program removed them.
 pub fn reconnect(routes: &[Route], addresses: &[IpNet], link: u32) -> Vec<Request> {
     let is_there = |net: IpNet| routes.iter().any(|route| route.link == Some(link) && route.destination == net);
     let missing = addresses.iter().filter(|net| !is_there(net.trunc()));

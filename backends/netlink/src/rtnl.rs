@@ -1,3 +1,8 @@
+//! Requests to the routing interface of a namespace.
+//!
+//! The kernel works on a request inside the `send`, under a lock that a deletion of a link holds for milliseconds. So each
+//! request has a socket to itself: those that are idle are kept, and another one is opened when all are in use.
+
 use std::sync::Mutex;
 
 use netlink_sys::protocols::NETLINK_ROUTE;

@@ -1,6 +1,6 @@
-//! Steps that somebody outside can see, told to whoever tests what happens when the process ends after one of them.
+//! Steps that can be seen from outside. A test hears of them, and ends the process after one of them to see what happens.
 //!
-//! In release builds, and without the feature `crash-points`, nobody can be told, and the functions below are empty.
+//! In release builds, and without the feature `crash-points`, no listener can be set, and the functions below are empty.
 
 #[cfg(all(feature = "crash-points", debug_assertions))]
 mod told {
@@ -13,7 +13,7 @@ mod told {
         LISTENER.get_or_init(|| listener);
     }
 
-    /// Whether anybody is told. Requests to the kernel are then made one by one.
+    /// Whether there is a listener. Requests to the kernel are then made one by one.
     pub(crate) fn are_told() -> bool {
         LISTENER.get().is_some()
     }
@@ -32,7 +32,7 @@ mod told {
     #[inline(always)]
     pub fn tell(_: fn(&str)) {}
 
-    /// Whether anybody is told.
+    /// Whether there is a listener.
     #[inline(always)]
     pub(crate) fn are_told() -> bool {
         false

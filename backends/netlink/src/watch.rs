@@ -1,4 +1,7 @@
-//! What the kernel tells of changes to links, addresses, routes and rules, whoever made them.
+//! What the kernel tells of changes to links, addresses, routes and rules, by this process and by others.
+//!
+//! A socket of the routing interface and one of netfilter listen to multicast groups. Each has room for a burst; when it
+//! overflows, the kernel drops events and the next read says so, which becomes [`NetworkEvent::Overrun`].
 
 use std::{
     io,
@@ -11,13 +14,13 @@ use netlink_sys::{
 };
 use rustix::{io::Errno, net::sockopt};
 
-pub use crate::own_changes::By;
+pub use crate::own_changes::ChangedBy;
 use crate::{
     Error, Link, OwnChanges, Result,
     address::RTM_DELADDR,
     link::{RTM_DELLINK, RTM_NEWLINK},
     message::{attribute_of, be32_of, messages, text_of, u32_of},
-    own_changes::Removal,
+    own_changes::OwnRemoval,
     route::{self, RTM_DELROUTE},
 };
 
@@ -34,15 +37,15 @@ const NEW_GENERATION: u16 = 15;
 
 /// Something that happened in the watched network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum NetworkEvent {
     /// A link is new or changed.
     Link(Link),
     /// A link is gone.
-    LinkGone(Link, By),
+    LinkGone(Link, ChangedBy),
     /// An address of the link with this index is gone.
-    AddressGone(u32, By),
+    AddressGone(u32, ChangedBy),
     /// A route by the link with this index is gone.
-    RouteGone(u32, By),
+    RouteGone(u32, ChangedBy),
     /// A change of the ruleset touched these tables, and led to this generation.
     Ruleset {
         /// Names of the tables.
@@ -54,8 +57,8 @@ pub enum Event {
     Overrun,
 }
 
-/// Listens from when it is made; nothing that happens later is missed without an [`Event::Overrun`].
-pub struct Watch {
+/// Listens from when it is made; nothing that happens later is missed without an [`NetworkEvent::Overrun`].
+pub struct NetworkWatch {
     route: Socket,
     rules: Socket,
     own_changes: OwnChanges,
@@ -64,14 +67,14 @@ pub struct Watch {
     touched: Vec<String>,
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for NetworkWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
+        f.debug_struct("NetworkWatch").finish_non_exhaustive()
     }
 }
 
-impl Watch {
-    /// For the calling thread's network namespace. What the record has is told as [`By::Us`].
+impl NetworkWatch {
+    /// For the calling thread's network namespace. What the record has is told as [`ChangedBy::Us`].
     pub fn here(own_changes: OwnChanges) -> Result<Self> {
         let open = || -> io::Result<Self> {
             let route = listen(NETLINK_ROUTE, &ROUTE_GROUPS)?;
@@ -87,7 +90,7 @@ impl Watch {
     }
 
     /// Takes everything that was told, without waiting.
-    pub fn take(&mut self) -> Result<Vec<Event>> {
+    pub fn take(&mut self) -> Result<Vec<NetworkEvent>> {
         let mut events = Vec::new();
         while receive(&self.route, &mut self.buffer, &mut events)? {
             let told = messages(&self.buffer);
@@ -101,22 +104,22 @@ impl Watch {
         Ok(events)
     }
 
-    fn route_event(&self, kind: u16, port: u32, payload: &[u8]) -> Option<Event> {
+    fn route_event(&self, kind: u16, port: u32, payload: &[u8]) -> Option<NetworkEvent> {
         match kind {
-            RTM_NEWLINK => Link::told(payload).map(Event::Link),
+            RTM_NEWLINK => Link::told(payload).map(NetworkEvent::Link),
             RTM_DELLINK => {
                 let link = Link::told(payload)?;
-                let by = self.own_changes.remover(Removal::Link(link.index), port);
-                Some(Event::LinkGone(link, by))
+                let by = self.own_changes.remover(OwnRemoval::Link(link.index), port);
+                Some(NetworkEvent::LinkGone(link, by))
             }
             RTM_DELADDR => {
                 // `struct ifaddrmsg`: the index is its last word.
                 let index = payload.get(4..8).and_then(u32_of)?;
-                Some(Event::AddressGone(index, self.own_changes.remover(Removal::Address(index), port)))
+                Some(NetworkEvent::AddressGone(index, self.own_changes.remover(OwnRemoval::Address(index), port)))
             }
             RTM_DELROUTE => {
                 let index = attribute_of(payload.get(route::HEADER..)?, route::rta::OIF).and_then(u32_of)?;
-                Some(Event::RouteGone(index, self.own_changes.by(port)))
+                Some(NetworkEvent::RouteGone(index, self.own_changes.by(port)))
             }
             _ => None,
         }
@@ -136,7 +139,7 @@ fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
 }
 
 /// Whether there was a datagram, which is in the buffer then.
-fn receive(socket: &Socket, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> Result<bool> {
+fn receive(socket: &Socket, buffer: &mut Vec<u8>, events: &mut Vec<NetworkEvent>) -> Result<bool> {
     loop {
         buffer.clear();
         match socket.recv(buffer, 0) {
@@ -144,7 +147,7 @@ fn receive(socket: &Socket, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> Re
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::AGAIN) => return Ok(false),
                 Some(Errno::INTR) => {}
-                Some(Errno::NOBUFS) => events.push(Event::Overrun),
+                Some(Errno::NOBUFS) => events.push(NetworkEvent::Overrun),
                 _ => return Err(Error::new("read an event", error)),
             },
         }
@@ -153,7 +156,7 @@ fn receive(socket: &Socket, buffer: &mut Vec<u8>, events: &mut Vec<Event>) -> Re
 
 /// Every message about the ruleset names its table in its first attribute, but the one that ends a change, which has the
 /// generation there.
-fn rules_event(kind: u16, payload: &[u8], touched: &mut Vec<String>) -> Option<Event> {
+fn rules_event(kind: u16, payload: &[u8], touched: &mut Vec<String>) -> Option<NetworkEvent> {
     const HEADER: usize = 4;
     const FIRST: u16 = 1;
     if kind >> 8 != NFTABLES_SUBSYSTEM {
@@ -162,7 +165,7 @@ fn rules_event(kind: u16, payload: &[u8], touched: &mut Vec<String>) -> Option<E
     let value = attribute_of(payload.get(HEADER..)?, FIRST)?;
     if kind & 0xff == NEW_GENERATION {
         let generation = be32_of(value)?;
-        return Some(Event::Ruleset { tables: std::mem::take(touched), generation });
+        return Some(NetworkEvent::Ruleset { tables: std::mem::take(touched), generation });
     }
     let table = text_of(value);
     if !touched.contains(&table) {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use overlayd_core::{contract::DriftSignal, names::InstanceId};
-use overlayd_netlink::{Managers, OwnChanges};
+use overlayd_netlink::{NetworkManagers, OwnChanges};
 
 use crate::{io::KernelOffloads, noise::HandshakeLimits};
 
@@ -25,7 +25,7 @@ pub struct Config {
     /// What becomes of devices when the process ends.
     pub at_exit: AtExit,
     /// Network managers to keep off our links; `None` leaves them alone.
-    pub managers: Option<Managers>,
+    pub managers: Option<NetworkManagers>,
     /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
     pub fwmark: Option<u32>,
     /// Handshakes per second that are answered.

@@ -17,7 +17,7 @@ use overlayd_core::{
     keys::PrivateKey,
     names::{InstanceId, LinkName},
 };
-use overlayd_netlink::{Managers, Netns, Rtnl, link};
+use overlayd_netlink::{Netns, NetworkManagers, Rtnl, link};
 use overlayd_testkit::contract::{HostFacts, overlay::OverlayHarness};
 use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -188,7 +188,7 @@ async fn network_managers_are_told_of_the_first_device_and_not_after_the_last() 
     let run = here.dir.path().join("run");
     std::fs::create_dir_all(run.join("systemd/netif")).unwrap();
     let mut config = config(&here.dir, "ours", AtExit::Vanish);
-    config.managers = Some(Managers::below(&run));
+    config.managers = Some(NetworkManagers::below(&run));
     here.backend = Some(UserspaceWg::new(config));
     let file = run.join("systemd/network/10-zlayer-unmanaged.network");
     let device = plan("10.77.4.1/16");

@@ -66,7 +66,7 @@ fn a_device_that_somebody_put_down_comes_up_without_changing_the_host() {
     a.must(&format!("ip link set {DEVICE} down group 77"));
     a.ensure(&plan).unwrap();
     assert_eq!(redirects(&a), "1");
-    assert!(a.must(&format!("ip link show {DEVICE}")).contains("group 77"), "the group is somebody else's choice");
+    assert!(a.must(&format!("ip link show {DEVICE}")).contains("group 77"), "the group is an administrator's choice");
     // Killed on the way.
     a.must(&format!("ip link set {DEVICE} down group {}", made.switching));
     a.must(&format!("ip link set {DEVICE} up"));
@@ -80,7 +80,7 @@ fn a_device_that_somebody_put_down_comes_up_without_changing_the_host() {
 fn a_device_that_was_not_finished_is_nobody_elses() {
     let (a, b) = cable(Kind::Kernel, Kind::Kernel);
     let made = birth(&a);
-    // Another instance: on its host the same interface is somebody else's.
+    // Another instance: on its host the same interface is not its own.
     for reached in 0..=STEPS.len() {
         made.leave_half(&b, reached);
         assert_eq!(b.ensure(&b.plan(&["10.77.0.1/24"])).unwrap_err().code(), "conflict", "after {reached} steps");
@@ -125,7 +125,7 @@ fn birth(host: &Host) -> Birth {
     let (told, news) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
-            // Nobody listens at the end.
+            // No process listens at the end.
             told.send(line).unwrap_or_default();
         }
     });

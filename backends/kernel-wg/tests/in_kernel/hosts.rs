@@ -212,7 +212,7 @@ impl Host {
                 let number = |mark: &str| line.split(mark).nth(1)?.split(' ').next()?.parse::<u32>().ok();
                 if let Some(number) = number("icmp_seq=").filter(|_| line.contains("bytes from")) {
                     seen.answers.insert(number);
-                    // Nobody listens after the first.
+                    // No process listens after the first.
                     first.send(()).unwrap_or_default();
                 } else if line.contains("packets transmitted") {
                     seen.sent = line.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();

@@ -25,7 +25,7 @@ fn ranges_come_and_go_on_a_live_peer_without_losing_a_packet() {
 #[test]
 fn a_range_in_use_moves_between_peers_without_losing_a_packet() {
     let (a, b) = pair(Kind::Kernel, Kind::Kernel);
-    // The same remote under a second key: whichever peer holds the range, packets to it have a way. Answers would come by
+    // The same remote under a second key: packets to the range have a way by either peer. Answers would come by
     // the one peer while the other holds the range, so what counts is what arrives over there.
     let second = PrivateKey::generate();
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -72,7 +72,7 @@ fn encrypted_packets_carry_the_mark_that_was_set() {
             a.must_ping("10.77.0.2");
         };
         reached_from(51831);
-        assert!(!counted(&a), "{kind:?}: nobody asked for a mark");
+        assert!(!counted(&a), "{kind:?}: no mark was asked for");
         a.restart_with(Some(0x77));
         reached_from(51832);
         assert!(counted(&a), "{kind:?}: no packet is marked");

@@ -198,7 +198,7 @@ impl Owners {
         let sources = SOURCES.iter().map(|source| format!("in: {source}, 100 bytes: {}", verdict(source)));
         let large = format!("in: {HOME}, 1432 bytes: delivered");
         let sent = DESTINATIONS.iter().map(|to| {
-            // The remote has no such address: the tunnel carries what nobody there takes.
+            // The remote has no such address: the tunnel carries what no socket there takes.
             let verdict = if *to == "10.81.0.1" { "dropped" } else { verdict(to) };
             format!("out: {to}, 100 bytes: {verdict}")
         });

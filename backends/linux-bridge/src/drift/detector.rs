@@ -10,7 +10,7 @@ use overlayd_core::{
 };
 use overlayd_netlink::{
     Link,
-    watch::{By, Event},
+    watch::{ChangedBy, NetworkEvent},
 };
 
 use super::noted;
@@ -94,7 +94,7 @@ impl DriftDetector {
     }
 
     /// Hears what was told, in this order.
-    pub(super) fn hear_all(&mut self, events: Vec<Event>) {
+    pub(super) fn hear_all(&mut self, events: Vec<NetworkEvent>) {
         events.into_iter().for_each(|event| self.hear(event));
         // Only now: what was told is older than what is to be seen.
         if self.deaf && noted(self.look_at_all(), "the host's links could not be listed").is_some() {
@@ -114,20 +114,21 @@ impl DriftDetector {
         self.suspects.values().map(|suspicion| suspicion.due).min()
     }
 
-    fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: NetworkEvent) {
         match event {
-            Event::Link(link) => self.hear_link(link),
-            Event::LinkGone(link, by) => self.hear_end(&link, by),
-            Event::AddressGone(index, By::Another) => self.suspect(index, InterfaceChange::LostAddress),
-            Event::RouteGone(index, By::Another) => self.suspect(index, InterfaceChange::LostRoute),
-            Event::AddressGone(_, By::Us | By::Kernel) | Event::RouteGone(_, By::Us | By::Kernel) => {}
-            Event::Ruleset { tables, generation } => {
+            NetworkEvent::Link(link) => self.hear_link(link),
+            NetworkEvent::LinkGone(link, by) => self.hear_end(&link, by),
+            NetworkEvent::AddressGone(index, ChangedBy::Another) => self.suspect(index, InterfaceChange::LostAddress),
+            NetworkEvent::RouteGone(index, ChangedBy::Another) => self.suspect(index, InterfaceChange::LostRoute),
+            NetworkEvent::AddressGone(_, ChangedBy::Us | ChangedBy::Kernel)
+            | NetworkEvent::RouteGone(_, ChangedBy::Us | ChangedBy::Kernel) => {}
+            NetworkEvent::Ruleset { tables, generation } => {
                 if tables.iter().any(|table| *table == self.host.marks.table()) {
                     self.rulesets.push(generation);
                     self.suspects.entry(DriftSubject::Ruleset).or_insert_with(|| PendingDrift::new(None));
                 }
             }
-            Event::Overrun => self.miss(),
+            NetworkEvent::Overrun => self.miss(),
         }
     }
 
@@ -188,9 +189,9 @@ impl DriftDetector {
         self.known.remove(&index)
     }
 
-    fn hear_end(&mut self, link: &Link, by: By) {
+    fn hear_end(&mut self, link: &Link, by: ChangedBy) {
         let Some(known) = self.forget(link.index) else { return };
-        if by != By::Us && !self.host.marks.is_reaped(link) {
+        if by != ChangedBy::Us && !self.host.marks.is_reaped(link) {
             // Only this daemon can make it again, so there is nothing to wait for.
             self.tell(&known, InterfaceChange::Deleted);
         }

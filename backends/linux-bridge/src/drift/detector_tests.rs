@@ -23,7 +23,7 @@ fn what_could_not_be_told_is_looked_up_and_is_newer_than_what_was_told() {
     let bridge = shared.link("br").unwrap().unwrap();
     assert_eq!(judge.links().unwrap(), [], "nobody has told of it");
 
-    judge.hear_all(vec![Event::Overrun, Event::LinkGone(bridge.clone(), By::Another)]);
+    judge.hear_all(vec![NetworkEvent::Overrun, NetworkEvent::LinkGone(bridge.clone(), ChangedBy::Another)]);
     assert_eq!(judge.links().unwrap(), std::slice::from_ref(&bridge));
     assert!(!signal.take().changed.is_empty(), "whoever puts things right has to look, too");
 

@@ -21,7 +21,7 @@ use overlayd_core::{
     contract::{self, AttachmentId, DriftSignal, Error},
     sync::{KeyedLocks, lock},
 };
-use overlayd_netlink::{Link, watch::Watch};
+use overlayd_netlink::{Link, watch::NetworkWatch};
 use rustix::{
     buffer::spare_capacity,
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
@@ -58,7 +58,7 @@ impl DriftMonitor {
         signal: DriftSignal,
     ) -> contract::Result<Self> {
         // First listened, then looked: so nothing is missed between the two.
-        let watch = Watch::here(host.rtnl.own_changes().clone())?;
+        let watch = NetworkWatch::here(host.rtnl.own_changes().clone())?;
         let detector = DriftDetector::new(host, busy, signal.clone())?;
         let start = || -> io::Result<Self> {
             let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
@@ -121,15 +121,15 @@ impl Drop for DriftMonitor {
     }
 }
 
-/// Hreader what the kernel tells, for the thread or for a caller that needs it sooner.
+/// Reads what the kernel tells, for the thread or for a caller that needs it sooner.
 #[derive(Debug)]
 struct EventReader {
-    watch: Watch,
+    watch: NetworkWatch,
     detector: DriftDetector,
 }
 
 impl EventReader {
-    /// Hreader all that was told until now.
+    /// Reads all that was told until now.
     fn hear(&mut self) -> overlayd_netlink::Result<()> {
         match self.watch.take() {
             Ok(events) => self.detector.hear_all(events),

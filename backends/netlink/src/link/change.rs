@@ -1,4 +1,6 @@
-use super::{By, Flags, Mac, RTM_NEWLINK, RTM_SETLINK, header, ifla};
+//! Changes of a link.
+
+use super::{AdminState, LinkRef, Mac, RTM_NEWLINK, RTM_SETLINK, header, ifla};
 use crate::{Request, message::MessageBuilder};
 
 /// What a bridge port does with packets (`linux/if_bridge.h`).
@@ -35,8 +37,8 @@ const BRPORT_MODE: u16 = 4;
 #[derive(Debug)]
 #[must_use = "a change does nothing until its request is run"]
 pub struct LinkChange<'a> {
-    by: By<'a>,
-    state: Flags,
+    by: LinkRef<'a>,
+    state: AdminState,
     attributes: MessageBuilder,
     ipv4: Vec<(Ipv4Setting, u32)>,
     generates_address: bool,
@@ -44,21 +46,21 @@ pub struct LinkChange<'a> {
 }
 
 impl<'a> LinkChange<'a> {
-    pub(super) fn new(by: By<'a>) -> Self {
+    pub(super) fn new(by: LinkRef<'a>) -> Self {
         let attributes = MessageBuilder::attributes();
         let kind = RTM_SETLINK;
-        Self { by, state: Flags::Keep, attributes, ipv4: Vec::new(), generates_address: true, kind }
+        Self { by, state: AdminState::Keep, attributes, ipv4: Vec::new(), generates_address: true, kind }
     }
 
     /// Administratively up.
     pub fn up(mut self) -> Self {
-        self.state = Flags::Up;
+        self.state = AdminState::Up;
         self
     }
 
     /// Administratively down.
     pub fn down(mut self) -> Self {
-        self.state = Flags::Down;
+        self.state = AdminState::Down;
         self
     }
 

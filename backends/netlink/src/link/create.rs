@@ -1,6 +1,8 @@
+//! Links to create.
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::{By, Flags, HEADER, Mac, RTM_NEWLINK, header, ifla};
+use super::{AdminState, HEADER, LinkRef, Mac, RTM_NEWLINK, header, ifla};
 use crate::{
     Request,
     message::{MessageBuilder, NLM_F_CREATE, NLM_F_EXCL},
@@ -128,7 +130,7 @@ impl NewWireGuard<'_> {
 }
 
 fn creation(action: String, name: &str) -> Request {
-    header(action, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, By::Name(name), Flags::Keep)
+    header(action, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkRef::Name(name), AdminState::Keep)
 }
 
 /// One queue each way. A veth uses no more unless it is told to, but the kernel makes one for each CPU and takes the others

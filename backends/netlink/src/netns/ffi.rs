@@ -37,7 +37,7 @@ struct InterfaceRequest {
 /// An ioctl that takes no argument, and whose result is a number.
 struct NumberOf<const OPCODE: Opcode>;
 
-// SAFETY: the opcodes that this is used with take no argument, so that the kernel reads and writes nothing of ours.
+// SAFETY: the opcodes that this is used with take no argument, so that the kernel reads and writes no memory of this process.
 unsafe impl<const OPCODE: Opcode> Ioctl for NumberOf<OPCODE> {
     type Output = c_int;
 

@@ -1,4 +1,4 @@
-//! Base chains that filter, whoever made them, and what becomes of packets that they have no word for.
+//! Base chains of other programs that filter, and what becomes of packets that none of their rules decides on.
 
 use super::{
     HEADER, Nft, chain,
@@ -55,18 +55,18 @@ pub struct Barrier {
     pub how: Loss,
 }
 
-/// How a chain loses what it has no other word for.
+/// How a chain loses what no rule decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// By its policy.
     Policy,
-    /// By a rule that drops or rejects whatever comes to it.
+    /// By a rule that drops or rejects every packet that comes to it.
     Rule,
 }
 
 impl Nft {
     /// The barriers in other tables than this, but for tables that accept something by name of one of these interfaces:
-    /// whoever wrote those knows of them.
+    /// their authors know of them.
     pub fn barriers(&self, own_table: &str, interfaces: &[String]) -> Result<Vec<Barrier>> {
         let chains = self.dump("list chains", MessageKind::GetChain, 0, &[], ListedChain::read)?;
         let mut barriers = Vec::new();

@@ -64,7 +64,7 @@ impl Register {
     pub const Reg32_12: Self = Self::R3;
 }
 
-/// What is known of a packet besides its bytes (`enum nft_meta_keys`).
+/// What the kernel knows of a packet that is not in its bytes (`enum nft_meta_keys`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum MetaKey {

@@ -121,7 +121,7 @@ fn attacher(rules: RulesetOwnership, context: &BackendContext, signals: &ChangeS
 fn userspace(context: &BackendContext, signals: &ChangeSignals) -> Option<Arc<dyn OverlayBackend>> {
     use overlayd_userspace_wg::{AtExit, Config, UserspaceWg};
     let BackendContext { instance, control_dir, managers, fwmark, .. } = context.clone();
-    let managers = managers.map(overlayd_netlink::Managers::below);
+    let managers = managers.map(overlayd_netlink::NetworkManagers::below);
     let config = Config { uapi_dir: control_dir, at_exit: AtExit::Persist, managers, fwmark, ..Config::new(instance) };
     let ChangeSignals { drift, own_changes } = signals.clone();
     let config = Config { drift, own_changes, ..config };
@@ -138,13 +138,13 @@ fn userspace(_: &BackendContext, _: &ChangeSignals) -> Option<Arc<dyn OverlayBac
 fn kernel(context: &BackendContext, signals: &ChangeSignals) -> KernelWireGuard {
     use overlayd_kernel_wg::{Config, KernelWg};
     match overlayd_kernel_wg::probe() {
-        Ok(overlayd_kernel_wg::Kernel::HasWireGuard) => {
+        Ok(overlayd_kernel_wg::KernelSupport::HasWireGuard) => {
             let BackendContext { instance, managers, fwmark, .. } = context.clone();
-            let managers = managers.map(overlayd_netlink::Managers::below);
+            let managers = managers.map(overlayd_netlink::NetworkManagers::below);
             let own_changes = signals.own_changes.clone();
             Ok(Arc::new(KernelWg::new(Config { managers, fwmark, own_changes, ..Config::new(instance) })))
         }
-        Ok(overlayd_kernel_wg::Kernel::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
+        Ok(overlayd_kernel_wg::KernelSupport::HasNone(why)) => Err(format!("{why}; is the module loaded?")),
         Err(error) => Err(format!("the kernel could not be asked: {error}")),
     }
 }

@@ -2,15 +2,11 @@
 
 use ipnet::IpNet;
 use overlayd_core::{
-    contract::{DeviceMtu, DevicePlan, Error, Result},
+    contract::{DevicePlan, Error, Result},
     names::{InstanceId, LinkName},
 };
 pub(crate) use overlayd_netlink::device::LinkPlan;
-use overlayd_netlink::{
-    Link, Managers, OrAbsent, Rtnl, device, link,
-    overlap::{self, CutOff},
-    steps,
-};
+use overlayd_netlink::{Link, NetworkManagers, OrAbsent, Rtnl, device, link, steps};
 
 use crate::Config;
 
@@ -45,11 +41,7 @@ impl Interface {
 
     /// Why a device of this name cannot be made.
     pub(crate) fn conflict(&self) -> Error {
-        let by = match self.0.alias.as_deref() {
-            Some(alias) => format!("an interface marked `{alias}`"),
-            None => "an interface that is not ours".to_owned(),
-        };
-        Error::Conflict { what: format!("interface {}", self.0.name), by }
+        device::name_taken(&self.0)
     }
 }
 
@@ -57,67 +49,60 @@ impl HostInterfaces {
     /// Those of the network namespace of the calling thread.
     pub(crate) fn here(config: &Config) -> Result<Self> {
         // Noted as changes of this process, so that the watch of the host does not report them as drift.
-        Ok(Self { rtnl: Rtnl::noting(config.own_changes.clone()).map_err(host_error)? })
+        Ok(Self { rtnl: Rtnl::noting(config.own_changes.clone())? })
     }
 
     /// The interface of this name.
     pub(crate) fn named(&self, name: &LinkName) -> Result<Option<Interface>> {
-        Ok(self.rtnl.link(name.as_str()).map_err(host_error)?.map(Interface))
+        Ok(self.rtnl.link(name.as_str())?.map(Interface))
     }
 
     /// The interface of this number.
     pub(crate) fn numbered(&self, index: u32) -> Result<Option<Interface>> {
-        Ok(self.rtnl.link(index).map_err(host_error)?.map(Interface))
+        Ok(self.rtnl.link(index)?.map(Interface))
     }
 
     /// All TUN interfaces.
     pub(crate) fn tunnels(&self) -> Result<Vec<Interface>> {
-        Ok(self.rtnl.links_of("tun").map_err(host_error)?.into_iter().map(Interface).collect())
+        Ok(self.rtnl.links_of("tun")?.into_iter().map(Interface).collect())
     }
 
     /// Addresses of the interface, without those that the kernel gave it; none when it is gone.
     pub(crate) fn addresses(&self, interface: &Interface) -> Result<Vec<IpNet>> {
         // Gone between the list and this question: reported without addresses, and missing in the next look.
-        let found = device::addresses(&self.rtnl, interface.index()).or_absent().map_err(host_error)?;
+        let found = device::addresses(&self.rtnl, interface.index()).or_absent()?;
         Ok(found.unwrap_or_default())
     }
 
     /// Puts the mark of this instance on a new interface, and keeps the kernel from giving it an address of its own.
     pub(crate) fn mark(&self, interface: &Interface, instance: &InstanceId) -> Result<()> {
-        self.rtnl.run_all(device::adopt(interface.index(), instance.as_str())).map_err(host_error)
+        Ok(self.rtnl.run_all(device::adopt(interface.index(), instance.as_str()))?)
     }
 
     /// Gives the interface the addresses, routes and MTU of the plan.
     pub(crate) fn configure(&self, interface: &Interface, plan: &LinkPlan<'_>) -> Result<()> {
-        device::configure(&self.rtnl, &interface.0, plan).map_err(host_error)
+        device::configure(&self.rtnl, &interface.0, plan).map_err(configure_error)
     }
 
     /// Deletes the interface, if it is there.
     pub(crate) fn delete(&self, interface: &Interface) -> Result<()> {
-        self.rtnl.run(link::delete(interface.index())).or_absent().map_err(host_error)?;
+        self.rtnl.run(link::delete(interface.index())).or_absent()?;
         Ok(())
     }
 
     /// The MTU in bytes that the plan asks for.
     pub(crate) fn mtu(&self, plan: &DevicePlan) -> Result<u16> {
-        match plan.mtu {
-            DeviceMtu::Bytes(bytes) => Ok(bytes),
-            DeviceMtu::FromUnderlay => device::underlay_mtu(&self.rtnl, &plan.addresses).map_err(host_error),
-        }
+        device::mtu(&self.rtnl, plan.mtu, &plan.addresses)
     }
 
     /// Refuses a plan whose routes would cut this host off from its own network.
     pub(crate) fn check_overlaps(&self, plan: &DevicePlan) -> Result<()> {
-        let ranges: Vec<IpNet> = plan.addresses.iter().chain(&plan.routes).copied().collect();
         // Looked at before anything is made: a route that takes the underlay's place would cut this host off at once.
-        match overlap::check(&self.rtnl, plan.name.as_str(), &ranges).map_err(host_error)? {
-            None => Ok(()),
-            Some(CutOff { what, by }) => Err(Error::Conflict { what, by }),
-        }
+        device::check_overlaps(&self.rtnl, plan.name.as_str(), &plan.addresses, &plan.routes)
     }
 
     /// Gives the network managers their interfaces back, where no device is left.
-    pub(crate) fn release(&self, managers: Option<&Managers>) {
+    pub(crate) fn release(&self, managers: Option<&NetworkManagers>) {
         if let Some(managers) = managers {
             managers.release(&self.rtnl);
         }
@@ -129,13 +114,12 @@ pub(crate) fn step_done(step: &'static str) {
     steps::done(step);
 }
 
-/// What exists already is another program's: everything of this instance was looked for before it was added.
-fn host_error(error: overlayd_netlink::Error) -> Error {
-    let present = error.is_present();
-    let (action, source) = error.into_parts();
-    if present {
-        let what = action.strip_prefix("add ").unwrap_or(&action).to_owned();
-        return Error::Conflict { what, by: "another program on this host".to_owned() };
+/// Addresses and routes of this instance were looked for before they were added, so what exists is another program's.
+fn configure_error(error: overlayd_netlink::Error) -> Error {
+    if !error.is_present() {
+        return error.into();
     }
-    Error::host(action, source)
+    let (action, _) = error.into_parts();
+    let what = action.strip_prefix("add ").unwrap_or(&action).to_owned();
+    Error::Conflict { what, by: "another program on this host".to_owned() }
 }

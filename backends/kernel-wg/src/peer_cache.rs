@@ -1,3 +1,8 @@
+//! A device's peers as this process knows them.
+//!
+//! The kernel lists all peers or none. Without a record of them each change would cost a listing, which for thousands of
+//! peers takes longer than the change. The record is dropped whenever a change fails, and read anew before the next one.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -6,54 +11,37 @@ use std::{
 
 use ipnet::IpNet;
 use overlayd_core::{
-    contract::{Error, PeerChange, PeerEndpoint, PeerPlan, Result},
+    contract::{PeerEndpoint, PeerPlan},
     keys::{PresharedKey, PublicKey},
 };
 
 /// What a device's peers are, as last read from the kernel and changed by us since. The kernel cannot be asked for one
 /// peer, only for all; with this, a change costs what it changes and not what is there.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Book {
-    /// Index of the interface it speaks of: another device of the same name has another book.
+pub(crate) struct PeerCache {
+    /// Index of the interface it speaks of: another device of the same name has another cache.
     pub(crate) index: u32,
     /// The device's own key, once it has one.
     pub(crate) own: Option<PublicKey>,
-    peers: BTreeMap<PublicKey, Known>,
+    peers: BTreeMap<PublicKey, PeerSettings>,
     owners: BTreeMap<IpNet, PublicKey>,
 }
 
 /// A peer's settings.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Known {
+pub(crate) struct PeerSettings {
     pub(crate) preshared_key: Option<PresharedKey>,
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) keepalive: Option<NonZeroU16>,
     pub(crate) ranges: BTreeSet<IpNet>,
 }
 
-impl Book {
+impl PeerCache {
     pub(crate) fn new(index: u32, own: Option<PublicKey>) -> Self {
         Self { index, own, ..Self::default() }
     }
 
-    /// An error for what the kernel would silently ignore, or take and never use.
-    pub(crate) fn check(&self, change: &PeerChange) -> Result<()> {
-        let PeerChange::Set(plan) = change else { return Ok(()) };
-        if self.own == Some(plan.public_key) {
-            return Err(Error::Invalid(format!("the device's own key {} cannot be its peer", plan.public_key)));
-        }
-        if plan.public_key.as_bytes() == &[0; 32] {
-            return Err(Error::Invalid("the key of zeros is nobody's and cannot be a peer".to_owned()));
-        }
-        match plan.endpoint {
-            PeerEndpoint::Set(endpoint) if endpoint.port() == 0 => {
-                Err(Error::Invalid(format!("peer {} cannot be reached at port 0", plan.public_key)))
-            }
-            PeerEndpoint::Set(_) | PeerEndpoint::Keep => Ok(()),
-        }
-    }
-
-    pub(crate) fn peer(&self, key: &PublicKey) -> Option<&Known> {
+    pub(crate) fn peer(&self, key: &PublicKey) -> Option<&PeerSettings> {
         self.peers.get(key)
     }
 
@@ -62,7 +50,7 @@ impl Book {
     }
 
     /// Notes a peer; a range that another peer held moves to it.
-    pub(crate) fn note(&mut self, key: PublicKey, known: Known) {
+    pub(crate) fn note(&mut self, key: PublicKey, known: PeerSettings) {
         self.forget(&key);
         for range in &known.ranges {
             if let Some(loser) = self.owners.insert(*range, key).and_then(|loser| self.peers.get_mut(&loser)) {
@@ -80,7 +68,7 @@ impl Book {
     }
 }
 
-impl Known {
+impl PeerSettings {
     /// What the peer is once the plan is carried out on what it was.
     pub(crate) fn after(plan: &PeerPlan, before: Option<&Self>) -> Self {
         let endpoint = match plan.endpoint {
