@@ -20,7 +20,7 @@ pub(crate) struct RemoteDaemon {
 impl RemoteDaemon {
     /// The daemon at `socket`, which is there or is not.
     fn at(socket: PathBuf) -> Self {
-        Self { client: Client::unix(&socket, ClientOptions { attempts: 1, timeout: Some(PATIENCE) }), socket }
+        Self { client: Client::unix(&socket, ClientOptions::default().attempts(1).timeout(PATIENCE)), socket }
     }
 
     /// Asks one thing; a refusal is a reply as any other.

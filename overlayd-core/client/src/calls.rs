@@ -1,21 +1,32 @@
 //! One method for each operation, which unwraps the reply that goes with it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use super::{Client, ClientError, ClientResult};
 use overlayd_protocol::{
-    AttachContainer, AttachHandle, AttachResult, EdgeConfig, EdgePeerStatus, GuestOverlayConfig, Hello, HelloReply,
-    NatStatusWire, OverlayMode, PeerScope, PeerSpec, Request, Response, ServiceOverlayInfo, SetupGlobalOverlay,
+    AttachContainer, AttachHandle, AttachResult, EdgeConfig, EdgePeerStatus, GuestOverlayConfig, NatStatusWire,
+    OverlayMode, PeerScope, PeerSpec, PortSpec, Request, Response, ServiceOverlayInfo, SetupGlobalOverlay,
     StatusSnapshot,
 };
 
+use super::{Client, ClientError, ClientResult};
+
 /// What attaching a container gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attachment {
+pub enum AttachOutcome {
     /// The daemon plugged it in.
     Attached(AttachResult),
     /// The guest is to do it, with this.
     Guest(GuestOverlayConfig),
+}
+
+impl AttachOutcome {
+    /// The address that the container or guest has from now on.
+    pub fn ip(&self) -> IpAddr {
+        match self {
+            Self::Attached(attached) => attached.ip,
+            Self::Guest(config) => config.overlay_ip,
+        }
+    }
 }
 
 /// Sends `$request` and unwraps the reply `$pattern`.
@@ -31,17 +42,17 @@ macro_rules! ask {
 }
 
 impl Client {
-    /// `set_local_node_id`.
+    /// `set_local_node_id`. Ids must be unique in the cluster: the blocks of services are chosen by them.
     pub async fn set_local_node_id(&self, node_id: u64) -> ClientResult<()> {
         self.tell(Request::SetLocalNodeId { node_id }).await
     }
 
     /// `set_local_wg_pubkey`.
-    pub async fn set_local_wg_pubkey(&self, pubkey: String) -> ClientResult<()> {
-        self.tell(Request::SetLocalWgPubkey { pubkey }).await
+    pub async fn set_local_wg_pubkey(&self, pubkey: impl Into<String>) -> ClientResult<()> {
+        self.tell(Request::SetLocalWgPubkey { pubkey: pubkey.into() }).await
     }
 
-    /// `setup_global_overlay`; the name of the node's device.
+    /// `setup_global_overlay`: brings the node up. Returns the name of the node's device.
     pub async fn setup_global_overlay(&self, setup: SetupGlobalOverlay) -> ClientResult<String> {
         ask!(self, Request::SetupGlobalOverlay(setup), Response::BridgeName { name } => name)
     }
@@ -51,9 +62,13 @@ impl Client {
         self.tell(Request::TeardownGlobalOverlay).await
     }
 
-    /// `setup_service_overlay`. Old daemons tell only the network's name.
-    pub async fn setup_service_overlay(&self, service: String, mode: OverlayMode) -> ClientResult<ServiceOverlayInfo> {
-        ask!(self, Request::SetupServiceOverlay { service, mode },
+    /// `setup_service_overlay`: makes a service's network. Old daemons tell only the network's name.
+    pub async fn setup_service_overlay(
+        &self,
+        service: impl Into<String>,
+        mode: OverlayMode,
+    ) -> ClientResult<ServiceOverlayInfo> {
+        ask!(self, Request::SetupServiceOverlay { service: service.into(), mode },
             Response::ServiceOverlay(info) => info,
             Response::BridgeName { name } => ServiceOverlayInfo {
                 name, mode, wg_public_key: None, wg_port: None, overlay_ip: None, subnet: None,
@@ -62,13 +77,13 @@ impl Client {
     }
 
     /// `teardown_service_overlay`.
-    pub async fn teardown_service_overlay(&self, service: String) -> ClientResult<()> {
-        self.tell(Request::TeardownServiceOverlay { service }).await
+    pub async fn teardown_service_overlay(&self, service: impl Into<String>) -> ClientResult<()> {
+        self.tell(Request::TeardownServiceOverlay { service: service.into() }).await
     }
 
     /// `allocate_ip`.
-    pub async fn allocate_ip(&self, service: String, join_global: bool) -> ClientResult<IpAddr> {
-        ask!(self, Request::AllocateIp { service, join_global }, Response::Ip { ip } => ip)
+    pub async fn allocate_ip(&self, service: impl Into<String>, join_global: bool) -> ClientResult<IpAddr> {
+        ask!(self, Request::AllocateIp { service: service.into(), join_global }, Response::Ip { ip } => ip)
     }
 
     /// `release_ip`.
@@ -76,11 +91,11 @@ impl Client {
         self.tell(Request::ReleaseIp { ip }).await
     }
 
-    /// `attach_container`.
-    pub async fn attach_container(&self, attach: AttachContainer) -> ClientResult<Attachment> {
+    /// `attach_container`: plugs a container into its service's network.
+    pub async fn attach_container(&self, attach: AttachContainer) -> ClientResult<AttachOutcome> {
         ask!(self, Request::AttachContainer(attach),
-            Response::Attached(attached) => Attachment::Attached(attached),
-            Response::GuestConfig(config) => Attachment::Guest(config)
+            Response::Attached(attached) => AttachOutcome::Attached(attached),
+            Response::GuestConfig(config) => AttachOutcome::Guest(config)
         )
     }
 
@@ -95,35 +110,50 @@ impl Client {
     }
 
     /// `remove_peer`.
-    pub async fn remove_peer(&self, pubkey: String, scope: PeerScope) -> ClientResult<()> {
-        self.tell(Request::RemovePeer { pubkey, scope }).await
+    pub async fn remove_peer(&self, pubkey: impl Into<String>, scope: PeerScope) -> ClientResult<()> {
+        self.tell(Request::RemovePeer { pubkey: pubkey.into(), scope }).await
     }
 
     /// `add_allowed_ip`.
-    pub async fn add_allowed_ip(&self, pubkey: String, cidr: String, scope: PeerScope) -> ClientResult<()> {
-        self.tell(Request::AddAllowedIp { pubkey, cidr, scope }).await
+    pub async fn add_allowed_ip(
+        &self,
+        pubkey: impl Into<String>,
+        cidr: impl Into<String>,
+        scope: PeerScope,
+    ) -> ClientResult<()> {
+        self.tell(Request::AddAllowedIp { pubkey: pubkey.into(), cidr: cidr.into(), scope }).await
     }
 
     /// `remove_allowed_ip`.
-    pub async fn remove_allowed_ip(&self, pubkey: String, cidr: String, scope: PeerScope) -> ClientResult<()> {
-        self.tell(Request::RemoveAllowedIp { pubkey, cidr, scope }).await
+    pub async fn remove_allowed_ip(
+        &self,
+        pubkey: impl Into<String>,
+        cidr: impl Into<String>,
+        scope: PeerScope,
+    ) -> ClientResult<()> {
+        self.tell(Request::RemoveAllowedIp { pubkey: pubkey.into(), cidr: cidr.into(), scope }).await
     }
 
     /// `mint_edge_peer`; `allow` empty grants everything, `node_endpoint` is `host:port`.
     pub async fn mint_edge_peer(
         &self,
-        name: String,
-        ttl: std::time::Duration,
-        allow: Vec<String>,
-        node_endpoint: String,
+        name: impl Into<String>,
+        ttl: Duration,
+        allow: impl IntoIterator<Item = impl Into<String>>,
+        node_endpoint: impl Into<String>,
     ) -> ClientResult<EdgeConfig> {
-        let request = Request::MintEdgePeer { name, ttl_secs: ttl.as_secs(), allow, node_endpoint };
+        let request = Request::MintEdgePeer {
+            name: name.into(),
+            ttl_secs: ttl.as_secs(),
+            allow: allow.into_iter().map(Into::into).collect(),
+            node_endpoint: node_endpoint.into(),
+        };
         ask!(self, request, Response::EdgeConfig(config) => config)
     }
 
     /// `revoke_edge_peer`.
-    pub async fn revoke_edge_peer(&self, name: String) -> ClientResult<()> {
-        self.tell(Request::RevokeEdgePeer { name }).await
+    pub async fn revoke_edge_peer(&self, name: impl Into<String>) -> ClientResult<()> {
+        self.tell(Request::RevokeEdgePeer { name: name.into() }).await
     }
 
     /// `list_edge_peers`.
@@ -132,27 +162,36 @@ impl Client {
     }
 
     /// `register_dns`.
-    pub async fn register_dns(&self, name: String, ip: IpAddr) -> ClientResult<()> {
-        self.tell(Request::RegisterDns { name, ip }).await
+    pub async fn register_dns(&self, name: impl Into<String>, ip: IpAddr) -> ClientResult<()> {
+        self.tell(Request::RegisterDns { name: name.into(), ip }).await
     }
 
     /// `unregister_dns`.
-    pub async fn unregister_dns(&self, name: String) -> ClientResult<()> {
-        self.tell(Request::UnregisterDns { name }).await
+    pub async fn unregister_dns(&self, name: impl Into<String>) -> ClientResult<()> {
+        self.tell(Request::UnregisterDns { name: name.into() }).await
     }
 
     /// `write_scoped_resolver`.
-    pub async fn write_scoped_resolver(&self, zone: String, node_ip: IpAddr, port: Option<u16>) -> ClientResult<()> {
-        self.tell(Request::WriteScopedResolver { zone, node_ip, port }).await
+    pub async fn write_scoped_resolver(
+        &self,
+        zone: impl Into<String>,
+        node_ip: IpAddr,
+        port: Option<u16>,
+    ) -> ClientResult<()> {
+        self.tell(Request::WriteScopedResolver { zone: zone.into(), node_ip, port }).await
     }
 
     /// `remove_scoped_resolver`.
-    pub async fn remove_scoped_resolver(&self, zone: String) -> ClientResult<()> {
-        self.tell(Request::RemoveScopedResolver { zone }).await
+    pub async fn remove_scoped_resolver(&self, zone: impl Into<String>) -> ClientResult<()> {
+        self.tell(Request::RemoveScopedResolver { zone: zone.into() }).await
     }
 
-    /// `prune_orphan_bridges`; the networks that were removed.
-    pub async fn prune_orphan_bridges(&self, live_bridge_names: Vec<String>) -> ClientResult<Vec<String>> {
+    /// `prune_orphan_bridges`: removes networks without members. Returns their names.
+    pub async fn prune_orphan_bridges(
+        &self,
+        live_bridge_names: impl IntoIterator<Item = impl Into<String>>,
+    ) -> ClientResult<Vec<String>> {
+        let live_bridge_names = live_bridge_names.into_iter().map(Into::into).collect();
         let request = Request::PruneOrphanBridges { live_bridge_names };
         ask!(self, request, Response::PrunedBridges { reclaimed } => reclaimed)
     }
@@ -177,9 +216,15 @@ impl Client {
         self.tell(Request::Shutdown).await
     }
 
-    /// `hello`, an addition: the published daemon hangs up on it.
-    pub async fn hello(&self, hello: Hello) -> ClientResult<HelloReply> {
-        ask!(self, Request::Hello(hello), Response::Hello(reply) => reply)
+    /// `publish_ports`, an addition: replaces all published ports of the container; an empty list unpublishes.
+    pub async fn publish_ports(&self, handle: AttachHandle, ports: Vec<PortSpec>) -> ClientResult<()> {
+        self.tell(Request::PublishPorts { handle, ports }).await
+    }
+
+    /// `upgrade`, an addition: the daemon replaces itself with the program that is now at its path. Once the successor
+    /// serves, this connection closes and the next call makes a new one.
+    pub async fn upgrade(&self) -> ClientResult<()> {
+        self.tell(Request::Upgrade).await
     }
 
     /// Asks what is answered `ok`.

@@ -1,3 +1,5 @@
+//! What can go wrong with a call.
+
 use std::{io, sync::Arc, time::Duration};
 
 /// Result of a call.
@@ -14,6 +16,16 @@ pub enum ClientError {
         endpoint: String,
         /// How often.
         attempts: u32,
+        /// The host's own words, of the last try.
+        source: Arc<io::Error>,
+    },
+    /// There is an endpoint, but this user may not use it.
+    #[error("you may not use {endpoint}: {access}")]
+    NotPermitted {
+        /// Where the daemon was looked for.
+        endpoint: String,
+        /// Who may use it, and what to do.
+        access: String,
         /// The host's own words, of the last try.
         source: Arc<io::Error>,
     },
@@ -57,4 +69,20 @@ pub enum ClientError {
         /// Why.
         reason: Arc<str>,
     },
+}
+
+impl ClientError {
+    /// The daemon's word for the kind of failure, as `conflict`, if it said one. docs/protocol.md of the daemon lists
+    /// them.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the request may have been executed without this client hearing of it. It is safe to ask again.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Transport { .. } | Self::Timeout { .. })
+    }
 }

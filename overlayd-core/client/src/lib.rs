@@ -1,116 +1,68 @@
-//! The client: many concurrent calls over one connection, which is made when it is first needed and made again after
-//! it broke. It works against the published daemon too, as long as it asks only for published operations.
+//! A client for `overlayd`, the daemon that owns a host's container overlay network.
+//!
+//! A [`Client`] has one method for each operation. Its clones share one connection, on which many calls may be in flight
+//! at the same time. The connection is made when it is first needed, and again after it broke.
+//!
+//! # Quick start
+//!
+//! ```no_run
+//! use overlayd_client::{AttachContainer, AttachHandle, Client, ClientOptions, OverlayMode, SetupGlobalOverlay};
+//!
+//! # async fn example() -> overlayd_client::ClientResult<()> {
+//! let client = Client::unix("/var/run/zlayer-overlayd.sock", ClientOptions::default());
+//!
+//! client.set_local_node_id(1).await?;
+//! let setup = SetupGlobalOverlay::new("atlas", "n1", "10.77.0.0/16", 51820).slice_cidr("10.77.4.0/26");
+//! client.setup_global_overlay(setup).await?;
+//!
+//! client.setup_service_overlay("web", OverlayMode::Auto).await?;
+//! let attached = client.attach_container(AttachContainer::new(AttachHandle::process(31337), "web")).await?;
+//! println!("the container has the address {}", attached.ip());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every request may be sent twice: what is there already is not made again. So after an error whose
+//! [outcome is unknown](ClientError::is_outcome_unknown), ask again.
+//!
+//! # Errors
+//!
+//! [`ClientError::Refused`] is the daemon's answer on a healthy connection, with a text for people and a
+//! [code](ClientError::code) for programs. The other kinds say that there is no daemon, that this user may not use it,
+//! that the connection broke, or that no reply came within [`ClientOptions::timeout`].
+//!
+//! # Events
+//!
+//! [`Client::events`] gives what the daemon tells without being asked, and says when the connection was lost. Events of
+//! the published protocol come without asking; added ones have to be named in a [`Hello`]. A client that has said `hello`
+//! says it again on each new connection.
+//!
+//! # Compatibility
+//!
+//! The client works against `zlayer-overlayd` 0.14 as well, as long as it uses published operations only: that daemon
+//! hangs up on `hello`, `publish_ports` and `upgrade`.
+//!
+//! The crate follows semantic versioning; before 1.0 a new minor version may break its Rust interface. The wire stays
+//! compatible: a client and a daemon of different releases understand each other.
 
 mod calls;
+mod client;
 mod connect;
+mod connection;
 mod error;
-mod session;
+mod events;
+mod pending;
 #[cfg(unix)]
 mod unix;
 
-use std::{sync::Arc, time::Duration};
+pub use overlayd_protocol::{self as protocol, *};
 
-use tokio::sync::{Mutex, broadcast};
-
-pub use calls::Attachment;
-pub use connect::{Connector, Stream};
-pub use error::{ClientError, ClientResult};
 #[cfg(unix)]
-pub use unix::UnixConnector;
-
-use self::session::Session;
-use overlayd_protocol::{Event, Request, Response};
-
-/// Events that wait for a program that does not take them; older ones are lost.
-const EVENT_QUEUE: usize = 1024;
-
-/// How a client behaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// How often to try to connect, at least once; between tries it waits 100 ms, doubling up to 1 s.
-    pub attempts: u32,
-    /// From a call to its reply; `None` waits for ever.
-    pub timeout: Option<Duration>,
-}
-
-impl ClientOptions {
-    /// For a daemon that was started a moment ago: tries for about 17 seconds.
-    pub fn patient() -> Self {
-        Self { attempts: 20, ..Self::default() }
-    }
-}
-
-impl Default for ClientOptions {
-    /// Tries for about 2.5 seconds and waits for replies for ever, as the published client does.
-    fn default() -> Self {
-        Self { attempts: 6, timeout: None }
-    }
-}
-
-/// A daemon to talk to. Clones share the connection.
-#[derive(Clone)]
-pub struct Client {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    connector: Box<dyn Connector>,
-    options: ClientOptions,
-    session: Mutex<Option<Arc<Session>>>,
-    events: broadcast::Sender<Arc<Event>>,
-}
-
-impl Client {
-    /// A client that connects when it is first asked something.
-    pub fn new(connector: impl Connector, options: ClientOptions) -> Self {
-        let events = broadcast::channel(EVENT_QUEUE).0;
-        Self { shared: Arc::new(Shared { connector: Box::new(connector), options, session: Mutex::new(None), events }) }
-    }
-
-    /// Makes sure that there is a connection.
-    pub async fn connect(&self) -> ClientResult<()> {
-        self.session().await.map(drop)
-    }
-
-    /// Asks, and waits for the reply; a reply `err` is [`ClientError::Refused`].
-    ///
-    /// A call whose connection breaks fails, as nobody can tell whether it was executed; the next call connects again.
-    pub async fn call(&self, request: Request) -> ClientResult<Response> {
-        let op = request.op();
-        let answered = async { self.session().await?.call(request).await };
-        let response = match self.shared.options.timeout {
-            None => answered.await?,
-            Some(after) => {
-                tokio::time::timeout(after, answered).await.map_err(|_elapsed| ClientError::Timeout { op, after })??
-            }
-        };
-        match response {
-            Response::Err { message, code } => Err(ClientError::Refused { message, code }),
-            response => Ok(response),
-        }
-    }
-
-    /// The daemon's events from now on, across reconnections. They arrive only while there is a connection.
-    pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.shared.events.subscribe()
-    }
-
-    /// The connection in use, or a new one.
-    async fn session(&self) -> ClientResult<Arc<Session>> {
-        let Shared { connector, options, session, events } = &*self.shared;
-        let mut session = session.lock().await;
-        if let Some(open) = session.as_ref().filter(|session| session.is_open()) {
-            return Ok(Arc::clone(open));
-        }
-        let stream = connect::with_patience(connector.as_ref(), options.attempts).await?;
-        let open = Arc::new(Session::start(stream, connector.endpoint(), events.clone()));
-        *session = Some(Arc::clone(&open));
-        Ok(open)
-    }
-}
-
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("endpoint", &self.shared.connector.endpoint()).finish_non_exhaustive()
-    }
-}
+pub use self::unix::UnixConnector;
+pub use self::{
+    calls::AttachOutcome,
+    client::{Client, ClientOptions},
+    connect::{ByteStream, Connector},
+    error::{ClientError, ClientResult},
+    events::{EventNotice, EventStream},
+};

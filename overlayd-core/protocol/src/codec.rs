@@ -1,3 +1,5 @@
+//! How frames are cut from a stream and put into it.
+
 use bytes::{Buf, BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 

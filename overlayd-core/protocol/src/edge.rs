@@ -1,3 +1,5 @@
+//! Edge peers: machines outside the cluster, their configuration and its token.
+
 use std::net::IpAddr;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -1,3 +1,5 @@
+//! Events: what the daemon tells without being asked.
+
 use serde::{Deserialize, Serialize};
 
 /// Something that happened without being asked for.

@@ -1,3 +1,5 @@
+//! Frames: one message each, and how a body is read and written.
+
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Request, Response};

@@ -1,3 +1,5 @@
+//! How a caller names a container.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -38,4 +40,26 @@ pub enum AttachHandle {
         /// A bind mount of the namespace, or `/proc/…/ns/net`.
         path: String,
     },
+}
+
+impl AttachHandle {
+    /// A container by any process in it.
+    pub fn process(pid: u32) -> Self {
+        Self::LinuxPid { pid }
+    }
+
+    /// A container by the path of its network namespace; `id` is the caller's own.
+    pub fn namespace(id: impl Into<String>, path: impl Into<String>) -> Self {
+        Self::LinuxNetns { id: id.into(), path: path.into() }
+    }
+
+    /// A virtual machine that runs WireGuard itself; `id` is the caller's own.
+    pub fn guest(id: impl Into<String>) -> Self {
+        Self::GuestManaged { id: id.into() }
+    }
+
+    /// A process in the host's network; `id` is the caller's own.
+    pub fn host_process(id: impl Into<String>) -> Self {
+        Self::HostShared { id: id.into() }
+    }
 }

@@ -1,3 +1,5 @@
+//! How client and daemon introduce themselves to each other.
+
 use serde::{Deserialize, Serialize};
 
 use super::unset;
@@ -26,4 +28,16 @@ pub struct HelloReply {
     /// Name of the WireGuard backend in use, as `userspace-wg`.
     #[serde(default, skip_serializing_if = "unset")]
     pub backend: Option<String>,
+}
+
+impl Hello {
+    /// A client with this name and version, as `my-tool 1.2`.
+    pub fn new(client: impl Into<String>) -> Self {
+        Self { client: Some(client.into()), events: Vec::new() }
+    }
+
+    /// Asks for these added events, by their tags.
+    pub fn events(self, events: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { events: events.into_iter().map(Into::into).collect(), ..self }
+    }
 }

@@ -13,6 +13,7 @@
 //! addition never meets it: added operations and handles are only ever sent by clients, added events only go to
 //! connections that asked for them with [`Hello`].
 
+mod attach;
 #[cfg(feature = "codec")]
 mod codec;
 mod edge;
@@ -29,8 +30,10 @@ mod request;
 mod response;
 mod secret;
 mod service;
+mod setup;
 mod status;
 
+pub use attach::*;
 #[cfg(feature = "codec")]
 pub use codec::*;
 pub use edge::*;
@@ -47,6 +50,7 @@ pub use request::*;
 pub use response::*;
 pub use secret::*;
 pub use service::*;
+pub use setup::*;
 pub use status::*;
 
 /// Serde's `skip_serializing_if` for options that are left out when unset.

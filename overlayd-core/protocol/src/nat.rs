@@ -1,3 +1,5 @@
+//! NAT traversal: configuration, candidates and state.
+
 use serde::{Deserialize, Serialize};
 
 use super::{SecretText, unset};

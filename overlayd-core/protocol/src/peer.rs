@@ -1,3 +1,5 @@
+//! Peers, as they are added and as configurations name them.
+
 use serde::{Deserialize, Serialize};
 
 use super::NatCandidateWire;
@@ -30,4 +32,22 @@ pub enum PeerScope {
         /// The service.
         service: String,
     },
+}
+
+impl PeerSpec {
+    /// A peer with a keepalive of 25 seconds, which keeps mappings of most NATs open.
+    pub fn new(public_key: impl Into<String>, endpoint: impl Into<String>, allowed_ips: impl Into<String>) -> Self {
+        Self {
+            public_key: public_key.into(),
+            endpoint: endpoint.into(),
+            allowed_ips: allowed_ips.into(),
+            persistent_keepalive_secs: 25,
+            candidates: Vec::new(),
+        }
+    }
+
+    /// Sends a keepalive this often while idle; 0 is off.
+    pub fn keepalive_secs(self, secs: u64) -> Self {
+        Self { persistent_keepalive_secs: secs, ..self }
+    }
 }

@@ -1,3 +1,5 @@
+//! The peers that `status` lists.
+
 use std::{
     fmt,
     ops::Deref,

@@ -1,3 +1,5 @@
+//! Published ports.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -29,4 +31,21 @@ pub struct PortSpec {
     pub host_port_end: Option<u16>,
     /// The container's port that `host_port` leads to; those of a range follow in order.
     pub container_port: u16,
+}
+
+impl PortSpec {
+    /// One port of all addresses of the host.
+    pub fn new(protocol: PortProtocol, host_port: u16, container_port: u16) -> Self {
+        Self { protocol, host_ip: None, host_port, host_port_end: None, container_port }
+    }
+
+    /// Only on this address of the host.
+    pub fn host_ip(self, ip: IpAddr) -> Self {
+        Self { host_ip: Some(ip), ..self }
+    }
+
+    /// A range that ends with this port of the host.
+    pub fn through(self, last_host_port: u16) -> Self {
+        Self { host_port_end: Some(last_host_port), ..self }
+    }
 }

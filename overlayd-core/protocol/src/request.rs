@@ -1,8 +1,12 @@
+//! Requests: what a client may ask, and the reply that goes with each.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttachHandle, Hello, NatConfigSpec, OverlayMode, PeerScope, PeerSpec, PortSpec, unset};
+use super::{
+    AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PeerSpec, PortSpec, SetupGlobalOverlay, unset,
+};
 
 /// What a client may ask, by its tag `op`. The reply that goes with each is named in its text; each may be answered
 /// [`super::Response::Err`] instead.
@@ -162,51 +166,6 @@ pub enum Request {
     /// *Addition.* Has the daemon replace itself with the program that is now at its path; for root and the daemon's own
     /// user. Reply `ok` once the successor serves.
     Upgrade,
-}
-
-/// Members of `setup_global_overlay`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetupGlobalOverlay {
-    /// Name of the deployment; part of the device's name.
-    pub deployment: String,
-    /// Name of the node in it; part of the device's name.
-    pub instance_id: String,
-    /// The cluster's range.
-    pub cluster_cidr: String,
-    /// The node's part of it.
-    #[serde(default, skip_serializing_if = "unset")]
-    pub slice_cidr: Option<String>,
-    /// UDP port of the node's device.
-    pub wg_port: u16,
-    /// Whether to fail, rather than serve guests alone, when the host cannot have a device.
-    #[serde(default)]
-    pub host_adapter_mandatory: bool,
-    /// NAT traversal; unset means built-in values, enabled.
-    #[serde(default, skip_serializing_if = "unset")]
-    pub nat: Option<NatConfigSpec>,
-}
-
-/// Members of `attach_container`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttachContainer {
-    /// Which container.
-    pub handle: AttachHandle,
-    /// To which service's network.
-    pub service: String,
-    /// Whether to give it an interface on the node's slice too.
-    pub join_global: bool,
-    /// Whether the network goes when the last container leaves.
-    #[serde(default)]
-    pub ephemeral: bool,
-    /// The isolated network it is a member of; an empty string is a network too.
-    #[serde(default, skip_serializing_if = "unset")]
-    pub isolation_network: Option<String>,
-    /// Its resolver.
-    #[serde(default, skip_serializing_if = "unset")]
-    pub dns_server: Option<IpAddr>,
-    /// Its search domain.
-    #[serde(default, skip_serializing_if = "unset")]
-    pub dns_domain: Option<String>,
 }
 
 impl Request {

@@ -1,3 +1,5 @@
+//! Responses: what the daemon answers.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};

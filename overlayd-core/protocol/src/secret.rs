@@ -1,3 +1,5 @@
+//! Secrets on the wire, kept out of logs and wiped from memory.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};

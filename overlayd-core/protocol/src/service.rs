@@ -1,3 +1,5 @@
+//! Services' networks: their modes, and what setting one up gives.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

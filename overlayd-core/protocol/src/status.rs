@@ -1,3 +1,5 @@
+//! What `status` tells.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

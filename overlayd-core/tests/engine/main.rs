@@ -5,6 +5,7 @@
 mod adoption;
 mod attach;
 mod calls;
+mod client_example;
 mod concurrency;
 mod drift;
 mod findings;

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use overlayd_client::{Client, ClientError, ClientOptions, Connector, Stream};
+use overlayd_client::{ByteStream, Client, ClientError, ClientOptions, Connector, EventNotice};
 use overlayd_core::{
     ipc::ConnectionLimits,
     protocol::{Event, Frame, Hello, Request, Response},
@@ -50,7 +50,7 @@ async fn typed_calls_give_what_they_say() {
 async fn a_refusal_and_a_reply_of_the_wrong_kind_leave_the_connection_healthy() {
     let server = Server::new(ConnectionLimits::default());
     let client = client(&server);
-    let refused = client.remove_scoped_resolver("atlas".to_owned()).await;
+    let refused = client.remove_scoped_resolver("atlas").await;
     let Err(ClientError::Refused { message, code }) = refused else { panic!("{refused:?}") };
     assert_eq!((message.as_str(), code.as_deref()), ("no zone atlas", Some("missing")));
     let unexpected = client.list_edge_peers().await;
@@ -63,7 +63,7 @@ async fn a_refusal_and_a_reply_of_the_wrong_kind_leave_the_connection_healthy() 
 async fn a_call_that_times_out_does_not_disturb_the_next() {
     let server =
         Server::new(ConnectionLimits { request_deadline: Duration::from_secs(600), ..ConnectionLimits::default() });
-    let options = ClientOptions { timeout: Some(Duration::from_secs(3)), ..ClientOptions::default() };
+    let options = ClientOptions::default().timeout(Duration::from_secs(3));
     let client = Client::new(server.clone(), options);
     let asked = Instant::now();
     let late = client.call(held_request()).await;
@@ -95,7 +95,7 @@ impl Connector for Flaky {
         "a flaky desk".to_owned()
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
         if self.hang_up.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) <= 0 {
             return Connector::connect(&self.server).await;
         }
@@ -113,7 +113,7 @@ async fn connecting_is_tried_with_growing_pauses_and_then_given_up_with_the_plac
         fn endpoint(&self) -> String {
             "/run/nobody.sock".to_owned()
         }
-        async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
             Err(io::ErrorKind::NotFound.into())
         }
     }
@@ -133,7 +133,8 @@ async fn events_are_delivered_beside_replies() {
     let event = Event::NatEndpointChanged { pubkey: "k".to_owned(), endpoint: "192.0.2.1:1".to_owned() };
     server.desk.events.send(Arc::new(event.clone())).unwrap();
     client.nat_tick().await.unwrap();
-    assert_eq!(*events.recv().await.unwrap(), event);
+    let Some(EventNotice::Event(told)) = events.next().await else { panic!("no event") };
+    assert_eq!(*told, event);
 }
 
 /// A daemon that says what it is told, byte for byte, once it has been asked something.
@@ -145,7 +146,7 @@ impl Connector for Scripted {
         "a script".to_owned()
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let script = self.0.clone();
         tokio::spawn(async move {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use overlayd_client::{Connector, Stream};
+use overlayd_client::{ByteStream, Connector};
 use overlayd_core::{
     ipc::{
         Caller, CallerIdentity, ConnectionLimits, OrderGuard, RequestHandler, ServerContext, SocketCounters,
@@ -94,7 +94,7 @@ impl Connector for Server {
         "the desk".to_owned()
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
         Ok(Box::new(Self::connect(self, 64 * 1024).0))
     }
 }

@@ -7,3 +7,4 @@ mod line;
 mod long;
 mod overlap;
 mod raw;
+mod reconnect;

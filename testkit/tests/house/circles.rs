@@ -60,7 +60,7 @@ impl<'a> ModuleTree<'a> {
             let inner = [here.clone(), vec![first.clone()]].concat();
             if self.modules.contains_key(inner.as_slice()) {
                 here = inner;
-            } else if let Some(import) = self.import(&here, first).filter(|_| hops > 0) {
+            } else if let Some(import) = self.import(&here, first, hops) {
                 let whole = [&import[..], after].concat();
                 return self.definer(&here, &whole, hops - 1);
             } else {
@@ -73,7 +73,9 @@ impl<'a> ModuleTree<'a> {
     }
 
     /// The path by which `module` imports `name`.
-    fn import(&self, module: &[String], name: &str) -> Option<Vec<String>> {
+    fn import(&self, module: &[String], name: &str, hops: usize) -> Option<Vec<String>> {
+        // A glob of another crate is looked up through the same glob, again and again.
+        let hops = hops.checked_sub(1)?;
         let module = self.modules.get(module)?;
         if module.definitions.contains(name) {
             return None;
@@ -84,7 +86,7 @@ impl<'a> ModuleTree<'a> {
         }
         module.imports.iter().filter(|import| import.name == "*").find_map(|glob| {
             let parent = &glob.segments[..glob.segments.len() - 1];
-            let target = self.definer(&module.path, parent, MOST_HOPS)?;
+            let target = self.definer(&module.path, parent, hops)?;
             let defines = self.modules.get(target.as_slice())?.definitions.contains(name);
             defines.then(|| [parent, &[name.to_owned()]].concat())
         })
