@@ -8,36 +8,15 @@ use std::{
 use async_trait::async_trait;
 use overlayd_core::{
     contract::{DeviceInfo, DevicePlan, DeviceStatus, OverlayBackend, PeerChange, Result},
-    names::{InstanceId, LinkName},
+    names::LinkName,
     sync::{lock, run_blocking},
 };
-use overlayd_netlink::{NetworkManagers, OwnChanges};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{devices::KernelDevices, peer_cache::PeerCache};
+use crate::{config::Config, devices::KernelDevices, peer_cache::PeerCache};
 
 /// What the work of this backend is called in errors.
 const WORK: &str = "work on a WireGuard device";
-
-/// How a [`KernelWg`] works.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Whose devices these are.
-    pub instance: InstanceId,
-    /// Network managers to keep off our links; `None` leaves them alone.
-    pub managers: Option<NetworkManagers>,
-    /// Firewall mark of the encrypted packets, for policy routing, 0 for none; `None` leaves what is there.
-    pub fwmark: Option<u32>,
-    /// The record of what this process changes, which all backends of the host share.
-    pub own_changes: OwnChanges,
-}
-
-impl Config {
-    /// The usual settings.
-    pub fn new(instance: InstanceId) -> Self {
-        Self { instance, managers: None, fwmark: None, own_changes: OwnChanges::default() }
-    }
-}
 
 /// WireGuard devices of the kernel. They stay when this is dropped, and the next one of the same instance takes them
 /// over.

@@ -14,8 +14,8 @@ use overlayd_netlink::{
 use rustix::io::Errno;
 
 use crate::{
-    backend::Config,
     changes::{ChangeBatch, KernelStep, PARKING_PEER},
+    config::Config,
     control::{self, DeviceSettings, DeviceState},
     mark::DeviceMark,
     peer_cache::PeerCache,

@@ -7,6 +7,7 @@
 
 mod backend;
 mod changes;
+mod config;
 mod control;
 mod devices;
 mod mark;
@@ -14,5 +15,6 @@ mod peer_cache;
 mod probe;
 mod redirects;
 
-pub use backend::{Config, KernelWg};
+pub use backend::KernelWg;
+pub use config::Config;
 pub use probe::{KernelSupport, probe};

@@ -25,6 +25,7 @@ mod request;
 pub mod route;
 mod rtnl;
 pub mod steps;
+mod stronger_process;
 pub mod sysctl;
 mod traffic;
 pub mod watch;

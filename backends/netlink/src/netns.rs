@@ -1,7 +1,6 @@
 //! Network namespaces: opening, telling apart and entering them.
 
-mod ffi;
-mod foreign;
+pub(crate) mod ffi;
 
 use std::{
     fmt,
@@ -65,13 +64,6 @@ impl Netns {
         }
     }
 
-    /// That of the process with this PID, also where [`Netns::of_process`] is denied because the process has
-    /// capabilities that the caller has not. Takes some milliseconds. The caller has to see afterwards, by a
-    /// pidfd, that the process still lived: then it was not another one's.
-    pub fn of_stronger_process(pid: u32) -> Result<Self> {
-        Self::new("take a network namespace over", foreign::open(pid)?)
-    }
-
     /// A new one without a name, which ends with the last process, socket and handle in it. Its loopback device is
     /// down.
     pub fn create() -> Result<Self> {
@@ -125,7 +117,7 @@ impl Netns {
         }
     }
 
-    fn new(action: &str, file: OwnedFd) -> Result<Self> {
+    pub(crate) fn new(action: &str, file: OwnedFd) -> Result<Self> {
         let status = rustix::fs::fstat(&file).map_err(|e| Error::new(action, e))?;
         let id = NetnsId { device: status.st_dev, inode: status.st_ino };
         Ok(Self { file, id })

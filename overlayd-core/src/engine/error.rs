@@ -92,3 +92,25 @@ impl Error {
         }
     }
 }
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be made.
+    #[error("could not create the state directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keyring(#[from] crate::keyring::KeyringError),
+    /// The identities of the earlier product cannot be imported.
+    #[error(transparent)]
+    Legacy(#[from] crate::legacy::LegacyError),
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::StartError;
+use super::error::StartError;
 use crate::{
     desired::Change,
     keyring::{Keyring, key_name},

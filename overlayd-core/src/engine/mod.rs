@@ -44,9 +44,8 @@ use self::{
 };
 pub use self::{
     config::{BuildInfo, EngineConfig, EngineTimes},
-    error::Error,
+    error::{Error, StartError},
     host::Backends,
-    start::StartError,
 };
 use crate::contract::Finding;
 

@@ -1,12 +1,11 @@
 //! Opens what a start finds in the data directory: keys, records, and the file of the earlier product.
 
-use std::path::PathBuf;
-
 use tokio::sync::watch;
 
 use super::{
     Backends, EngineConfig,
     context::Context,
+    error::StartError,
     host::Host,
     identity::NodeIdentity,
     import_legacy,
@@ -14,28 +13,6 @@ use super::{
     locks::{ObjectLocks, TeardownGate},
 };
 use crate::{keyring::Keyring, private_file, store::Store};
-
-/// Why the engine could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The state directory cannot be made.
-    #[error("could not create the state directory {path}: {source}")]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The system's own words.
-        source: std::io::Error,
-    },
-    /// The state cannot be read.
-    #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
-    /// The keys cannot be read.
-    #[error(transparent)]
-    Keyring(#[from] crate::keyring::KeyringError),
-    /// The identities of the earlier product cannot be imported.
-    #[error(transparent)]
-    Legacy(#[from] crate::legacy::LegacyError),
-}
 
 /// The context of an engine, with the records of earlier runs.
 pub(super) async fn load(config: EngineConfig, backends: Backends) -> Result<Context, StartError> {

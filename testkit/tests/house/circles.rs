@@ -17,13 +17,7 @@ use crate::{
 };
 
 /// Circles that are still there: the folder, then the modules. The list only ever gets shorter.
-const KNOWN: &[(&str, &[&str])] = &[
-    ("backends/kernel-wg", &["backend", "devices"]),
-    ("backends/netlink", &["link", "netns", "rtnl"]),
-    ("backends/userspace-wg", &["config", "io"]),
-    ("overlayd-core::contract", &["attach", "finding"]),
-    ("overlayd-core::engine", &["import_legacy", "start"]),
-];
+const KNOWN: &[(&str, &[&str])] = &[];
 
 /// How many re-exports in a row are followed.
 const MOST_HOPS: usize = 8;

@@ -73,7 +73,7 @@ pub(super) fn namespace_of_pidfd(pidfd: impl AsFd) -> io::Result<OwnedFd> {
 }
 
 /// Makes a TUN device of an open `/dev/net/tun`, in the calling thread's namespace; its name.
-pub(super) fn create_tun(tun: impl AsFd) -> io::Result<String> {
+pub(crate) fn create_tun(tun: impl AsFd) -> io::Result<String> {
     let mut request = InterfaceRequest { name: [0; 16], flags: TUN, rest: [0; 22] };
     request.name[..NAME.len()].copy_from_slice(NAME);
     // SAFETY: the request is a whole, initialised `struct ifreq` of 40 bytes, which this opcode reads and writes during
@@ -84,7 +84,7 @@ pub(super) fn create_tun(tun: impl AsFd) -> io::Result<String> {
 }
 
 /// The namespace that a TUN device is in.
-pub(super) fn namespace_of_tun(tun: impl AsFd) -> io::Result<OwnedFd> {
+pub(crate) fn namespace_of_tun(tun: impl AsFd) -> io::Result<OwnedFd> {
     // SAFETY: this opcode takes no argument and opens a descriptor.
     let descriptor = unsafe { ioctl(tun, NumberOf::<GET_DEVICE_NAMESPACE>)? };
     // SAFETY: the kernel has just opened this descriptor for us, and nothing else knows its number.

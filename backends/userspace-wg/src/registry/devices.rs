@@ -34,7 +34,7 @@ impl DeviceRegistry {
     /// Makes the device be as planned.
     pub(crate) fn ensure(&self, plan: &DevicePlan) -> Result<DeviceInfo> {
         plan::check(plan)?;
-        let interfaces = HostInterfaces::here(&self.config)?;
+        let interfaces = HostInterfaces::here(&self.config.own_changes)?;
         interfaces.check_overlaps(plan)?;
         let plan = ResolvedPlan { plan, mtu: interfaces.mtu(plan)? };
         let present = self.map().get(&plan.plan.name).cloned();
@@ -80,7 +80,7 @@ impl DeviceRegistry {
     /// The devices of this process that work, and the interfaces that an earlier process of this instance has left.
     pub(crate) fn observe(&self) -> Result<Vec<DeviceStatus>> {
         let running: Vec<Arc<RunningDevice>> = self.map().values().cloned().collect();
-        let interfaces = HostInterfaces::here(&self.config)?;
+        let interfaces = HostInterfaces::here(&self.config.own_changes)?;
         let mut seen = Vec::new();
         for found in interfaces.tunnels()? {
             if !found.is_ours(&self.config.instance) {
@@ -107,7 +107,7 @@ impl DeviceRegistry {
         let was_running = running.is_some();
         // Its threads end before the interface goes, and do not report that it went.
         drop(running);
-        let interfaces = HostInterfaces::here(&self.config)?;
+        let interfaces = HostInterfaces::here(&self.config.own_changes)?;
         match interfaces.named(name)? {
             Some(found) if found.is_ours(&self.config.instance) => interfaces.delete(&found)?,
             Some(_) => return Ok(()),

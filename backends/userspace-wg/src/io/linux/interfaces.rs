@@ -6,9 +6,7 @@ use overlayd_core::{
     names::{InstanceId, LinkName},
 };
 pub(crate) use overlayd_netlink::device::LinkPlan;
-use overlayd_netlink::{Link, NetworkManagers, OrAbsent, Rtnl, device, link, steps};
-
-use crate::Config;
+use overlayd_netlink::{Link, NetworkManagers, OrAbsent, OwnChanges, Rtnl, device, link, steps};
 
 /// An interface as it was found.
 pub(crate) struct Interface(Link);
@@ -47,9 +45,9 @@ impl Interface {
 
 impl HostInterfaces {
     /// Those of the network namespace of the calling thread.
-    pub(crate) fn here(config: &Config) -> Result<Self> {
+    pub(crate) fn here(own_changes: &OwnChanges) -> Result<Self> {
         // Noted as changes of this process, so that the watch of the host does not report them as drift.
-        Ok(Self { rtnl: Rtnl::noting(config.own_changes.clone())? })
+        Ok(Self { rtnl: Rtnl::noting(own_changes.clone())? })
     }
 
     /// The interface of this name.

@@ -7,15 +7,23 @@
 
 use std::{fs::File, os::fd::OwnedFd};
 
-use super::ffi;
-use crate::{Error, Result, Rtnl, link};
+use crate::{Error, Netns, Result, Rtnl, link, netns::ffi};
 
 /// Opens the network namespace of the process with this PID. It takes the kernel a grace period, some milliseconds.
-pub(super) fn open(pid: u32) -> Result<OwnedFd> {
+fn open(pid: u32) -> Result<OwnedFd> {
     let failed = |error: std::io::Error| Error::new(format!("reach the network namespace of process {pid}"), error);
     let tun = File::options().read(true).write(true).open("/dev/net/tun").map_err(failed)?;
     let name = ffi::create_tun(&tun).map_err(|error| failed(error.into()))?;
     let request = link::change(name.as_str()).into_netns_of(pid).request();
     Rtnl::here()?.run(request.named(format!("enter the network namespace of process {pid}")))?;
     ffi::namespace_of_tun(&tun).map_err(|error| failed(error.into()))
+}
+
+impl Netns {
+    /// That of the process with this PID, also where [`Netns::of_process`] is denied because the process has
+    /// capabilities that the caller has not. Takes some milliseconds. The caller has to see afterwards, by a
+    /// pidfd, that the process still lived: then it was not another one's.
+    pub fn of_stronger_process(pid: u32) -> Result<Self> {
+        Self::new("take a network namespace over", open(pid)?)
+    }
 }
