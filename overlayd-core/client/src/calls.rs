@@ -70,6 +70,7 @@ impl Client {
     ) -> ClientResult<ServiceOverlayInfo> {
         ask!(self, Request::SetupServiceOverlay { service: service.into(), mode },
             Response::ServiceOverlay(info) => info,
+            // Old releases of the published daemon answer so.
             Response::BridgeName { name } => ServiceOverlayInfo {
                 name, mode, wg_public_key: None, wg_port: None, overlay_ip: None, subnet: None,
             }

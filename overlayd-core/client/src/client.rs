@@ -101,6 +101,8 @@ impl Client {
     pub async fn hello(&self, hello: Hello) -> ClientResult<HelloReply> {
         let reply = self.call(Request::Hello(hello.clone())).await?;
         let reply = introduced(reply)?;
+        // Only once it was answered: said again on each connection, a `hello` that the daemon hangs up on would make every
+        // later call fail.
         self.shared.link.lock().await.hello = Some(hello);
         Ok(reply)
     }
@@ -112,6 +114,7 @@ impl Client {
     }
 
     async fn in_time<T>(&self, op: &'static str, answer: impl Future<Output = ClientResult<T>>) -> ClientResult<T> {
+        // Connecting counts as well: a program wants its answer in time, no matter what it waits for.
         match self.shared.timeout {
             None => answer.await,
             Some(after) => {

@@ -47,6 +47,8 @@ pub(super) async fn connect_with_retries(
             // A denied try is repeated as well: a daemon that starts sets the group of its socket after it has made it.
             Err(error) => tracing::debug!(%error, tried, attempts, "could not connect yet"),
         }
+        // The published pauses: a daemon that was started a moment ago is found soon, and a host that has none is not
+        // kept busy.
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
         tried += 1;

@@ -45,6 +45,7 @@ impl DaemonConnection {
     }
 
     pub(super) fn is_open(&self) -> bool {
+        // The reader notices a daemon that hangs up, the writer a stream that fails; either ends the connection.
         !self.outgoing.is_closed() && !self.pending.is_broken()
     }
 
@@ -52,6 +53,7 @@ impl DaemonConnection {
     pub(super) async fn call(&self, request: Request) -> ClientResult<Response> {
         let op = request.op();
         let (reply, answer) = oneshot::channel();
+        // Entered before it is sent: the reply can be there before this task runs again.
         let ticket = self.pending.enter(PendingCall { op, reply })?;
         let mut bytes = BytesMut::new();
         let frame = Frame::Request { id: ticket.id, request };
@@ -80,6 +82,7 @@ async fn write_all(
     pending: Arc<PendingCalls>,
 ) {
     while let Some(mut batch) = queue.recv().await {
+        // Calls that are made at the same time share one write.
         while batch.len() < BATCH
             && let Ok(more) = queue.try_recv()
         {
@@ -93,6 +96,7 @@ async fn write_all(
             return;
         }
     }
+    // The queue has ended, so that the client is dropped; the daemon need not wait for more.
     if let Err(error) = write.shutdown().await {
         tracing::debug!(%error, "the daemon had hung up before this client did");
     }
@@ -119,6 +123,7 @@ fn take(body: &[u8], pending: &PendingCalls) -> Result<(), String> {
     match Frame::decode(body) {
         Ok(Frame::Response { id, response }) => pending.answer(id, |_| Ok(response)),
         Ok(Frame::Event(event)) => pending.notify(EventNotice::Event(Arc::new(event))),
+        // No daemon does this, so the other end is something else.
         Ok(Frame::Request { .. }) => return Err("the daemon sent a request".to_owned()),
         // A newer daemon may send what this release cannot read. Only the call that it answers fails, if any.
         Err(error) => match serde_json::from_slice(body) {

@@ -35,6 +35,7 @@ impl EventStream {
     pub async fn next(&mut self) -> Option<EventNotice> {
         match self.0.recv().await {
             Ok(notice) => Some(notice),
+            // Oldest first: a program that falls behind must not make the connection wait, nor its memory grow.
             Err(RecvError::Lagged(missed)) => Some(EventNotice::Missed(missed)),
             Err(RecvError::Closed) => None,
         }

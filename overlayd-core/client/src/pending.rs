@@ -31,7 +31,7 @@ pub(super) struct PendingCall {
     pub(super) reply: oneshot::Sender<ClientResult<Response>>,
 }
 
-/// A place in the table, given back when the call ends in whatever way.
+/// A place in the table, given back also when the call is dropped.
 pub(super) struct CallTicket<'a> {
     pending: &'a PendingCalls,
     pub(super) id: u64,
@@ -64,6 +64,7 @@ impl PendingCalls {
             drop(table);
             return Err(self.transport_error());
         }
+        // Ids begin at 1 and count up on each connection, as those of the published client do.
         table.last_id = table.last_id.wrapping_add(1);
         let id = table.last_id;
         table.calls.insert(id, call);
@@ -73,6 +74,7 @@ impl PendingCalls {
     /// Gives its reply to the call with this id. A call that was given up has no place any more.
     pub(super) fn answer(&self, id: u64, reply: impl FnOnce(&PendingCall) -> ClientResult<Response>) {
         let Some(call) = self.table().calls.remove(&id) else {
+            // Its caller timed out or was dropped; the daemon has executed the request all the same.
             tracing::debug!(id, "dropped a reply: no call waits for it");
             return;
         };

@@ -39,6 +39,7 @@ impl Client {
 
 /// Who may use the socket. Connecting to a Unix socket needs write permission on its file.
 fn access(socket: &Path) -> String {
+    // Blocking, but one look at a file, and only after the connection was denied.
     let Ok(metadata) = fs::metadata(socket) else {
         return "a directory on the way to it may not be entered; use sudo".into();
     };

@@ -43,6 +43,7 @@ impl Decoder for FrameCodec {
         if len > MAX_FRAME_LEN {
             return Err(CodecError::TooLong { len });
         }
+        // No `reserve` here: the length is only an announcement, which any client can make.
         if src.len() < HEADER_LEN + len {
             return Ok(None);
         }
@@ -56,6 +57,7 @@ impl Encoder<&Frame> for FrameCodec {
 
     /// Appends the frame; when that fails `dst` is as before.
     fn encode(&mut self, frame: &Frame, dst: &mut BytesMut) -> Result<(), CodecError> {
+        // The length is known once the body is written, so that its place is reserved first and filled in afterwards.
         let start = dst.len();
         dst.put_u32_le(0);
         let written = serde_json::to_writer(dst.writer(), frame).map_err(CodecError::Encode);

@@ -81,6 +81,7 @@ impl EdgeConfig {
 
     /// The configuration as one word for command lines and environment variables. It contains the private key.
     pub fn to_token(&self) -> Result<SecretText, serde_json::Error> {
+        // The JSON holds the private key, so that its memory is wiped as that of the key is.
         let json = zeroize::Zeroizing::new(serde_json::to_vec(self)?);
         Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(&*json)).into())
     }

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A peer came within reach or went out of it.
+    /// A peer completed a handshake, or has completed none for 180 seconds. Nothing is said of a peer before its first
+    /// handshake.
     PeerHealthChanged {
         /// The peer, base64.
         pubkey: String,
-        /// Whether it is within reach now.
+        /// Whether its last handshake is younger than 180 seconds.
         healthy: bool,
     },
     /// NAT traversal moved a peer to another endpoint.
@@ -32,8 +33,8 @@ pub enum EventAudience {
 }
 
 impl Event {
-    /// Who may be sent this event. The published client breaks on events it does not know, so whatever is added here
-    /// is for subscribers.
+    /// Who may be sent this event. The published client breaks on events it does not know, so that each event
+    /// that is added here is for subscribers.
     pub fn audience(&self) -> EventAudience {
         match self {
             Self::PeerHealthChanged { .. } | Self::NatEndpointChanged { .. } => EventAudience::Everyone,

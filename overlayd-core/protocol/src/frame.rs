@@ -52,6 +52,7 @@ pub struct DecodeError(#[from] serde_json::Error);
 impl DecodeError {
     /// What kind of fault there is and where, without quoting the body, which may hold secrets: for logs.
     pub fn place(&self) -> String {
+        // serde's own message quotes the value it did not expect, which may be a private key.
         let kind = match self.0.classify() {
             serde_json::error::Category::Data => "valid JSON of another shape",
             serde_json::error::Category::Eof => "JSON that ends too early",
@@ -78,6 +79,7 @@ pub fn salvage_id(body: &[u8]) -> Option<u64> {
     }
     // An unreadable envelope is the answer "no id" and nothing to report: the caller holds the decoder's own error.
     let envelope: Envelope = serde_json::from_slice(body).ok()?;
+    // A client must not get an answer to what it did not ask: a broken response or event is not a request.
     let answerable = !matches!(envelope.frame.as_str(), Some("response" | "event"));
     answerable.then_some(envelope.id)
 }

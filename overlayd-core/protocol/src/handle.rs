@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::unset;
 
+// A daemon never sends a handle. So an added variant meets daemons only, and an older one refuses the request.
 /// How a caller names the container to attach or detach.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "platform", rename_all = "snake_case")]

@@ -1,7 +1,7 @@
 //! The wire: plain serde types, one to one with the JSON that travels between a client and the daemon.
 //!
 //! Objects carry their discriminant in a tag member of their own (`frame`, `op`, `result`, `event`, `platform`,
-//! `scope`) and payload members beside it. Encoding is canonical: compact, tag first, members in declaration order,
+//! `scope`) and payload members next to it. Encoding is canonical: compact, tag first, members in declaration order,
 //! absent options and (where marked) empty lists left out. Decoding is tolerant: unknown members are ignored, members
 //! come in any order, and a tagged object may also be spelt as an array with its tag first, as
 //! `["request",9,{"op":"status"}]`. Numbers, booleans and addresses are never coerced.
@@ -53,6 +53,7 @@ pub use service::*;
 pub use setup::*;
 pub use status::*;
 
+// Options are left out, not written as `null`: the published encoder does so, and the golden files compare bytes.
 /// Serde's `skip_serializing_if` for options that are left out when unset.
 fn unset<T>(option: &Option<T>) -> bool {
     option.is_none()

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{SecretText, unset};
 
+// `nat` absent differs from `nat` empty: an empty object turns NAT traversal off. So `enabled` must default to false here,
+// although the built-in value is true.
 /// NAT traversal as the caller wants it. Absent from a request means built-in values with NAT enabled; an empty object
 /// means disabled.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +15,7 @@ pub struct NatConfigSpec {
     pub enabled: bool,
     /// `host:port` each; empty means the built-in ones.
     pub stun_servers: Vec<String>,
-    /// Relays of others that may be used.
+    /// Relays that may be used.
     pub turn_servers: Vec<TurnServerSpec>,
     /// In seconds; 0 means 15.
     pub hole_punch_timeout_secs: u64,
@@ -26,15 +28,15 @@ pub struct NatConfigSpec {
     pub relay_server: Option<RelayServerSpec>,
 }
 
-/// A relay of somebody else.
+/// A relay that another party runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TurnServerSpec {
     /// `host:port`.
     pub addr: String,
-    /// Who we are to it.
+    /// The name that this node has there.
     pub username: String,
-    /// What we know.
+    /// The secret that goes with the name.
     pub credential: SecretText,
 }
 

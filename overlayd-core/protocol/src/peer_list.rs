@@ -74,12 +74,14 @@ impl Eq for ListedPeers {}
 /// For JSON; other formats see the text of a long list as one value.
 impl Serialize for ListedPeers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // A short list is written faster than it is copied, and keeping its text would only cost memory.
         if self.len() < MANY {
             return self.0.peers.serialize(serializer);
         }
         if let Some(written) = self.0.written.get() {
             return written.serialize(serializer);
         }
+        // Two replies at the same time may both write it; the text that comes first is kept, and both are equal.
         let written = to_raw_value(&self.0.peers).map_err(S::Error::custom)?;
         self.0.written.get_or_init(|| written).serialize(serializer)
     }

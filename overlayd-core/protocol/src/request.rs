@@ -8,6 +8,7 @@ use super::{
     AttachContainer, AttachHandle, Hello, OverlayMode, PeerScope, PeerSpec, PortSpec, SetupGlobalOverlay, unset,
 };
 
+// The order of variants and members is the canonical order of the wire: serde writes them as they are declared.
 /// What a client may ask, by its tag `op`. The reply that goes with each is named in its text; each may be answered
 /// [`super::Response::Err`] instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ pub enum Request {
     },
     /// Adds or updates a peer. Reply `ok`.
     AddPeer {
-        /// The peer, its members beside the tag.
+        /// The peer, its members next to the tag.
         #[serde(flatten)]
         peer: PeerSpec,
         /// On which device.
@@ -141,7 +142,7 @@ pub enum Request {
         /// The zone.
         zone: String,
     },
-    /// Removes networks that nobody uses. Reply `pruned_bridges`.
+    /// Removes networks without members. Reply `pruned_bridges`.
     PruneOrphanBridges {
         /// Networks to keep.
         live_bridge_names: Vec<String>,

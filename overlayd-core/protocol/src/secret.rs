@@ -41,6 +41,7 @@ impl Serialize for SecretText {
     }
 }
 
+// Not derived: requests and replies are logged with `Debug`, keys included.
 impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(redacted)")

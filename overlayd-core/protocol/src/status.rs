@@ -37,7 +37,8 @@ pub struct StatusSnapshot {
     /// *Addition.* All services that are set up, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceStatus>,
-    /// *Addition.* What of others on this host may stop packets of the overlay, each in words that name its place.
+    /// *Addition.* Rules of other programs on this host that may stop packets of the overlay, each in words that name
+    /// its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<String>,
     /// *Addition.* What the daemon put right on the host since it started; absent while there was nothing.
@@ -72,6 +73,7 @@ pub struct DedicatedServiceStatus {
     pub peer_count: u32,
 }
 
+// `subnet` is always there, but an option as in `ServiceOverlayInfo`, so that a program treats both alike.
 /// *Addition.* A service that is set up on this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -88,10 +90,10 @@ pub struct ServiceStatus {
     pub attachments: u32,
 }
 
-/// *Addition.* What somebody else changed on the host, and the daemon put right.
+/// *Addition.* What other programs changed on the host, and the daemon put right.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriftStatus {
-    /// How often something of ours was changed or taken away, and put right.
+    /// How often an object of the daemon's was changed or removed, and put right.
     pub healed: u64,
     /// Containers that ended without being detached, and were.
     pub ended: u64,

@@ -121,6 +121,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: RequestHandler> ClientConnection<'a, S, H
             if self.server.closing.is_cancelled() {
                 return Err(CloseReason::Closing);
             }
+            // A client that does not read its replies is not read either: otherwise its requests would fill memory.
             if self.send_queue.is_full() {
                 self.reader.pause();
             } else if self.in_flight.has_room()
@@ -173,6 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: RequestHandler> ClientConnection<'a, S, H
     async fn serve(&mut self, body: &[u8]) -> Result<(), CloseReason> {
         match Frame::decode(body) {
             Ok(Frame::Request { id, request }) => self.serve_request(id, request).await,
+            // As the published daemon does.
             Ok(Frame::Response { .. } | Frame::Event(_)) => {
                 tracing::warn!(caller = %self.caller, "a frame that is no request was ignored");
                 Ok(())
@@ -213,6 +215,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: RequestHandler> ClientConnection<'a, S, H
         if let Some(finished) = self.in_flight.begin(Box::pin(running), released).await {
             self.reply(finished)?;
         }
+        // The next request, of any kind, may depend on what this one sets up.
         if overlaps { Ok(()) } else { self.settle().await }
     }
 
@@ -243,6 +246,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: RequestHandler> ClientConnection<'a, S, H
     /// Queues an event if this connection is in its audience.
     fn push_event(&mut self, event: Option<Arc<Event>>) {
         let Some(event) = event else { return };
+        // An event that the published client does not know makes it drop the connection.
         let welcome = match event.audience() {
             EventAudience::Everyone => true,
             EventAudience::Subscribers(tag) => self.wanted.contains(tag),
@@ -277,6 +281,7 @@ impl<'a, S: AsyncRead + AsyncWrite, H: RequestHandler> ClientConnection<'a, S, H
             CloseReason::Read(_) => self.server.counters.bad_frames.add(1),
             _ => {}
         }
+        // Bounded, because a client that reads nothing would otherwise hold a daemon that shuts down.
         let finished = tokio::time::timeout(self.server.limits.frame_deadline, self.send_queue.finish()).await;
         if !matches!(finished, Ok(Ok(()))) {
             tracing::debug!(%caller, ?finished, "the client did not take its last replies");
@@ -304,6 +309,7 @@ async fn next_event(
             counters.lost_events.add(lost);
             None
         }
+        // The engine is gone before its connections are: requests in flight still get their replies.
         Err(RecvError::Closed) => {
             *events = None;
             None

@@ -9,6 +9,7 @@ pub struct AtomicCounter(AtomicU64);
 impl AtomicCounter {
     /// The present value.
     pub fn get(&self) -> u64 {
+        // Numbers for people: no other memory is read or written by their order.
         self.0.load(Ordering::Relaxed)
     }
 

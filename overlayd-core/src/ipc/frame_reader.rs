@@ -81,6 +81,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// The next body, if all of it has arrived.
     pub(super) fn take(&mut self) -> Result<Option<BytesMut>, ReadError> {
+        // The header is checked as soon as it is there: a body that is too long is refused before it arrives.
         let Some(body) = FrameCodec.decode(&mut self.buffer)? else { return Ok(None) };
         self.due = None;
         if body.len() > FREE {
@@ -88,6 +89,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             let rest = std::mem::take(&mut self.buffer);
             self.buffer.extend_from_slice(&rest);
         }
+        // The permit follows the memory, not the frame: a buffer that is still large keeps its share.
         if self.buffer.capacity() <= FREE {
             self.held = None;
         }
@@ -102,16 +104,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Waits for more bytes. May be dropped and called again without losing any.
     pub(super) async fn fill(&mut self) -> Result<ReadOutcome, ReadError> {
         let read = if self.buffer.is_empty() {
+            // Between frames a connection may idle for ever: orchestrators keep theirs open for days.
             self.make_room();
             self.stream.read_buf(&mut self.buffer).await?
         } else {
             let due = *self.due.get_or_insert_with(|| Instant::now() + self.deadline);
+            // Waiting for the budget counts as well, so that large frames which never end free it within the deadline.
             timeout_at(due, self.take_from_budget()).await.map_err(|_elapsed| ReadError::Overdue(self.deadline))?;
             self.make_room();
             let read = timeout_at(due, self.stream.read_buf(&mut self.buffer)).await;
             read.map_err(|_elapsed| ReadError::Overdue(self.deadline))??
         };
         match read {
+            // The published daemon takes an end inside the header for an orderly close.
             0 if self.buffer.len() > 4 => Err(ReadError::Cut(self.buffer.len())),
             0 => Ok(ReadOutcome::End),
             _ => Ok(ReadOutcome::More),
@@ -124,6 +129,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             return;
         }
         let wanted = self.buffer.len() + self.growth();
+        // Only what exceeds the free part counts, in whole units, less what this connection holds already.
         let have = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = wanted.saturating_sub(FREE).div_ceil(UNIT).saturating_sub(have);
         let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) else { return };

@@ -12,7 +12,7 @@ use crate::protocol::{Event, Request, Response};
 /// Executes requests: the engine, as the server sees it.
 #[async_trait]
 pub trait RequestHandler: Send + Sync + 'static {
-    /// Executes one request. It runs to its end whatever becomes of the client or the deadline, so it needs a bound of
+    /// Executes one request. It runs to its end even when the client leaves or the deadline passes, so it needs a bound of
     /// its own. Requests of different connections come concurrently, those of one connection one after the other, except
     /// that the next of several changes of peers or names may come when the handler drops the guard of the one before.
     async fn handle(&self, caller: &Caller, request: Request, order: OrderGuard) -> Response;

@@ -46,6 +46,7 @@ impl InFlightRequests {
 
     /// Whether another request may begin.
     pub(super) fn has_room(&self) -> bool {
+        // Bounded, because each holds memory until the store has written it, and a client may pipeline without end.
         self.is_empty() || (self.held.is_none() && self.running.len() < MOST)
     }
 

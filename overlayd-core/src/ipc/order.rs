@@ -29,6 +29,7 @@ impl OrderGuard {
 /// Whether the request may begin while earlier ones of its connection wait for their records to become durable, as long
 /// as those may overlap as well. Each is about one peer or one name, and sets up nothing that a later one could need.
 pub(super) fn may_overlap(request: &Request) -> bool {
+    // A group commit makes many such records durable with one write to the disk, if they may wait for it together.
     matches!(
         request,
         Request::AddPeer { .. }

@@ -28,6 +28,7 @@ impl OutgoingReply {
     /// The reply to the request `id`.
     pub(super) async fn new(id: u64, response: Response) -> Self {
         let listed = response.listed();
+        // What it lists is counted, because writing it to learn its length is the very cost to avoid.
         if listed <= SHORT {
             return Self::Short(response);
         }
@@ -43,6 +44,7 @@ impl OutgoingReply {
 pub(super) fn write(id: u64, response: Response, into: &mut BytesMut) -> Result<(), CodecError> {
     let kind = response.result();
     match FrameCodec.encode(&Frame::Response { id, response }, into) {
+        // The published daemon closes the connection here, and its client cannot tell why.
         Err(CodecError::TooLong { len }) => {
             tracing::warn!(result = kind, len, "a reply was too long to send");
             let response = Response::err(

@@ -56,6 +56,7 @@ impl<W: AsyncWrite + Unpin> SendQueue<W> {
         match reply {
             OutgoingReply::Short(response) => reply::write(id, response, &mut self.buffer),
             OutgoingReply::Long(frame) => {
+                // What was queued earlier goes first: replies keep the order of their requests.
                 let before = std::mem::take(&mut self.buffer);
                 self.first.extend([before, frame?].into_iter().filter(|bytes| !bytes.is_empty()));
                 self.peak = 0;
@@ -79,7 +80,9 @@ impl<W: AsyncWrite + Unpin> SendQueue<W> {
         while self.first.front().is_some_and(BytesMut::is_empty) {
             self.first.pop_front();
         }
+        // The client took some of it, so that its time begins anew.
         self.waiting = self.waiting.filter(|_| !self.is_empty()).map(|_| Instant::now());
+        // One long reply must not keep its memory for as long as the connection is open.
         if self.buffer.is_empty() && self.peak > KEEP {
             self.buffer = BytesMut::new();
             self.peak = 0;

@@ -107,21 +107,21 @@ impl Connector for Flaky {
 
 #[tokio::test(start_paused = true)]
 async fn connecting_is_tried_with_growing_pauses_and_then_given_up_with_the_place() {
-    struct Nobody;
+    struct NoDaemon;
     #[async_trait]
-    impl Connector for Nobody {
+    impl Connector for NoDaemon {
         fn endpoint(&self) -> String {
-            "/run/nobody.sock".to_owned()
+            "/run/none.sock".to_owned()
         }
         async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
             Err(io::ErrorKind::NotFound.into())
         }
     }
     let begun = Instant::now();
-    let error = Client::new(Nobody, ClientOptions::default()).status().await.unwrap_err();
+    let error = Client::new(NoDaemon, ClientOptions::default()).status().await.unwrap_err();
     assert_eq!(begun.elapsed().as_millis(), 100 + 200 + 400 + 800 + 1000);
     assert!(matches!(error, ClientError::Unreachable { attempts: 6, .. }));
-    assert!(error.to_string().contains("/run/nobody.sock"), "{error}");
+    assert!(error.to_string().contains("/run/none.sock"), "{error}");
 }
 
 #[tokio::test]

@@ -44,7 +44,8 @@ async fn requests_of_different_connections_run_at_the_same_time() {
     let server = Server::new(ConnectionLimits::default());
     let (slow, _) = server.connect(1 << 16);
     let (quick, _) = server.connect(1 << 16);
-    let (mut slow, mut quick) = (Line::new(slow), Line::new(quick));
+    let mut slow = Line::new(slow);
+    let mut quick = Line::new(quick);
     slow.say(1, held_request()).await;
     server.desk.until_begun(1).await;
     quick.say(1, Request::NatTick).await;
@@ -222,7 +223,8 @@ async fn a_shutdown_is_answered_before_the_connections_close() {
     let server = Server::new(ConnectionLimits::default());
     let (asking, asked) = server.connect(1 << 16);
     let (busy, other) = server.connect(1 << 16);
-    let (mut asking, mut busy) = (Line::new(asking), Line::new(busy));
+    let mut asking = Line::new(asking);
+    let mut busy = Line::new(busy);
     busy.say(4, held_request()).await;
     server.desk.until_begun(1).await;
     asking.say(1, Request::Shutdown).await;
@@ -242,7 +244,8 @@ async fn events_reach_every_connection_also_while_it_waits_for_a_reply() {
     let server = Server::new(ConnectionLimits::default());
     let (busy, _) = server.connect(1 << 16);
     let (idle, _) = server.connect(1 << 16);
-    let (mut busy, mut idle) = (Line::new(busy), Line::new(idle));
+    let mut busy = Line::new(busy);
+    let mut idle = Line::new(idle);
     busy.say(1, held_request()).await;
     idle.say(1, Request::Hello(Hello::default())).await;
     assert!(matches!(idle.hear_reply().await, (1, Response::Hello(_))));
@@ -304,7 +307,7 @@ async fn a_client_that_asks_without_reading_is_made_to_wait() {
         }
         write
     });
-    // With nobody reading, the daemon takes on no more than fits its buffer and the pipe.
+    // While its client does not read, the daemon takes on no more than fits its buffer and the pipe.
     while !asking.is_finished() && server.desk.begun().len() < 60 {
         tokio::task::yield_now().await;
     }
