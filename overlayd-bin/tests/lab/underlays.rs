@@ -111,7 +111,10 @@ fn an_overlay_source_that_comes_from_the_underlay_reaches_no_container() {
         }
         let (inside, outside) =
             (PacketCapture::start(victim, &MARKER), PacketCapture::start(&lab.hosts[0].namespace, &MARKER));
-        assert_eq!(ping(&lab.core, ip, 56), None);
+        // More than one: on a busy machine the first can be lost to the look-up of the neighbour.
+        for _ in 0..3 {
+            assert_eq!(ping(&lab.core, ip, 56), None);
+        }
         let (inside, outside) = (inside.end(), outside.end());
         assert!(outside.with_marker > 0, "the forged packet did not even reach the host: {outside:?}");
         assert_eq!(inside.with_marker, 0, "the forged packet reached {ip}: {inside:?}");
