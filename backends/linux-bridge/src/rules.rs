@@ -134,7 +134,7 @@ impl NftRules {
     }
 
     /// Releases the tables, which stay in the kernel as they are, so that another process of this daemon can hold them. The next change
-    /// of ours takes them back.
+    /// by us takes them back.
     pub(crate) fn release_tables(&mut self) -> contract::Result<()> {
         self.nft = self.netns.run(Nft::here)??;
         self.installed = None;
@@ -295,7 +295,7 @@ impl NftRules {
         let change = orphans.into_iter().fold(self.nft.transaction(), claim);
         let generation = self.nft.generation()?;
         match self.nft.commit(change, generation, "claim the tables of an earlier run") {
-            // The first change of ours claims them again.
+            // Our first change claims them again.
             Err(error) => tracing::debug!(%error, "the tables of an earlier run are not held yet"),
             Ok(outcome) => tracing::debug!(?outcome, "claimed the tables of an earlier run"),
         }

@@ -14,7 +14,7 @@ use overlayd_testkit::lab::{
     probe::{ReachPath, is_cut_off, reaches},
 };
 
-/// Two members of one network and somebody of none, on one bridge.
+/// Two members of one network and a container of none, on one bridge.
 struct Three {
     bench: Bench,
     members: [(Namespace, AttachPlan); 2],

@@ -1,4 +1,4 @@
-//! What is seen of the host is what it is now, whoever has changed it. Needs root.
+//! What is seen of the host is what it is now, no matter which program changed it. Needs root.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -162,7 +162,7 @@ async fn mtu(bench: Bench) {
     assert!(ping(&two, web.gateways[0].addr(), 1300 - headers).is_some());
 }
 
-/// The overlay is narrower than both ends, and nobody is told so: only what the ends agreed on keeps segments small.
+/// The overlay is narrower than both ends, and neither is told so: only what the ends agreed on keeps segments small.
 async fn clamped(bench: Bench) {
     const NARROW: u32 = 1300;
     let (one, web) = (container(), bench.web());

@@ -127,13 +127,13 @@ async fn hairpin(bench: Bench) {
     }
 }
 
-/// What a container says to everybody does not come back to it, for it would take its own address for somebody else's.
+/// What a container broadcasts does not come back to it, for it would take its own address for that of another.
 async fn no_echo(bench: Bench) {
     const SHOUTS: u64 = 10;
     let (one, _) = published(&bench, 2, vec![port(PortProtocol::Udp, (8000, 8000), 80)]).await;
     let shown = bench.host.run(&["bridge", "-d", "link", "show", "dev", &format!("veth-{}-s", one.pid())]);
     assert!(shown.contains("hairpin on"), "it could not call itself: {shown}");
-    // Nobody has this hardware address: a bridge sends such packets out by every port.
+    // No interface has this hardware address: a bridge sends such packets out by every port.
     let nobody = common::numbered(bench.family.web, 50).addr();
     one.run(&["ip", "neigh", "replace", &nobody.to_string(), "lladdr", "02:00:00:00:00:50", "dev", "eth0"]);
     let socket = one.enter(|| UdpSocket::bind((any(nobody), 0))).unwrap();
@@ -142,7 +142,7 @@ async fn no_echo(bench: Bench) {
         socket.send_to(&MARKER, (nobody, 9)).unwrap();
     }
     std::thread::sleep(MOMENT);
-    // The capture sees what leaves, too.
+    // The capture also sees what leaves.
     assert_eq!(capture.end().with_marker, SHOUTS, "some came back");
 }
 
@@ -202,7 +202,7 @@ async fn loopback(bench: Bench) {
     for protocol in BOTH {
         let service = serve(&bench, &one, 80, protocol);
         assert!(service.is_unheard_by(&bench.host, (ip(loopback), 8000).into(), None), "{protocol:?}");
-        // The host's own services there stay in reach, whatever ports are published.
+        // The host's own services there stay in reach with any ports published.
         let own = ReachService::start(&bench.host, (ip(loopback), 8000).into(), protocol);
         assert!(own.asked_by(&bench.host, own.address(), None).is_some(), "{protocol:?}");
     }

@@ -56,7 +56,7 @@ fn slower(report: &Report, title: &str, [one, other]: [&str; 2]) -> Option<f64> 
 /// In proportion to what others, or the kernel alone, take for the same in the same run.
 ///
 /// The bounds in seconds are of a machine on which a current wireguard-go takes 2.4 s/GB and raw netlink attaches in
-/// 0.20 ms, and 2,130 times a second with eight clients; what they are in proportion to that holds on others, too.
+/// 0.20 ms, and 2,130 times a second with eight clients; what they are in proportion to that also holds on others.
 const PROPORTIONS: &[Target] = &[
     Target {
         what: "processor time, to a current wireguard-go",

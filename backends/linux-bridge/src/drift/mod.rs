@@ -1,7 +1,7 @@
-//! Notices what others change of ours, and containers that end: one thread that waits for the kernel's events.
+//! Notices what other programs change of our objects, and containers that end: one thread that waits for the kernel's events.
 //!
 //! The devices of the overlay are looked after as well, so that a host has one such thread: they carry the instance's
-//! mark like every link of ours.
+//! mark like each of our links.
 
 mod detector;
 mod exit_watcher;

@@ -24,7 +24,7 @@ pub(super) fn check(netns: &Netns, new: &[(AttachmentId, RuleItem)]) -> contract
     }
 }
 
-/// Whether a socket of another program keeps one of ours from being there. What fails otherwise, such as for an address
+/// Whether a socket of another program keeps ours from being there. What fails otherwise, such as for an address
 /// that the host does not have now, says nothing.
 fn is_taken(at: SocketAddr, protocol: PortProtocol) -> bool {
     matches!(try_bind(at, protocol), Err(error) if error.kind() == io::ErrorKind::AddrInUse)

@@ -113,7 +113,7 @@ impl Bench {
         let family = self.family;
         let prefix: IpNet = family.cluster.parse().unwrap();
         wire(&self.host, "ov0", &self.remote, &[(family.node, family.remote, prefix.prefix_len())]);
-        // On a real device nobody resolves neighbours: the other end takes what comes.
+        // A real device resolves no neighbours: the other end takes what comes.
         let mac = self.remote.run(&["cat", "/sys/class/net/eth0/address"]);
         for net in [family.web, family.db] {
             let net: IpNet = net.replace("{}", "0").parse().unwrap();
