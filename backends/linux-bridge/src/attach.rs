@@ -162,7 +162,7 @@ fn create(worker: &mut NetnsWorker, host: &HostContext, target: &OpenTarget, vet
 fn creation_error(error: overlayd_netlink::Error, veth: &VethPlan<'_>, target: &OpenTarget) -> Error {
     if error.is_present() {
         let what = format!("{} in {target}", veth.plan.name);
-        return Error::Conflict { what, by: "the container itself".into() };
+        return Error::Conflict { what, by: "the container has one of its own already".into() };
     }
     error.into()
 }

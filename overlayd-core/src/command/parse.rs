@@ -170,7 +170,7 @@ pub(crate) fn dns_name(text: &str) -> Result<String, InvalidRequest> {
 }
 
 fn bad_endpoint(text: &str, why: &str) -> InvalidRequest {
-    InvalidRequest::new("endpoint", format_args!("invalid peer endpoint `{text}`: {why}"))
+    InvalidRequest::new("endpoint", format_args!("`{text}` is no address of a peer: {why}"))
 }
 
 #[cfg(test)]

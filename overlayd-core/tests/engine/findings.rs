@@ -19,9 +19,22 @@ async fn what_a_pass_could_not_do_is_a_finding_until_a_pass_can() {
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert_eq!((findings[0].code, &findings[0].subject), (FindingCode::ReconcileFailed, &FindingSubject::Host));
     assert!(findings[0].text.starts_with("overlay and networks: set up network zl-"), "{}", findings[0].text);
+    let listed = &node.status().await.findings;
+    assert_eq!((listed.len(), listed[0].code.as_str(), listed[0].severity.as_str()), (1, "reconcile_failed", "error"));
+    assert_eq!(listed[0].text, findings[0].text);
     node.attacher.script().calm();
     node.engine.reconcile().await;
     assert_eq!(node.engine.findings(), []);
+    assert_eq!(node.status().await.findings, []);
+}
+
+#[test]
+fn every_code_of_a_finding_is_in_the_document() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    for code in FindingCode::ALL {
+        assert!(document.contains(&format!("| `{code}` |")), "{code}");
+    }
 }
 
 #[tokio::test]

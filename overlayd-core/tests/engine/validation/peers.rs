@@ -24,7 +24,7 @@ async fn a_peer_that_makes_no_sense_is_refused() {
         ("public_key", json!("=".repeat(44)), Refused("public key")),
         ("public_key", json!(format!("{}=", "A".repeat(43))), Refused("no peer")),
         ("public_key", json!(own), Refused("this node's own key")),
-        ("endpoint", json!(""), Refused("invalid peer endpoint")),
+        ("endpoint", json!(""), Refused("invalid endpoint: `` is no address of a peer")),
         ("endpoint", json!("198.51.100.1"), Refused("host:port")),
         ("endpoint", json!("198.51.100.1:0"), Refused("port 0")),
         ("endpoint", json!("0.0.0.0:51820"), Refused("cannot be sent to")),
