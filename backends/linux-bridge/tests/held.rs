@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{Bench, V4, V6, container, ip, service_ip};
 use ipnet::IpNet;
 use overlayd_core::contract::{AttachPlan, Attacher, Error, FencePlan, HandoverOutcome, HandoverPart, Inbound};
@@ -144,6 +146,15 @@ async fn a_fence_that_cannot_be_put_up_fails_the_attach() {
     assert!(late.try_run(&["ip", "link", "show", "eth0"]).is_err(), "it is plugged in without a fence");
     three.assert_fenced("in the hands of another process");
     drop(thief);
+    // A program that another test starts has a copy of the socket between its fork and its exec, and holds the tables so long.
+    let observer = three.bench.host.enter(|| Nft::here().unwrap());
+    let patience = Instant::now();
+    for family in [Family::Inet, Family::Bridge] {
+        while observer.tenure(family, &table).unwrap() != Some(Tenure::Orphaned) {
+            assert!(patience.elapsed() < Duration::from_secs(10), "the tables of {family:?} are still held");
+            std::thread::yield_now();
+        }
+    }
     three.bench.backend.attach(&plan).await.unwrap();
     assert!(is_cut_off(&late, &three.other.0, service_ip(&three.other.1), ReachPath::Udp));
 }
