@@ -46,7 +46,12 @@ fn access(socket: &Path) -> String {
     let user = name_of(metadata.uid(), Path::new("/etc/passwd"));
     let group = name_of(metadata.gid(), Path::new("/etc/group"));
     let mode = metadata.permissions().mode() & 0o7777;
-    format!("it belongs to {user}:{group}, {mode:04o}; join the group {group} or use sudo")
+    // No user should join root's group, and a group without write permission does not help.
+    let remedy = match metadata.gid() {
+        gid if gid != 0 && mode & 0o020 != 0 => format!("join the group {group} or use sudo"),
+        _ => "use sudo".to_owned(),
+    };
+    format!("it belongs to {user}:{group}, {mode:04o}; {remedy}")
 }
 
 /// The name of a user or group in one of the system's files; the number where it has none there, as on hosts that keep
@@ -70,7 +75,7 @@ mod tests {
     #[test]
     fn a_denied_user_is_told_whose_socket_it_is() {
         let root = access(Path::new("/"));
-        assert!(root.starts_with("it belongs to root:root, 0"), "{root}");
+        assert!(root.starts_with("it belongs to root:root, 0") && root.ends_with("; use sudo"), "{root}");
         assert!(access(Path::new("/nowhere/x.sock")).contains("directory"));
     }
 
