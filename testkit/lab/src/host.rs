@@ -181,8 +181,17 @@ impl Host {
 
     /// The process that holds the data directory.
     pub fn lock_owner(&self) -> Pid {
-        let text = fs::read_to_string(self.data_dir().join("overlayd.lock")).expect("the lock's file");
-        Pid::from_raw(text.trim().parse().expect("a PID")).expect("a PID")
+        let path = self.data_dir().join("overlayd.lock");
+        let start = Instant::now();
+        // The file is empty between the moment in which the next holder truncates it and that in which it writes its PID.
+        loop {
+            let text = fs::read_to_string(&path).expect("the lock's file");
+            if let Some(owner) = text.trim().parse().ok().and_then(Pid::from_raw) {
+                return owner;
+            }
+            assert!(start.elapsed() < PATIENCE, "{} names no process: {text:?}", path.display());
+            std::thread::yield_now();
+        }
     }
 
     /// What is on the host: links, addresses, routes, rules, nftables, sysctls, files in `/run`.
