@@ -1,17 +1,18 @@
 //! Identities that the daemon issues: guests and edges; and processes of the host, which have an address alone.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use overlayd_core::{
     contract::OverlayBackend,
     protocol::{AttachContainer, AttachHandle, EdgeConfig, GuestOverlayConfig, PeerScope, Request, Response},
 };
 use overlayd_testkit::{
-    fake::{CallStage, FakeAttacher, FaultReaction},
+    fake::{CallStage, FakeAttacher, FaultReaction, RecordedCall},
     requests,
 };
+use tokio::sync::Notify;
 
-use crate::node::{Node, add_peer, some_key};
+use crate::node::{Node, add_peer, setup_global, some_key};
 
 fn attach_handle(handle: &AttachHandle, isolation: Option<&str>) -> Request {
     let plain = requests::attach(handle.clone(), "web");
@@ -199,6 +200,48 @@ async fn what_cannot_be_fenced_again_is_kept_out_until_it_can() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), again).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_edge_is_let_in_before_its_fence_stands_or_while_it_is_revoked() {
+    let node = Node::patient().await;
+    for (verb, request) in
+        [("attach", mint("laptop-3", &["web"])), ("detach", Request::RevokeEdgePeer { name: "laptop-3".into() })]
+    {
+        let go = Arc::new(Notify::new());
+        let fences = move |call: &RecordedCall| call.verb == verb && call.object == "edge laptop-3";
+        node.attacher.script().once(CallStage::Entry, fences, FaultReaction::Wait(Arc::clone(&go)));
+        let engine = Arc::clone(&node.engine);
+        let asked = tokio::spawn(async move { engine.answer(request).await });
+        node.attacher.script().called(fences).await;
+        // A repeated setup tells the device all peers on record, as every pass does.
+        node.ok(setup_global()).await;
+        assert!(let_in(&node).await.is_empty(), "the edge is let in before the end of {verb}");
+        go.notify_one();
+        assert!(!matches!(asked.await.unwrap(), Response::Err { .. }));
+        assert_eq!(let_in(&node).await.len(), usize::from(verb == "attach"));
+    }
+}
+
+#[tokio::test]
+async fn no_guest_is_let_in_before_its_fence_stands_or_while_it_is_detached() {
+    let node = Node::patient().await;
+    for (verb, request) in
+        [("attach", attach_handle(&guest(), Some("job-88"))), ("detach", Request::DetachContainer { handle: guest() })]
+    {
+        let go = Arc::new(Notify::new());
+        let fences = move |call: &RecordedCall| call.verb == verb && call.object == "guest vm-55";
+        node.attacher.script().once(CallStage::Entry, fences, FaultReaction::Wait(Arc::clone(&go)));
+        let engine = Arc::clone(&node.engine);
+        let asked = tokio::spawn(async move { engine.answer(request).await });
+        node.attacher.script().called(fences).await;
+        // A repeated setup tells the device all peers on record, as every pass does.
+        node.ok(setup_global()).await;
+        assert!(let_in(&node).await.is_empty(), "the guest is let in before the end of {verb}");
+        go.notify_one();
+        assert!(!matches!(asked.await.unwrap(), Response::Err { .. }));
+        assert_eq!(let_in(&node).await.len(), usize::from(verb == "attach"));
+    }
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ impl GuestAttachments {
     ) -> Result<AttachmentRecord, Error> {
         let now = self.context.now();
         let issued = PeerId { scope: DeviceScope::Global, public_key };
-        let (undo, record) = self
+        self.peers.keep_out(&issued);
+        let decided = self
             .context
             .ledger
             .decide(|desired| {
@@ -86,9 +87,10 @@ impl GuestAttachments {
                 changes.push(Change::Peer(issued.clone(), Some(issued_peer(ip))));
                 Ok((changes, record))
             })
-            .await?;
+            .await;
+        let (undo, record) = decided.inspect_err(|_| self.peers.has_no_record(&issued))?;
         let outcome = match self.plugger.plug(&record).await {
-            Ok(_) => self.peers.send(std::slice::from_ref(&issued)).await,
+            Ok(_) => self.peers.let_in(&issued).await,
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -97,7 +99,12 @@ impl GuestAttachments {
                 Ok(_) => self.context.host.networks.detach(&record.id).await,
                 Err(error) => Err(error),
             };
+            let is_clean = cleaned.is_ok();
             self.plugger.withdraw(handle, undo, cleaned).await?;
+            // What could not be cleaned is on record as leaving, and kept out until it is gone.
+            if is_clean {
+                self.peers.has_no_record(&issued);
+            }
             return Err(error);
         }
         tracing::info!(%handle, service = record.service, ip = %record.service_ip, "a guest is let in");

@@ -32,7 +32,8 @@ impl Edges {
         let key = PrivateKey::generate();
         let issued = PeerId { scope: DeviceScope::Global, public_key: key.public_key() };
         let now = self.context.now();
-        let (undo, edge) = self
+        self.peers.keep_out(&issued);
+        let decided = self
             .context
             .ledger
             .decide(|desired| {
@@ -42,7 +43,8 @@ impl Edges {
                 changes.push(Change::Peer(issued.clone(), Some(issued_peer(edge.ip))));
                 Ok((changes, edge))
             })
-            .await?;
+            .await;
+        let (undo, edge) = decided.inspect_err(|_| self.peers.has_no_record(&issued))?;
         if let Err(error) = self.let_in(&name, &edge, &issued).await {
             self.withdraw(&name, edge, &issued, undo).await?;
             return Err(error);
@@ -55,7 +57,7 @@ impl Edges {
 
     async fn let_in(&self, name: &str, edge: &EdgeRecord, issued: &PeerId) -> Result<(), Error> {
         self.ensure_fence(name, edge).await?;
-        self.peers.send(std::slice::from_ref(issued)).await
+        self.peers.let_in(issued).await
     }
 
     /// Takes a refused edge back. While the host cannot be cleaned of it, its record stays as that of an edge whose time
@@ -65,13 +67,16 @@ impl Edges {
             Ok(_) => self.context.host.networks.detach(&AttachmentId::Edge(name.to_owned())).await,
             Err(error) => Err(error),
         };
-        let Err(error) = cleaned else { return self.context.ledger.withdraw(undo).await };
+        let Err(error) = cleaned else {
+            return self.context.ledger.withdraw(undo).await.inspect(|()| self.peers.has_no_record(issued));
+        };
         tracing::warn!(edge = name, %error, "the host could not be cleaned of a refused edge; the sweep tries again");
         let over = EdgeRecord { expires_at: 0, ..edge };
         self.context
             .ledger
             .record(|_| Ok(vec![Change::Edge(name.to_owned(), Some(over)), Change::Peer(issued.clone(), None)]))
             .await
+            .inspect(|()| self.peers.has_no_record(issued))
     }
 
     fn config(&self, name: String, edge: &EdgeRecord, key: &PrivateKey, endpoint: String) -> EdgeConfig {

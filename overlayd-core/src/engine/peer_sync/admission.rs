@@ -21,6 +21,23 @@ pub(in crate::engine) enum IssuedRemoval {
 }
 
 impl PeerSync {
+    /// Keeps the identity out from now on. Called before its record exists: a pass and a repeated setup tell the device
+    /// every peer on record that is not withheld, and the fence of this one does not stand yet.
+    pub(in crate::engine) fn keep_out(&self, issued: &PeerId) {
+        self.withheld().insert(issued.public_key);
+    }
+
+    /// Lets in an identity whose fence stands.
+    pub(in crate::engine) async fn let_in(&self, issued: &PeerId) -> Result<(), Error> {
+        self.withheld().remove(&issued.public_key);
+        self.send(std::slice::from_ref(issued)).await
+    }
+
+    /// There is no record of the identity, so that nothing lets it in any more.
+    pub(in crate::engine) fn has_no_record(&self, issued: &PeerId) {
+        self.withheld().remove(&issued.public_key);
+    }
+
     /// Lets the identity in if its fence stands, and otherwise keeps it out until a pass has it stand.
     pub(in crate::engine) async fn admit(&self, who: &str, issued: &PeerId, fence: Result<(), &Error>) {
         let told = match fence {
@@ -43,8 +60,10 @@ impl PeerSync {
         }
     }
 
-    /// Takes an issued identity off the device, before its record is forgotten.
+    /// Takes an issued identity off the device, before its record is forgotten. It is kept out until then, so that
+    /// nothing lets it in again while its fence falls.
     pub(in crate::engine) async fn remove_issued(&self, issued: &PeerId) -> Result<IssuedRemoval, Error> {
+        self.keep_out(issued);
         let Some(device) = self.global.name() else { return Ok(IssuedRemoval::NoDevice) };
         let changes = [PeerChange::Remove(issued.public_key)];
         let memo = self.memos.of(&DeviceScope::Global);
@@ -67,7 +86,7 @@ impl PeerSync {
         issued: &PeerId,
         removal: IssuedRemoval,
     ) -> Result<(), Error> {
-        self.withheld().remove(&issued.public_key);
+        self.has_no_record(issued);
         match removal {
             IssuedRemoval::FromDevice => Ok(()),
             IssuedRemoval::NoDevice => self.send(std::slice::from_ref(issued)).await,
