@@ -38,7 +38,7 @@ pub(crate) struct PeerState {
     tx_bytes: u64,
 }
 
-/// DeviceSettings of a device to change, all or none; nothing to change is no request.
+/// Settings of a device to change, all or none. Without a change no request is sent.
 #[derive(Default)]
 pub(crate) struct DeviceSettings {
     pub(crate) private_key: Option<PrivateKey>,

@@ -64,14 +64,14 @@ pub struct LinuxBridge {
     networks: Arc<Mutex<BridgeNetworks>>,
     attachments: Arc<KeyedLocks<AttachmentId>>,
     /// Threads that enter the namespaces of containers.
-    crew: NetnsPool,
+    pool: NetnsPool,
     /// Reports what other programs change; `None` for a backend that was made without a drift signal.
     monitor: Option<Arc<DriftMonitor>>,
 }
 
 /// How many attaches run at the same time. The kernel serialises most of their work under the RTNL lock, so that more than
 /// one that waits there and one that prepares its requests would only take processor time from other work.
-const CREW: usize = 2;
+const POOL_SIZE: usize = 2;
 
 impl LinuxBridge {
     /// Opens the calling thread's network namespace and takes stock of what an earlier run left in it. Blocks for some
@@ -79,8 +79,8 @@ impl LinuxBridge {
     pub fn new(config: BridgeConfig) -> Result<Self> {
         let host = Arc::new(HostContext::open(config.instance, config.protection, config.own_changes)?);
         let networks = BridgeNetworks::found(host.clone(), &config.state_dir)?;
-        let crew = NetnsPool::here(CREW)?;
-        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), crew, monitor: None })
+        let pool = NetnsPool::here(POOL_SIZE)?;
+        Ok(Self { host, networks: Arc::new(Mutex::new(networks)), attachments: Arc::default(), pool, monitor: None })
     }
 
     /// As [`LinuxBridge::new`], and reports to `drift` what other programs change: a network, a container interface, a
@@ -123,7 +123,7 @@ impl Attacher for LinuxBridge {
         let monitor = self.monitor.clone();
         let plan = plan.clone();
         let (done, attached) = oneshot::channel();
-        self.crew.run(move |worker| {
+        self.pool.run(move |worker| {
             let outcome = attach::attach(worker, &host, &plan).map(|(attached, process)| {
                 if let (Some(monitor), Some(pidfd)) = (monitor, process) {
                     monitor.watch_process(&plan.id, pidfd);

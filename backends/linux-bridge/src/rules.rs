@@ -133,8 +133,8 @@ impl NftRules {
         Ok(if stands { self.store.owners().cloned().collect() } else { Vec::new() })
     }
 
-    /// Releases the tables, which stay in the kernel as they are, so that another process of this daemon can hold them. The next change
-    /// by us takes them back.
+    /// Releases the tables, which stay in the kernel as they are, so that another process of this daemon can hold them.
+    /// The next change of this process takes them back.
     pub(crate) fn release_tables(&mut self) -> contract::Result<()> {
         self.nft = self.netns.run(Nft::here)??;
         self.installed = None;

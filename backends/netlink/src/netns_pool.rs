@@ -51,9 +51,9 @@ impl std::fmt::Debug for PoolState {
 impl NetnsPool {
     /// So many threads, at home in the calling thread's namespace.
     pub fn here(size: usize) -> Result<Self> {
-        let crew = Self { shared: Arc::new(PoolState::default()) };
-        (0..size).try_for_each(|_| start(&crew.shared, Netns::current()?))?;
-        Ok(crew)
+        let pool = Self { shared: Arc::new(PoolState::default()) };
+        (0..size).try_for_each(|_| start(&pool.shared, Netns::current()?))?;
+        Ok(pool)
     }
 
     /// Has one of the threads do this, after what was asked before if all are busy.
@@ -106,7 +106,7 @@ fn start(shared: &Arc<PoolState>, home: Netns) -> Result<()> {
     let own = Arc::clone(shared);
     let work = move || serve(&own, NetnsWorker { home, lost: None });
     let started = std::thread::Builder::new().name("netns-visitor".into()).spawn(work);
-    // It ends by itself, with the crew.
+    // It ends by itself, with the pool.
     started.map(drop).map_err(|e| Error::new("start a thread", e))
 }
 

@@ -14,10 +14,13 @@ use std::{any::Any, fmt};
 
 use async_trait::async_trait;
 
-use super::Result;
+use super::{Error, Result};
 
 /// What a backend needs to be replaced without a gap. One that holds nothing in this process has none of it: see
 /// [`super::OverlayBackend::handover`] and its like.
+///
+/// The default methods are those of a backend that only has to let go of something, and whose successor takes that up by
+/// itself: its `prepare` returns no parts.
 #[async_trait]
 pub trait Handover: Send + Sync {
     /// Lets go of what two processes cannot hold at once, and returns what the successor needs. Until the successor has
@@ -25,14 +28,23 @@ pub trait Handover: Send + Sync {
     async fn prepare(&self) -> Result<Vec<HandoverPart>>;
 
     /// Waits until the successor has taken over everything that was prepared, or is gone.
-    async fn complete(&self) -> Result<HandoverOutcome>;
+    async fn complete(&self) -> Result<HandoverOutcome> {
+        Ok(HandoverOutcome::Done)
+    }
 
     /// The successor is gone: what was prepared is this process's again.
-    async fn abort(&self) -> Result<()>;
+    async fn abort(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Keeps the parts of an older process until the engine asks for what they belong to. Called before any other
-    /// call. Parts of an unknown name or shape are [`super::Error::Invalid`].
-    async fn inherit(&self, parts: Vec<HandoverPart>) -> Result<()>;
+    /// call. Parts of an unknown name or shape are [`Error::Invalid`].
+    async fn inherit(&self, parts: Vec<HandoverPart>) -> Result<()> {
+        match parts.first() {
+            None => Ok(()),
+            Some(part) => Err(Error::Invalid(format!("this backend inherits nothing, and was given `{}`", part.name))),
+        }
+    }
 }
 
 /// How a handover ended.
