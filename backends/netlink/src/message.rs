@@ -319,4 +319,19 @@ mod tests {
         assert!(read.is_verdict());
         assert_eq!((read.errno(), read.explanation().as_deref()), (17, Some("it exists")));
     }
+
+    proptest::proptest! {
+        /// Every byte that is read lies inside the datagram, no matter what its lengths claim.
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes: Vec<u8>, flags: u16) {
+            for message in messages(&bytes) {
+                let message = ReceivedMessage { flags, ..message };
+                assert!(message.payload.len() + HEADER <= bytes.len());
+                assert!(message.errno() >= 0);
+                assert!(message.explanation().is_none_or(|text| !text.contains('\0')));
+                assert!(attributes(message.payload).all(|(_, value)| value.len() + 4 <= message.payload.len()));
+            }
+            assert!(attributes(&bytes).all(|(_, value)| value.len() + 4 <= bytes.len()));
+        }
+    }
 }
